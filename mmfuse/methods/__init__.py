@@ -1,0 +1,14 @@
+"""Parameter-efficient methods: each adapts one frozen tower."""
+
+from mmfuse.methods.names import METHODS, MethodInfo, names, parse_pair
+
+__all__ = ["METHODS", "MethodInfo", "attach", "names", "parse_pair", "register"]
+
+
+def __getattr__(name: str) -> object:
+    # The catalogue is read by commands that must not wait for torch; the implementations need it.
+    if name in {"attach", "register"}:
+        from mmfuse.methods import base
+
+        return getattr(base, name)
+    raise AttributeError(f"module 'mmfuse.methods' has no attribute {name!r}")
