@@ -1,0 +1,28 @@
+"""Few-shot action recognition with frozen image and text towers: which adaptation wins, by how much, at what cost."""
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mmfuse.data.datamodule import FewShotVideoDataModule
+    from mmfuse.recognizer import ActionRecognizer
+
+try:
+    __version__ = version("mmfuse")
+except PackageNotFoundError:  # a source tree on the path, not installed
+    __version__ = "0+unknown"
+
+__all__ = ["ActionRecognizer", "FewShotVideoDataModule", "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    # Imported on first use: the commands that plan, tabulate and report must answer without torch.
+    if name == "ActionRecognizer":
+        from mmfuse.recognizer import ActionRecognizer
+
+        return ActionRecognizer
+    if name == "FewShotVideoDataModule":
+        from mmfuse.data.datamodule import FewShotVideoDataModule
+
+        return FewShotVideoDataModule
+    raise AttributeError(f"module 'mmfuse' has no attribute {name!r}")
