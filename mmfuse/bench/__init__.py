@@ -1,0 +1,1 @@
+"""Running: grid files to cells, cells to records."""

@@ -1,0 +1,301 @@
+"""Grid files: a short YAML file that expands to cells."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+
+from mmfuse.bench.yaml_source import YamlSource
+from mmfuse.cells import Cell, Clip, Dataset, Encoders, Fusion, Pair, Shots, Strict, Train
+from mmfuse.errors import MmfuseError, unknown
+from mmfuse.methods.names import parse_pair
+from mmfuse.resources import cards_folder, grids_folder
+
+SETTINGS = ("encoders", "clip", "fusion", "train")
+"""Groups of keys that stand at the top of a grid, and that a pair or an override may change."""
+
+PRECISIONS = ("auto", "32-true", "16-mixed", "bf16-mixed", "bf16-true", "16-true", "64-true")
+
+
+def _listed(value: Any) -> Any:
+    """One value where a list is meant stands for a list of one."""
+    return value if isinstance(value, list) else [value]
+
+
+def _no_doubles(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Refuse a value that stands twice: it would run no cell, and is a slip of the pen."""
+    for position, value in enumerate(values):
+        name = getattr(value, "name", value)
+        if any(name == getattr(other, "name", other) for other in values[:position]):
+            raise ValueError(f"{name!r} stands here twice")
+    return values
+
+
+def _count(value: Any) -> Any:
+    """Shots as grids write them.
+
+    A boolean is no count, although Python takes it for one.
+    """
+    if value != "all" and (isinstance(value, bool) or not str(value).isdecimal() or int(value) < 1):
+        raise ValueError(f"shots are a number from 1 on, or all; got {value!r}")
+    return value
+
+
+def _precision(value: Any) -> str:
+    name = f"{value}-true" if str(value) in ("16", "32", "64") else str(value)
+    if name not in PRECISIONS:
+        raise ValueError(str(unknown("precision", name, PRECISIONS)))
+    return name
+
+
+ShotCount = Annotated[Shots, BeforeValidator(_count)]
+Precision = Annotated[str, BeforeValidator(_precision)]
+From0 = Annotated[int, Field(ge=0)]
+From1 = Annotated[int, Field(ge=1)]
+Axis = (BeforeValidator(_listed), AfterValidator(_no_doubles), Field(min_length=1))
+
+
+class GridPair(Pair):
+    """A pair in a grid, which may change the grid's settings for itself (ablations)."""
+
+    encoders: dict[str, Any] | None = None
+    clip: dict[str, Any] | None = None
+    fusion: dict[str, Any] | None = None
+    train: dict[str, Any] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            image, text = parse_pair(value)
+        except MmfuseError as error:
+            raise ValueError(str(error)) from None
+        return {"name": value.replace(" ", ""), "image": image, "text": text}
+
+    def plain(self) -> Pair:
+        """The pair without its settings, as a cell holds it."""
+        return Pair(name=self.name, image=self.image, text=self.text)
+
+
+class Where(Strict):
+    """Which cells an override is for; every key that is given must fit. Names may hold wildcards (`lora+*`)."""
+
+    datasets: Annotated[list[str] | None, BeforeValidator(_listed)] = None
+    splits: Annotated[list[int] | None, BeforeValidator(_listed)] = None
+    shots: Annotated[list[Shots] | None, BeforeValidator(_listed)] = None
+    draws: Annotated[list[int] | None, BeforeValidator(_listed)] = None
+    seeds: Annotated[list[int] | None, BeforeValidator(_listed)] = None
+    pairs: Annotated[list[str] | None, BeforeValidator(_listed)] = None
+
+    def fits(self, cell: dict[str, Any]) -> bool:
+        """Whether a cell is meant. `cell` has the keys dataset, split, shots, draw, seed and pair."""
+        return all(
+            patterns is None or any(_same(cell[key], pattern) for pattern in patterns)
+            for key, patterns in (
+                ("dataset", self.datasets),
+                ("split", self.splits),
+                ("shots", self.shots),
+                ("draw", self.draws),
+                ("seed", self.seeds),
+                ("pair", self.pairs),
+            )
+        )
+
+
+def _same(value: Any, pattern: Any) -> bool:
+    return fnmatchcase(str(value), str(pattern))
+
+
+class Override(Strict):
+    """Settings for some of the cells; the later override wins."""
+
+    where: Where
+    encoders: dict[str, Any] | None = None
+    clip: dict[str, Any] | None = None
+    fusion: dict[str, Any] | None = None
+    train: dict[str, Any] | None = None
+    precision: Precision | None = None
+
+
+class RunSettings(Strict):
+    """How cells are run: nothing here changes a number, so nothing here is part of a cell's identity."""
+
+    time_limit: float | None = Field(default=None, gt=0)
+    silence_limit: float | None = Field(default=1800.0, gt=0)
+    keep_checkpoints: bool = False
+    loader_workers: int = Field(default=0, ge=0)
+    devices: int = Field(default=1, ge=1)
+    loggers: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
+
+
+class Grid(Strict):
+    """A grid file, checked."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,60}$")
+    description: str = ""
+    datasets: Annotated[tuple[Dataset, ...], *Axis]
+    splits: Annotated[tuple[From1, ...], *Axis] = (1,)
+    shots: Annotated[tuple[ShotCount, ...], *Axis]
+    draws: Annotated[tuple[From0, ...], *Axis] = (0,)
+    seeds: Annotated[tuple[From0, ...], *Axis] = (0,)
+    pairs: Annotated[tuple[GridPair, ...], *Axis]
+    encoders: Encoders = Encoders()
+    clip: Clip = Clip()
+    fusion: Fusion = Fusion()
+    train: Train = Train()
+    templates: tuple[str, ...] | None = None
+    precision: Precision = "auto"
+    overrides: tuple[Override, ...] = ()
+    run: RunSettings = RunSettings()
+
+
+class LoadedGrid:
+    """A grid with the file that it was read from, so that faults found on expansion name their line."""
+
+    def __init__(self, source: YamlSource) -> None:
+        self.source = source
+        try:
+            self.grid = Grid.model_validate(source.value)
+        except ValidationError as fault:
+            raise source.first_error(fault) from None
+        self._check_names()
+        self._check_overrides()
+
+    def _check_names(self) -> None:
+        known = dataset_names()
+        for position, dataset in enumerate(self.grid.datasets):
+            if not dataset.own and known and dataset.name not in known:
+                raise self.source.error(["datasets", position], str(unknown("data set", dataset.name, known)))
+        for position, template in enumerate(self.grid.templates or ()):
+            if template.count("{}") != 1:
+                raise self.source.error(["templates", position], f"a template holds {{}} once; got {template!r}")
+
+    def _check_overrides(self) -> None:
+        """An override that fits no cell is a slip of the pen."""
+        grid = self.grid
+        values: dict[str, list[Any]] = {
+            "datasets": [dataset.name for dataset in grid.datasets],
+            "splits": grid.splits,
+            "shots": grid.shots,
+            "draws": grid.draws,
+            "seeds": grid.seeds,
+            "pairs": [pair.name for pair in grid.pairs],
+        }
+        for position, override in enumerate(grid.overrides):
+            for key, known in values.items():
+                for pattern in getattr(override.where, key) or ():
+                    if not any(_same(value, pattern) for value in known):
+                        problem = unknown(f"value of {key}", pattern, map(str, known))
+                        raise self.source.error(["overrides", position, "where", key], str(problem))
+
+    def cells(self) -> list[Cell]:
+        """All cells in table order: data set, split, pair, shots, seed, draw.
+
+        Raises:
+            MmfuseError: settings of a pair or an override that are wrong, with their line.
+        """
+        return list(self._expand())
+
+    def _expand(self) -> Iterator[Cell]:
+        grid = self.grid
+        datasets = [self._located(dataset) for dataset in grid.datasets]
+        settled: dict[str, dict[str, Any]] = {}
+        for dataset, split, (number, pair), shots, seed, draw in itertools.product(
+            datasets, grid.splits, enumerate(grid.pairs), grid.shots, grid.seeds, grid.draws
+        ):
+            place = {
+                "dataset": dataset.name,
+                "split": split,
+                "pair": pair.name,
+                "shots": shots,
+                "draw": draw,
+                "seed": seed,
+            }
+            applied = [at for at, override in enumerate(grid.overrides) if override.where.fits(place)]
+            key = f"{number}/{applied}"
+            if key not in settled:
+                settled[key] = self._settle(number, applied)
+            yield Cell.model_construct(
+                dataset=dataset, split=split, pair=pair.plain(), shots=shots, draw=draw, seed=seed, **settled[key]
+            )
+
+    def _settle(self, pair: int, overrides: list[int]) -> dict[str, Any]:
+        """The settings of a cell: the grid's, then the pair's own, then the overrides in their order."""
+        grid = self.grid
+        layers: list[tuple[list[str | int], Any]] = [(["pairs", pair], grid.pairs[pair])]
+        layers += [(["overrides", at], grid.overrides[at]) for at in overrides]
+        settled: dict[str, Any] = {"templates": grid.templates, "precision": grid.precision}
+        for group in SETTINGS:
+            value = getattr(grid, group)
+            for place, layer in layers:
+                if (change := getattr(layer, group)) is not None:
+                    value = self._changed(value, change, [*place, group])
+            settled[group] = value
+        for _, layer in layers[1:]:
+            if layer.precision is not None:
+                settled["precision"] = layer.precision
+        settled["encoders"] = _located_encoders(settled["encoders"], self.source.path.parent)
+        return settled
+
+    def _changed(self, value: Strict, change: dict[str, Any], place: list[str | int]) -> Strict:
+        # Another kind of fusion has other arguments: it starts afresh.
+        kept = {} if "kind" in change else value.model_dump(exclude_unset=True)
+        try:
+            return type(value).model_validate({**kept, **change})
+        except ValidationError as fault:
+            raise self.source.first_error(fault, within=place) from None
+
+    def _located(self, dataset: Dataset) -> Dataset:
+        """Make the paths of an own data set absolute: they are given from the grid file, or from the current folder."""
+        if not dataset.own or dataset.root is None:
+            return dataset
+        return dataset.model_copy(update={"root": _absolute(dataset.root, self.source.path.parent)})
+
+
+def _absolute(path: str, beside: Path) -> str:
+    given = Path(path).expanduser()
+    near = beside / given
+    return str((near if near.exists() else given).absolute())
+
+
+def _located_encoders(encoders: Encoders, beside: Path) -> Encoders:
+    """Make towers that are local folders absolute; other names stay."""
+    update = {}
+    for tower in ("image", "text"):
+        name = getattr(encoders, tower)
+        if name.startswith((".", "~", "/")) or (beside / name).is_dir():
+            update[tower] = _absolute(name, beside)
+    return encoders.model_copy(update=update) if update else encoders
+
+
+def grid_names() -> list[str]:
+    """The grids that ship with the package."""
+    return sorted(path.stem for path in grids_folder().glob("*.yaml"))
+
+
+def dataset_names() -> list[str]:
+    """The data sets that have a card."""
+    return sorted(path.stem for path in cards_folder().glob("*.yaml"))
+
+
+def load_grid(name: str) -> LoadedGrid:
+    """A grid by its name or its file.
+
+    Raises:
+        MmfuseError: no such grid, or a fault in its file, with file, line and key.
+    """
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise MmfuseError(f"there is no grid file {path}")
+        return LoadedGrid(YamlSource(path))
+    if name not in grid_names():
+        raise unknown("grid", name, grid_names())
+    return LoadedGrid(YamlSource(grids_folder() / f"{name}.yaml"))

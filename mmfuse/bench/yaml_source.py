@@ -1,0 +1,97 @@
+"""YAML that remembers its lines, so that a fault can name the file, the line and the key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from mmfuse.errors import MmfuseError
+
+
+class YamlSource:
+    """A YAML file read safely, with the line of each key.
+
+    Raises:
+        MmfuseError: the file cannot be read, is not YAML, or holds a key twice.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            text = path.read_text(encoding="utf-8")
+            self._root = yaml.compose(text, Loader=yaml.SafeLoader)
+            self.value: Any = yaml.safe_load(text)
+        except (OSError, UnicodeDecodeError) as error:
+            raise MmfuseError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            line = f":{mark.line + 1}" if mark else ""
+            raise MmfuseError(f"{path}{line}: not YAML: {getattr(error, 'problem', None) or error}") from None
+        except RecursionError:
+            raise MmfuseError(f"{path}: nested too deeply") from None
+        self._refuse_doubles(self._root, set())
+
+    def _refuse_doubles(self, node: yaml.Node | None, seen: set[int]) -> None:
+        if node is None or id(node) in seen:
+            return
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            keys: set[str] = set()
+            for key, value in node.value:
+                if key.value in keys:
+                    raise MmfuseError(f"{self.path}:{key.start_mark.line + 1}: the key {key.value!r} stands here twice")
+                keys.add(str(key.value))
+                self._refuse_doubles(value, seen)
+        elif isinstance(node, yaml.SequenceNode):
+            for value in node.value:
+                self._refuse_doubles(value, seen)
+
+    def line(self, place: Sequence[str | int]) -> int:
+        """The line of a key given as the way to it; of the nearest thing around it where it is not in the file."""
+        node, line = self._root, 1
+        for step in place:
+            found = _step(node, step)
+            if found is None:
+                continue  # a step of the model that the file does not have, such as a default
+            line, node = found
+        return line
+
+    def error(self, place: Sequence[str | int], message: str) -> MmfuseError:
+        """A fault at one place of the file."""
+        return MmfuseError(f"{self.path}:{self.line(place)}: {_written(place)}{message}")
+
+    def first_error(self, fault: ValidationError, *, within: Sequence[str | int] = ()) -> MmfuseError:
+        """The first fault that pydantic found, at its line. `within`: the place of the value that it looked at."""
+        details = fault.errors()[0]
+        place = [*within, *details["loc"]]
+        context = details.get("ctx", {})
+        if details["type"] == "unknown_key":
+            place.append(context["key"])
+            return self.error(place, details["msg"])
+        message = details["msg"].removeprefix("Value error, ")
+        if details["type"] == "missing":
+            message = "this key is needed"
+        elif "input" in details and not details["type"].startswith("value_error"):
+            message = f"{message[:1].lower()}{message[1:]}; got {details['input']!r}"
+        return self.error(place, message)
+
+
+def _step(node: yaml.Node | None, step: str | int) -> tuple[int, yaml.Node] | None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == str(step):
+                return key.start_mark.line + 1, value
+    elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and 0 <= step < len(node.value):
+        value = node.value[step]
+        return value.start_mark.line + 1, value
+    return None
+
+
+def _written(place: Sequence[str | int]) -> str:
+    """A place as users read it: `pairs[1].image.rank: `."""
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place).lstrip(".")
+    return f"{text}: " if text else ""
