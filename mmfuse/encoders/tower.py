@@ -1,0 +1,402 @@
+"""The frozen towers, with sockets into which a method plugs its modules.
+
+A tower keeps the model of `transformers` as it is, under its own weight names, and walks its layers itself:
+
+    x = embed(input)                                       -> sockets `enter`
+    for each layer:
+        x = before(x)                                      sockets `before`
+        x = x + after_attention(scale1(attention(norm1 x))) sockets `after_attention`
+        h = norm2 x
+        x = x + after_mlp(scale2(mlp h)) + beside_mlp(h)   sockets `beside_mlp`, `after_mlp`
+    x = leave(x)                                           -> sockets `leave`
+    x = final norm(x)
+
+Sockets sit behind the layer scale on purpose: DINOv2 multiplies each branch by a learned vector, and an adapter placed
+inside would be multiplied with it.
+
+Shapes: B clips, T frames, N = B·T frames in a batch, P patches, S tokens, D the tower's width, C classes, L prompt
+length, E the width of a class embedding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmfuse.encoders.layout import Layout, find_layout, submodule
+from mmfuse.errors import MmfuseError
+
+
+@dataclass
+class Context:
+    """What a socket may need to know of the batch it is called on.
+
+    Args:
+        frames: T, frames a clip (1 in the text tower).
+        extra: tokens that methods have inserted so far.
+    """
+
+    frames: int = 1
+    extra: int = 0
+
+
+Socket = Callable[[Tensor, Context], Tensor]
+
+
+@dataclass
+class Sockets:
+    """Places in one layer where a method may plug in; each socket maps tokens (N, S, D) to the same shape."""
+
+    before: list[Socket] = field(default_factory=list)
+    after_attention: list[Socket] = field(default_factory=list)
+    beside_mlp: list[Socket] = field(default_factory=list)
+    after_mlp: list[Socket] = field(default_factory=list)
+
+
+class Tower(nn.Module):
+    """A frozen transformer and its sockets; the base of `ImageTower` and `TextTower`.
+
+    Args:
+        model: the model of `transformers`; it is frozen and put into evaluation mode.
+        name: how the user called it, for messages and records.
+    """
+
+    kind = "tower"
+
+    def __init__(self, model: Any, *, name: str) -> None:
+        super().__init__()
+        self.model = model.requires_grad_(False).eval()
+        self.name = name
+        self.layout: Layout = find_layout(model)
+        self.sockets = [Sockets() for _ in self.layers]
+        self.enter: list[Socket] = []
+        self.leave: list[Socket] = []
+        self.switches: list[Callable[[bool], None]] = []
+        self.enabled = True
+        # References, taken before any method adds weights of its own to the model.
+        self._pretrained = list(model.parameters())
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The model's own list of layers."""
+        found = submodule(self.model, self.layout.layers)
+        assert isinstance(found, nn.ModuleList)
+        return found
+
+    @property
+    def depth(self) -> int:
+        """Number of layers."""
+        return len(self.layers)
+
+    @property
+    def width(self) -> int:
+        """D, the width of a token."""
+        return int(self.model.config.hidden_size)
+
+    @property
+    def trained(self) -> bool:
+        """Whether any weight inside the tower's own model is trained (sockets are not counted)."""
+        return any(parameter.requires_grad for parameter in self.model.parameters())
+
+    def part(self, layer: nn.Module, name: str) -> nn.Module:
+        """A part of a layer by its role ("norm1", "mlp", …); looked up anew, since methods may replace it."""
+        path = self.layout.parts.get(name)
+        found = submodule(layer, path) if path else None
+        return found if found is not None else _IDENTITY
+
+    def linear_paths(self, role: str) -> list[str]:
+        """Full names, in the model, of the linear maps with a role, layer by layer.
+
+        Raises:
+            MmfuseError: the tower has no such role.
+        """
+        if role not in self.layout.roles:
+            known = ", ".join(self.layout.roles)
+            raise MmfuseError(
+                f"the {self.kind} tower {self.name!r} has no linear map with role {role!r}; it has {known}"
+            )
+        return [
+            f"{self.layout.layers}.{index}.{path}" for index in range(self.depth) for path in self.layout.roles[role]
+        ]
+
+    def run_layers(self, tokens: Tensor, context: Context, **attention: Any) -> Tensor:
+        """Tokens (N, S, D) through all layers and the final norm."""
+        for layer, sockets in zip(self.layers, self.sockets, strict=True):
+            tokens = self._run_layer(layer, sockets if self.enabled else _NO_SOCKETS, tokens, context, attention)
+        if self.enabled:
+            tokens = _plug(self.leave, tokens, context)
+        norm = submodule(self.model, self.layout.final_norm)
+        assert norm is not None
+        return norm(tokens)
+
+    def _run_layer(
+        self, layer: nn.Module, sockets: Sockets, tokens: Tensor, context: Context, attention: dict[str, Any]
+    ) -> Tensor:
+        tokens = _plug(sockets.before, tokens, context)
+        attended = self.part(layer, "attention")(self.part(layer, "norm1")(tokens), **attention)
+        attended = attended[0] if isinstance(attended, tuple) else attended
+        tokens = tokens + _plug(sockets.after_attention, self.part(layer, "scale1")(attended), context)
+        hidden = self.part(layer, "norm2")(tokens)
+        branch = _plug(sockets.after_mlp, self.part(layer, "scale2")(self.part(layer, "mlp")(hidden)), context)
+        for socket in sockets.beside_mlp:
+            branch = branch + socket(hidden, context)
+        return tokens + branch
+
+    def train(self, mode: bool = True) -> Tower:
+        """Frozen parts stay in evaluation mode (no drop-out, no jittered positions); trained inserts follow `mode`."""
+        super().train(mode)
+        self.model.eval()
+        for module in self.model.modules():
+            if hasattr(module, "base_layer"):  # a tuner layer of peft, whose drop-out is the method's own
+                module.train(mode)
+        return self
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """Run the tower as if it had no method: the frozen output, whatever was trained."""
+        self._switch(False)
+        try:
+            yield
+        finally:
+            self._switch(True)
+
+    def _switch(self, on: bool) -> None:
+        self.enabled = on
+        for switch in self.switches:
+            switch(on)
+
+    def weights_fingerprint(self) -> str:
+        """SHA-256 of the pretrained weights' values, the same whatever names or file format they were stored under."""
+        digests = []
+        for tensor in self._pretrained:
+            content = tensor.detach().cpu().contiguous()
+            digest = hashlib.sha256(f"{tuple(content.shape)}{content.dtype}".encode())
+            digest.update(content.reshape(-1).view(torch.uint8).numpy().data)
+            digests.append(digest.digest())
+        return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
+
+
+_NO_SOCKETS = Sockets()
+_IDENTITY = nn.Identity()
+
+
+def _plug(sockets: list[Socket], tokens: Tensor, context: Context) -> Tensor:
+    for socket in sockets:
+        tokens = socket(tokens, context)
+    return tokens
+
+
+class ImageTower(Tower):
+    """A frozen image encoder run on every frame of a clip.
+
+    Args:
+        model: DINOv2 (with or without registers), DINOv3, CLIP's or SigLIP's image tower, or a plain ViT.
+        name: how the user called it.
+        mean: pixel mean a channel, on the scale 0…1.
+        std: pixel standard deviation a channel, on the scale 0…1.
+    """
+
+    kind = "image"
+    pixel_scale: Tensor
+    pixel_shift: Tensor
+
+    def __init__(self, model: Any, *, name: str, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__(model, name=name)
+        # uint8 pixels -> (x/255 - mean)/std, folded into one scale and one shift.
+        self.register_buffer("pixel_scale", (1 / (255 * torch.tensor(std))).view(3, 1, 1), persistent=False)
+        self.register_buffer("pixel_shift", (-torch.tensor(mean) / torch.tensor(std)).view(3, 1, 1), persistent=False)
+        _remember_positions(model)
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels."""
+        size = self.model.config.patch_size
+        return int(size if isinstance(size, int) else size[0])
+
+    @property
+    def special_tokens(self) -> int:
+        """Tokens before the patches: CLS and registers (none in SigLIP)."""
+        if self.model.config.model_type == "siglip_vision_model":
+            return 0
+        return 1 + int(getattr(self.model.config, "num_register_tokens", 0) or 0)
+
+    def check_size(self, size: int) -> None:
+        """Refuse a frame side that is not a whole number of patches.
+
+        Raises:
+            MmfuseError: with the nearest sides that are.
+        """
+        patch = self.patch_size
+        if size < patch or size % patch:
+            below = max(size // patch, 1) * patch
+            raise MmfuseError(
+                f"frames of {size} pixels cannot be cut into the {patch}-pixel patches of {self.name!r}; "
+                f"use {below} or {below + patch}"
+            )
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Encode clips.
+
+        Args:
+            frames: uint8 pixels, or floats that are normalised already, (B, T, 3, H, W).
+
+        Returns:
+            CLS token and patch tokens after the final norm, (B, T, 1 + P, D). In a tower without CLS token its pooled
+            output stands in the first place.
+        """
+        clips, count = frames.shape[:2]
+        pixels = frames.flatten(0, 1)
+        if not pixels.is_floating_point():
+            pixels = pixels * self.pixel_scale + self.pixel_shift
+        tokens, attention = self._embed(pixels)
+        context = Context(frames=count)
+        if self.enabled:
+            tokens = _plug(self.enter, tokens, context)
+        tokens = self.run_layers(tokens, context, **attention)
+        if self.special_tokens:
+            tokens = torch.cat([tokens[:, :1], tokens[:, self.special_tokens :]], dim=1)
+        else:
+            tokens = torch.cat([self.model.head(tokens).unsqueeze(1), tokens], dim=1)
+        return tokens.unflatten(0, (clips, count))
+
+    def _embed(self, pixels: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """Pixels (N, 3, H, W) to tokens (N, S, D), and what the attention needs besides."""
+        kind = self.model.config.model_type
+        if kind in {"clip_vision_model", "siglip_vision_model", "vit"}:
+            tokens = self.model.embeddings(pixels, interpolate_pos_encoding=True)
+        else:
+            tokens = self.model.embeddings(pixels)
+        if kind == "clip_vision_model":
+            tokens = self.model.pre_layrnorm(tokens)
+        attention: dict[str, Any] = {"attention_mask": None} if kind == "clip_vision_model" else {}
+        if kind == "dinov3_vit":
+            attention["position_embeddings"] = self.model.rope_embeddings(pixels)
+        return tokens, attention
+
+
+def _remember_positions(model: Any) -> None:
+    """Interpolate the position embeddings once for each frame size, not at every step.
+
+    The frozen table always gives the same result, so the model's own method is asked once and its answer kept. A table
+    that is being trained is interpolated anew each time.
+    """
+    embeddings = getattr(model, "embeddings", None)
+    interpolate = getattr(embeddings, "interpolate_pos_encoding", None)
+    if embeddings is None or interpolate is None:
+        return
+    kept: dict[tuple[Any, ...], Tensor] = {}
+
+    def remembered(tokens: Tensor, height: int, width: int) -> Tensor:
+        if any(parameter.requires_grad for parameter in embeddings.parameters()):
+            return interpolate(tokens, height, width)
+        key = (height, width, tokens.device)
+        if key not in kept:
+            with torch.inference_mode(False), torch.no_grad():
+                kept[key] = interpolate(tokens, height, width)
+        return kept[key]
+
+    embeddings.interpolate_pos_encoding = remembered
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Tokenised class prompts.
+
+    Args:
+        ids: token ids, (C, L), padded at the end.
+        last: place of the token that is pooled (the end-of-text token in CLIP), (C,).
+    """
+
+    ids: Tensor
+    last: Tensor
+
+    def to(self, device: torch.device) -> Prompts:
+        """The same prompts on a device."""
+        return Prompts(self.ids.to(device), self.last.to(device))
+
+
+class TextTower(Tower):
+    """A frozen text encoder with its projection.
+
+    Args:
+        model: `CLIPTextModelWithProjection` or `SiglipTextModel`.
+        tokenizer: the checkpoint's own tokenizer.
+        name: how the user called it.
+    """
+
+    kind = "text"
+
+    def __init__(self, model: Any, *, tokenizer: Any, name: str) -> None:
+        super().__init__(model, name=name)
+        self.tokenizer = tokenizer
+        self.inserters: list[Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = []
+
+    @property
+    def context_length(self) -> int:
+        """Longest prompt the tower can read, in tokens."""
+        return int(self.model.config.max_position_embeddings)
+
+    @property
+    def causal(self) -> bool:
+        """Whether a token sees only those before it (CLIP), so that padding behind the end changes nothing."""
+        return self.model.config.model_type == "clip_text_model"
+
+    @property
+    def embedding_width(self) -> int:
+        """E, the width of a class embedding."""
+        config = self.model.config
+        return int(config.projection_dim if self.causal else config.projection_size)
+
+    def tokenize(self, texts: list[str], *, trim: bool = True, room: int = 0) -> Prompts:
+        """Prompts as token ids.
+
+        Args:
+            texts: C prompts.
+            trim: pad to the longest prompt instead of to the context length. Exact for a causal tower, whose pooled
+                token never sees the padding; a tower that is not causal is always padded to its full length.
+            room: tokens that a method will insert.
+
+        Raises:
+            MmfuseError: a prompt does not fit.
+        """
+        limit = self.context_length - room
+        rows = [self.tokenizer(text)["input_ids"] for text in texts]
+        longest = max(range(len(rows)), key=lambda row: len(rows[row]))
+        if len(rows[longest]) > limit:
+            reserved = f" less {room} for learned context" if room else ""
+            raise MmfuseError(
+                f"the prompt {texts[longest]!r} has {len(rows[longest])} tokens; the text tower {self.name!r} reads "
+                f"{self.context_length}{reserved}"
+            )
+        length = len(rows[longest]) if trim and self.causal else limit
+        pad = self.tokenizer.pad_token_id or 0
+        ids = torch.tensor([row + [pad] * (length - len(row)) for row in rows])
+        # SigLIP pools the last place of the padded prompt, CLIP the end-of-text token.
+        last = torch.tensor([len(row) - 1 if self.causal else length - 1 for row in rows])
+        return Prompts(ids, last)
+
+    def forward(self, prompts: Prompts) -> Tensor:
+        """Class prompts (C, L) to class embeddings (C, E), projected but not normalised."""
+        text = getattr(self.model, "text_model", self.model)
+        words, last = text.embeddings.token_embedding(prompts.ids), prompts.last
+        if self.enabled:
+            for insert in self.inserters:
+                words, last = insert(words, last)
+        length = words.shape[1]
+        tokens = words + text.embeddings.position_embedding.weight[:length]
+        context = Context()
+        mask = None
+        if self.enabled:
+            tokens = _plug(self.enter, tokens, context)
+        if self.causal:
+            size = tokens.shape[1]
+            mask = torch.ones(size, size, dtype=torch.bool, device=tokens.device).tril().view(1, 1, size, size)
+        tokens = self.run_layers(tokens, context, attention_mask=mask)
+        pooled = tokens[torch.arange(len(tokens), device=tokens.device), last]
+        return self.model.text_projection(pooled) if self.causal else self.model.head(pooled)

@@ -1,0 +1,109 @@
+"""What a method is, how one is built by name, and the baseline that trains nothing."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from mmfuse.encoders.tower import Tower
+from mmfuse.errors import MmfuseError, unknown
+from mmfuse.methods.names import MethodInfo, add, lookup, split_spec
+
+
+class Method(nn.Module):
+    """One parameter-efficient method on one frozen tower.
+
+    A subclass makes its weights in `__init__(self, tower, *, generator, ...)` from the tower's width and depth, and
+    plugs them into the tower's sockets in `attach`. Every keyword argument has the paper's value as its default.
+
+    Attributes:
+        replaces_template: the method learns the words around the class name, so prompts hold the bare name.
+        room: prompt tokens that the method inserts and that must be kept free.
+        mergeable: whether its weights can be folded into the tower's for a faster test.
+    """
+
+    replaces_template = False
+    room = 0
+    mergeable = False
+
+    def attach(self, tower: Tower) -> None:
+        """Plug the method into the tower's sockets."""
+
+    def merge(self, tower: Tower) -> None:
+        """Fold the method into the tower's weights; only where `mergeable`."""
+
+    def unmerge(self, tower: Tower) -> None:
+        """Undo `merge`."""
+
+
+class Frozen(Method):
+    """The tower as it was pretrained: the baseline.
+
+    Args:
+        tower: any tower.
+        generator: not used; every method takes one.
+    """
+
+    def __init__(self, tower: Tower, *, generator: torch.Generator) -> None:
+        super().__init__()
+
+
+def attach(tower: Tower, spec: str | dict[str, Any], *, generator: torch.Generator) -> Method:
+    """Build a method by name and plug it into a tower.
+
+    Args:
+        tower: the frozen tower.
+        spec: a name ("lora"), or a name with arguments (`{"method": "lora", "rank": 32}`).
+        generator: where initial weights come from.
+
+    Raises:
+        MmfuseError: no such method on this tower, or an argument it does not take or cannot work with.
+    """
+    name, arguments = split_spec(spec, tower.kind)
+    info = lookup(name, tower.kind)
+    build = _implementation(info)
+    accepted = list(inspect.signature(build).parameters)[1:]
+    if not any(p.kind is p.VAR_KEYWORD for p in inspect.signature(build).parameters.values()):
+        for key in arguments:
+            if key == "generator" or key not in accepted:
+                raise unknown(f"argument of method {name!r}", key, [k for k in accepted if k != "generator"])
+    try:
+        method: Method = build(tower, generator=generator, **{**dict(info.defaults), **arguments})
+    except (TypeError, ValueError) as error:
+        raise MmfuseError(f"method {name!r} on the {tower.kind} tower: {error}") from error
+    method.attach(tower)
+    return method
+
+
+def _implementation(info: MethodInfo) -> Callable[..., Method]:
+    if not isinstance(info.implementation, str):
+        return info.implementation
+    module, attribute = info.implementation.split(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def register(
+    *, name: str, towers: tuple[str, ...], family: str, paper: str, summary: str, starts_as_noop: bool = True
+) -> Callable[[type[Method]], type[Method]]:
+    """Class decorator that adds a method of your own to the catalogue, under a name that grids can use."""
+
+    def put(implementation: type[Method]) -> type[Method]:
+        add(MethodInfo(name, towers, family, paper, summary, implementation, starts_as_noop))
+        return implementation
+
+    return put
+
+
+def at_least(name: str, value: float, least: float) -> None:
+    """Refuse an argument below its least sensible value.
+
+    Raises:
+        ValueError: with the argument's name, so that `attach` can say which method it was.
+    """
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")

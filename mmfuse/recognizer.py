@@ -1,0 +1,260 @@
+"""ActionRecognizer: two frozen towers, a method on each, and a fusion, as one LightningModule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mmfuse.encoders import ImageTower, TextTower, load_image_tower, load_text_tower
+from mmfuse.encoders.tower import Prompts
+from mmfuse.errors import MmfuseError, unknown
+from mmfuse.fusion import build_fusion
+from mmfuse.methods.base import attach
+from mmfuse.metrics import TestMetrics
+
+FEATURES = {"both": 2, "cls": 1, "patch": 1, "grid": 5}
+GRID = 2  # side of the grid of pooled patches
+DEFAULT_TEMPLATE = "a video of a person {}."
+
+
+class NonFiniteLoss(MmfuseError):
+    """The training loss became NaN or infinite."""
+
+
+class ActionRecognizer(L.LightningModule):
+    """Recognises actions with two towers that were trained apart and stay frozen.
+
+    Frames go through the image tower, class prompts through the text tower; a method adapts each, and a fusion joins
+    them into one logit a class. The towers' own weights never change.
+
+    Args:
+        class_names: C names as words for prompts ("playing the cello").
+        image_encoder: an embedded tower, a folder in hub layout, or a hub id; or a loaded tower.
+        text_encoder: the same for the text tower.
+        image_method: method on the image tower, by name or as `{"method": "lora", "rank": 32}`.
+        text_method: method on the text tower.
+        fusion: fusion by name or as `{"kind": "joint", "width": 256, "layers": 2}`.
+        templates: prompts with `{}` for the class; several are averaged. A method that learns the prompt's words
+            (`coop`) reads "{}." instead.
+        frames: T, frames a clip.
+        feature: what of a frame reaches the fusion: "both" (CLS and mean patch), "cls", "patch", or "grid" (CLS and
+            2 × 2 pooled patches).
+        method_lr: learning rate of both methods.
+        fusion_lr: learning rate of the fusion.
+        weight_decay: AdamW's, on matrices only.
+        warmup: share of the steps in which the learning rate rises to its full value, before it falls as a cosine.
+        label_smoothing: of the cross-entropy.
+        seed: of the initial weights.
+
+    Batches are dictionaries with `video`, uint8 (B, T, 3, H, W); `label`, int64 (B,); `index`, int64 (B,).
+
+    Raises:
+        MmfuseError: an unknown tower, method, fusion or argument.
+    """
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        *,
+        image_encoder: str | ImageTower = "tiny-dinov2",
+        text_encoder: str | TextTower = "tiny-clip-text",
+        image_method: str | dict[str, Any] = "frozen",
+        text_method: str | dict[str, Any] = "frozen",
+        fusion: str | dict[str, Any] = "joint",
+        templates: Sequence[str] = (DEFAULT_TEMPLATE,),
+        frames: int = 8,
+        feature: str = "both",
+        method_lr: float = 1e-3,
+        fusion_lr: float = 1e-3,
+        weight_decay: float = 0.05,
+        warmup: float = 0.1,
+        label_smoothing: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if len(class_names) < 2:
+            raise MmfuseError(f"at least two classes are needed to tell apart; got {len(class_names)}")
+        if feature not in FEATURES:
+            raise unknown("frame feature", feature, FEATURES)
+        generator = torch.Generator().manual_seed(seed)
+        self.class_names = list(class_names)
+        self.frames, self.feature = frames, feature
+        self.method_lr, self.fusion_lr, self.weight_decay = method_lr, fusion_lr, weight_decay
+        self.warmup, self.label_smoothing = warmup, label_smoothing
+        self.image_tower = load_image_tower(image_encoder) if isinstance(image_encoder, str) else image_encoder
+        self.text_tower = load_text_tower(text_encoder) if isinstance(text_encoder, str) else text_encoder
+        self.image_method = attach(self.image_tower, image_method, generator=generator)
+        self.text_method = attach(self.text_tower, text_method, generator=generator)
+        self.templates = ["{}."] if self.text_method.replaces_template else list(templates)
+        self.fusion = build_fusion(
+            fusion,
+            frame_width=self.image_tower.width * FEATURES[feature],
+            class_width=self.text_tower.embedding_width,
+            frames=frames,
+            classes=len(self.class_names),
+            generator=generator,
+        )
+        self.metrics = TestMetrics(classes=len(self.class_names))
+        self.strict_loading = False  # checkpoints hold trained weights only
+        self._prompts = self._tokenize(self.class_names)
+        self._kept_classes: Tensor | None = None
+        self.test_predictions: dict[str, Tensor] = {}
+
+    # -- what is trained ------------------------------------------------------------------------------------------
+
+    @property
+    def trains_image(self) -> bool:
+        """Whether the image side has anything to train."""
+        return any(parameter.requires_grad for parameter in self._side("image"))
+
+    @property
+    def trains_text(self) -> bool:
+        """Whether the text side has anything to train."""
+        return any(parameter.requires_grad for parameter in self._side("text"))
+
+    def _side(self, side: str) -> Iterable[nn.Parameter]:
+        tower, method = (
+            (self.image_tower, self.image_method) if side == "image" else (self.text_tower, self.text_method)
+        )
+        yield from tower.parameters()
+        yield from method.parameters()
+
+    def trainable_parameters(self) -> dict[str, int]:
+        """Numbers of trained weights: `image_method`, `text_method`, `fusion`."""
+
+        def count(parameters: Iterable[nn.Parameter]) -> int:
+            return sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+
+        return {
+            "image_method": count(self._side("image")),
+            "text_method": count(self._side("text")),
+            "fusion": count(self.fusion.parameters()),
+        }
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """The trained weights by name: all that a run leaves besides its record."""
+        return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
+
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-256 of each tower's pretrained weights."""
+        return {
+            "image": self.image_tower.weights_fingerprint(),
+            "text": self.text_tower.weights_fingerprint(),
+        }
+
+    # -- forward --------------------------------------------------------------------------------------------------
+
+    def _tokenize(self, names: Sequence[str]) -> list[Prompts]:
+        room = self.text_method.room
+        return [self.text_tower.tokenize([t.format(name) for name in names], room=room) for t in self.templates]
+
+    def class_embeddings(self) -> Tensor:
+        """Embeddings of the class prompts, (C, E): the mean over the templates of unit vectors."""
+        embedded = [functional.normalize(self.text_tower(prompts.to(self.device)), dim=-1) for prompts in self._prompts]
+        return torch.stack(embedded).mean(dim=0)
+
+    def frame_features(self, video: Tensor) -> Tensor:
+        """Clips (B, T, 3, H, W) to frame features (B, T, F)."""
+        tokens = self.image_tower(video)
+        cls, patches = tokens[:, :, 0], tokens[:, :, 1:]
+        if self.feature == "cls":
+            return cls
+        if self.feature == "patch":
+            return patches.mean(dim=2)
+        if self.feature == "both":
+            return torch.cat([cls, patches.mean(dim=2)], dim=-1)
+        rows = video.shape[-2] // self.image_tower.patch_size
+        grid = patches.unflatten(2, (rows, -1)).flatten(0, 1).permute(0, 3, 1, 2)
+        pooled = functional.adaptive_avg_pool2d(grid, GRID).flatten(1)
+        return torch.cat([cls, pooled.unflatten(0, cls.shape[:2])], dim=-1)
+
+    def forward(self, video: Tensor) -> Tensor:
+        """Clips, uint8 (B, T, 3, H, W), to logits (B, C)."""
+        return self.fusion(self.frame_features(video), self._classes())
+
+    def _classes(self) -> Tensor:
+        """Class embeddings: computed once where nothing can change them, else at every step."""
+        if self.training and self.trains_text:
+            return self.class_embeddings()
+        if self._kept_classes is None or self._kept_classes.device != self.device:
+            with torch.no_grad():
+                self._kept_classes = self.class_embeddings()
+        return self._kept_classes
+
+    def train(self, mode: bool = True) -> ActionRecognizer:
+        """As in torch; class embeddings that training will change are forgotten."""
+        if mode and self.trains_text:
+            self._kept_classes = None
+        super().train(mode)
+        return self
+
+    # -- Lightning ------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
+        """Cross-entropy of one batch."""
+        logits = self(batch["video"])
+        loss = functional.cross_entropy(logits, batch["label"], label_smoothing=self.label_smoothing)
+        if not torch.isfinite(loss):
+            raise NonFiniteLoss(
+                f"the loss became {float(loss)} in epoch {self.current_epoch}; lower the learning rates"
+            )
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(logits))
+        return loss
+
+    def on_test_start(self) -> None:
+        """Forget what an earlier test has seen."""
+        self.metrics.reset()
+
+    def test_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
+        """Collect the predictions of one batch."""
+        probabilities = self(batch["video"]).float().softmax(dim=-1)
+        self.metrics.update(probabilities, batch["label"], batch["index"])
+
+    def on_test_epoch_end(self) -> None:
+        """Log top-1, top-5 and mean-class accuracy, and keep the predictions of each clip."""
+        self.log_dict({f"test/{name}": value for name, value in self.metrics.compute().items()})
+        self.test_predictions = self.metrics.predictions()
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW with warm-up and cosine by step; no decay on norms, biases, prompts and other vectors."""
+        groups = self._parameter_groups()
+        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999))
+        steps = max(int(self.trainer.estimated_stepping_batches), 1)
+        rising = max(round(self.warmup * steps), 1)
+
+        def factor(step: int) -> float:
+            if step < rising:
+                return (step + 1) / rising
+            return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(steps - rising, 1)))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for name, parameter in self.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            rate = self.fusion_lr if name.startswith("fusion.") else self.method_lr
+            decay = self.weight_decay if _decays(name, parameter) else 0.0
+            groups.setdefault((rate, decay), []).append(parameter)
+        return [
+            {"params": parameters, "lr": rate, "weight_decay": decay} for (rate, decay), parameters in groups.items()
+        ]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep Lightning's checkpoints small: trained weights only."""
+        checkpoint["state_dict"] = self.trained_state()
+
+
+NOT_DECAYED = ("prompts", "context", "time", "modality", "pooling", "video", "magnitude")
+
+
+def _decays(name: str, parameter: nn.Parameter) -> bool:
+    return parameter.ndim >= 2 and not any(word in NOT_DECAYED for word in name.split("."))

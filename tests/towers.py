@@ -1,0 +1,125 @@
+"""Small towers with random weights, at real structure, for tests of the model side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from torch import nn
+
+from mmfuse.encoders import ImageTower, TextTower
+
+SIZE = 32
+SMALL: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "image_size": SIZE,
+    "patch_size": 8,
+}
+IMAGE_CONFIGS: dict[str, Any] = {
+    "dinov2": lambda: transformers.Dinov2Config(mlp_ratio=2, layerscale_value=0.5, **SMALL),
+    "dinov2-swiglu": lambda: transformers.Dinov2Config(mlp_ratio=2, use_swiglu_ffn=True, layerscale_value=0.5, **SMALL),
+    "dinov2-registers": lambda: transformers.Dinov2WithRegistersConfig(mlp_ratio=2, num_register_tokens=3, **SMALL),
+    "dinov3": lambda: transformers.DINOv3ViTConfig(
+        intermediate_size=64, num_register_tokens=3, layerscale_value=0.5, **SMALL
+    ),
+    "clip-image": lambda: transformers.CLIPVisionConfig(intermediate_size=64, **SMALL),
+    "siglip-image": lambda: transformers.SiglipVisionConfig(intermediate_size=64, **SMALL),
+    "vit": lambda: transformers.ViTConfig(intermediate_size=64, **SMALL),
+}
+IMAGE_CLASSES = {
+    "dinov2": transformers.Dinov2Model,
+    "dinov2-swiglu": transformers.Dinov2Model,
+    "dinov2-registers": transformers.Dinov2WithRegistersModel,
+    "dinov3": transformers.DINOv3ViTModel,
+    "clip-image": transformers.CLIPVisionModel,
+    "siglip-image": transformers.SiglipVisionModel,
+    "vit": transformers.ViTModel,
+}
+IMAGE_KINDS = list(IMAGE_CONFIGS)
+TEXT_KINDS = ["clip-text", "siglip-text"]
+PHRASES = ["moving to the left", "moving to the right", "turning around", "growing", "playing the cello"]
+
+
+def image_model(kind: str, *, seed: int = 0) -> Any:
+    """A small image model with random weights; every parameter is random, so that nothing is a no-op by chance."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return randomised(IMAGE_CLASSES[kind](IMAGE_CONFIGS[kind]())).eval()
+
+
+def image_tower(kind: str = "dinov2", *, seed: int = 0) -> ImageTower:
+    """`image_model` as a tower."""
+    return ImageTower(image_model(kind, seed=seed), name=kind, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
+
+
+def text_tower(kind: str = "clip-text", *, seed: int = 0) -> TextTower:
+    """A small text tower with random weights and a byte-level BPE tokenizer."""
+    tokenizer = text_tokenizer(kind)
+    shape: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": 32,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        if kind == "clip-text":
+            config = transformers.CLIPTextConfig(projection_dim=24, **shape)
+            model: Any = transformers.CLIPTextModelWithProjection(config)
+        else:
+            model = transformers.SiglipTextModel(transformers.SiglipTextConfig(projection_size=24, **shape))
+        return TextTower(randomised(model).eval(), tokenizer=tokenizer, name=kind)
+
+
+def text_tokenizer(kind: str) -> Any:
+    """A tokenizer that adds what the architecture expects: start and end in CLIP, the end alone in SigLIP."""
+    start, end = "<|startoftext|>", "<|endoftext|>"
+    tokenizer = Tokenizer(models.BPE(unk_token=None))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=[start, end],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([*PHRASES, "a video of a person."], trainer)
+    single = f"{start} $A {end}" if kind == "clip-text" else f"$A {end}"
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=single, special_tokens=[(token, tokenizer.token_to_id(token)) for token in (start, end)]
+    )
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=start, eos_token=end, pad_token=end, model_max_length=32
+    )
+
+
+def randomised(model: nn.Module) -> Any:
+    """Give every parameter, those that start at zero or one included, a random value."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model
+
+
+def save_in_hub_layout(tower: ImageTower | TextTower, folder: Path) -> Path:
+    """Write a tower as the hub lays it out."""
+    tower.model.save_pretrained(folder)
+    if isinstance(tower, TextTower):
+        tower.tokenizer.save_pretrained(folder)
+    return folder
+
+
+def clips(count: int = 3, frames: int = 4, *, seed: int = 0) -> torch.Tensor:
+    """Random pixels, uint8 (count, frames, 3, SIZE, SIZE)."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (count, frames, 3, SIZE, SIZE), dtype=torch.uint8, generator=generator)
