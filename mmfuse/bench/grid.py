@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any
@@ -180,7 +180,7 @@ class LoadedGrid:
     def _check_overrides(self) -> None:
         """An override that fits no cell is a slip of the pen."""
         grid = self.grid
-        values: dict[str, list[Any]] = {
+        values: dict[str, Sequence[Any]] = {
             "datasets": [dataset.name for dataset in grid.datasets],
             "splits": grid.splits,
             "shots": grid.shots,

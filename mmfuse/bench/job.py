@@ -1,0 +1,95 @@
+"""What a runner hands to a worker, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from mmfuse.cells import Cell, Inputs
+from mmfuse.records import Record
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell with what a worker needs to run it. Nothing but `cell` and the files behind `known` changes its numbers.
+
+    Args:
+        cell: what to run.
+        data_root: folder that holds the data sets; `None` for the default.
+        known: digests of the cell's inputs as planned.
+        command: the command that runs this one cell again.
+        keep_checkpoint: whether the trained weights come back with the record.
+        loader_workers: processes that decode for the cell.
+        devices: how many devices the cell trains on.
+        loggers: Lightning loggers by name.
+        log_folder: where loggers write.
+    """
+
+    cell: Cell
+    data_root: str | None = None
+    known: Inputs = field(default_factory=Inputs)
+    command: str = ""
+    keep_checkpoint: bool = False
+    loader_workers: int = 0
+    devices: int = 1
+    loggers: tuple[str, ...] = ()
+    log_folder: str | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a cell is. `phase` is loading, training or testing; steps are counted from 1."""
+
+    phase: str
+    epoch: int = 0
+    epochs: int = 0
+    fraction: float = 0.0
+    loss: float | None = None
+    clips_per_second: float | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A record with the content of the files that belong to it."""
+
+    record: Record
+    files: dict[str, bytes] = field(default_factory=dict)
+
+
+Report = Callable[[Progress], None]
+CellRunner = Callable[..., Outcome]
+"""`runner(job, progress=report) -> Outcome`; whatever it raises becomes a failed record."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """A worker has taken a job."""
+
+    worker: int
+    job: Job
+
+
+@dataclass(frozen=True)
+class Progressed:
+    """A worker has news."""
+
+    worker: int
+    job: Job
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job has come to its end, with numbers or without."""
+
+    worker: int
+    job: Job
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Nothing happened for a moment."""
+
+
+Event = Started | Progressed | Finished | Tick
