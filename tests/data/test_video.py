@@ -191,7 +191,7 @@ def test_truncated_files(tmp_path: Path, suffix: str, share: float) -> None:
         whole = encode(tmp_path / "whole.avi").read_bytes()
         start, end = whole.index(b"movi"), whole.rindex(b"idx1")
     else:
-        _remux(encode(tmp_path / "a.mp4", codec="libx264", options={"g": "4"}), tmp_path / "index_first.mp4")
+        _remux(encode(tmp_path / "a.mp4", codec="libx264", options={"g": "1"}), tmp_path / "index_first.mp4")
         whole = (tmp_path / "index_first.mp4").read_bytes()
         start, end = whole.index(b"mdat"), len(whole)
     path = tmp_path / f"cut.{suffix}"
