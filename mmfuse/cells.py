@@ -78,7 +78,7 @@ class Encoders(Strict):
 
     image: str = "tiny-dinov2"
     text: str = "tiny-clip-text"
-    feature: Literal["both", "cls", "mean"] = "both"
+    feature: Literal["both", "cls", "patch", "grid"] = "both"
 
 
 class Clip(Strict):

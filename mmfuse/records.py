@@ -300,7 +300,16 @@ class ResultsFolder:
         for name, content in files.items():
             write_atomically(self.path / "checkpoints" / record.stem / Path(name).name, content)
         write_atomically(self.records / f"{record.stem}.json", record.to_json())
+        if record.state == "done":
+            self._set_failures_aside(record)
         return record
+
+    def _set_failures_aside(self, done: Record) -> None:
+        """A cell that has its numbers has no open failure any more."""
+        for path in self.records.glob(f"{_glob_safe(done.cell.file_stem)}--*.json"):
+            old = read_record(path)
+            if isinstance(old, Record) and old.state == "failed" and old.spec == done.spec:
+                self._set_aside(path, replaced_by=done)
 
     def _set_aside(self, path: Path, *, replaced_by: Record) -> None:
         """Move a record that is about to be replaced out of the way; an equal number is simply written again."""

@@ -1,0 +1,319 @@
+"""Running one cell: the only place of the benchmark that joins data and model."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from mmfuse.bench import measure
+from mmfuse.bench.inputs import known_inputs
+from mmfuse.bench.job import Job, Outcome, Progress, Report
+from mmfuse.cells import Cell, Inputs, identity
+from mmfuse.data.datamodule import FewShotVideoDataModule
+from mmfuse.encoders import ImageTower, TextTower, load_image_tower, load_text_tower
+from mmfuse.errors import MmfuseError
+from mmfuse.predictions import encode
+from mmfuse.recognizer import ActionRecognizer
+from mmfuse.records import Cost, Metrics, Parameters, Predictions, Provenance, Record, Seeds, now
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A cell after training and test, with what it cost."""
+
+    data: FewShotVideoDataModule
+    model: ActionRecognizer
+    metrics: dict[str, float]
+    train_seconds: float
+    test_seconds: float
+    precision: str
+    device: str
+    micro_batch: int
+
+
+def run_cell(job: Job, *, progress: Report) -> Outcome:
+    """Train and test one cell.
+
+    The towers stay in memory for the next cell of this process. When memory runs out, the batch is halved once and
+    gradients are accumulated, so that the effective batch stays what the cell asks for.
+
+    Args:
+        job: the cell, and how to run it.
+        progress: told now and then how far it is.
+
+    Raises:
+        MmfuseError: data or towers are missing, a setting is wrong, or the loss became NaN.
+    """
+    started, begun = now(), time.monotonic()
+    progress(Progress("loading"))
+    measure.reset_peak_memory()
+    batch, notes = job.cell.train.batch_size, []
+    try:
+        trained = _train_and_test(job, batch, progress)
+    except (RuntimeError, MemoryError) as error:
+        if not _out_of_memory(error) or batch == 1:
+            raise
+        trained = None
+        notes.append(f"out of memory with batches of {batch}; run again with {batch // 2} and accumulated gradients")
+    if trained is None:  # outside the handler, which would keep the tensors of the first try alive
+        measure.free_memory()
+        trained = _train_and_test(job, batch // 2, progress)
+    return _outcome(job, trained, started=started, seconds=time.monotonic() - begun, notes=tuple(notes))
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return "out of memory" in text or "can't allocate memory" in text or "cannot allocate memory" in text
+
+
+def _train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
+    cell = job.cell
+    with quiet():
+        data = make_data(cell, data_root=job.data_root, batch_size=micro_batch, loader_workers=job.loader_workers)
+        model = make_model(cell, data)
+        trainer = make_trainer(job, micro_batch, [_Teller(progress, cell.train.epochs)])
+        L.seed_everything(cell.training_seed, workers=True, verbose=False)
+        begun = time.monotonic()
+        trainer.fit(model, datamodule=data)
+        middle = time.monotonic()
+        [metrics] = trainer.test(model, datamodule=data, verbose=False)
+    return Trained(
+        data=data,
+        model=model,
+        metrics={name: float(value) for name, value in metrics.items()},
+        train_seconds=middle - begun,
+        test_seconds=time.monotonic() - middle,
+        precision=str(trainer.precision),
+        device=measure.device_name(trainer.strategy.root_device),
+        micro_batch=micro_batch,
+    )
+
+
+def make_data(cell: Cell, *, data_root: str | None, batch_size: int, loader_workers: int) -> FewShotVideoDataModule:
+    """The data side of a cell."""
+    return FewShotVideoDataModule(
+        cell.dataset.request(),
+        shots=cell.shots,
+        draw=cell.draw,
+        split=cell.split,
+        frames=cell.clip.frames,
+        size=cell.clip.size,
+        flip=cell.clip.flip,
+        batch_size=batch_size,
+        seed=cell.training_seed,
+        root=measure.dataset_root(cell.dataset, data_root),
+        num_workers=loader_workers,
+        validation=cell.train.validation,
+    )
+
+
+def make_model(cell: Cell, data: FewShotVideoDataModule) -> ActionRecognizer:
+    """The model side of a cell."""
+    rates = {"method_lr": cell.train.method_lr, "fusion_lr": cell.train.fusion_lr}
+    return ActionRecognizer(
+        data.class_names,
+        image_encoder=copy.deepcopy(_image_tower(cell.encoders.image)),
+        text_encoder=copy.deepcopy(_text_tower(cell.encoders.text)),
+        image_method=cell.pair.image,
+        text_method=cell.pair.text,
+        fusion=cell.fusion.model_dump(),
+        templates=cell.templates or data.templates,
+        frames=data.frames,
+        feature=cell.encoders.feature,
+        weight_decay=cell.train.weight_decay,
+        warmup=cell.train.warmup,
+        label_smoothing=cell.train.label_smoothing,
+        seed=cell.training_seed,
+        **{name: rate for name, rate in rates.items() if rate is not None},
+    )
+
+
+# Methods change a tower in place, so each cell gets a copy of a tower that is read from disk once a process.
+@lru_cache(maxsize=2)
+def _image_tower(name: str) -> ImageTower:
+    return load_image_tower(name)
+
+
+@lru_cache(maxsize=2)
+def _text_tower(name: str) -> TextTower:
+    return load_text_tower(name)
+
+
+def make_trainer(job: Job, micro_batch: int, callbacks: list[Callback]) -> L.Trainer:
+    """A trainer that only trains: no checkpoints, no chatter, nothing in the current folder."""
+    cell = job.cell
+    return L.Trainer(
+        max_epochs=cell.train.epochs,
+        accelerator="auto",
+        devices=job.devices,
+        precision=resolve_precision(cell.precision),
+        accumulate_grad_batches=max(1, cell.train.batch_size // micro_batch),
+        callbacks=callbacks,
+        logger=_loggers(job),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        limit_val_batches=1.0 if cell.train.validation else 0,
+        log_every_n_steps=10,
+        deterministic="warn",
+    )
+
+
+def resolve_precision(asked: str) -> Any:
+    """What `auto` means on this machine: bfloat16 where the GPU computes in it, else full precision."""
+    if asked != "auto":
+        return asked
+    return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
+
+
+LOGGERS = {"tensorboard": "TensorBoardLogger", "csv": "CSVLogger", "wandb": "WandbLogger", "mlflow": "MLFlowLogger"}
+
+
+def _loggers(job: Job) -> Any:
+    """Lightning's loggers by name, or none."""
+    made = []
+    for name in job.loggers:
+        kind = getattr(L.pytorch.loggers, LOGGERS[name])
+        place = {"mlflow": "save_dir"}.get(name, "save_dir")
+        try:
+            made.append(kind(**{place: job.log_folder or ".", "name": job.cell.file_stem}))
+        except (ModuleNotFoundError, TypeError) as error:
+            raise MmfuseError(f"the logger {name!r} is not available: {error}") from error
+    return made or False
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Lightning's remarks on loaders, tips and hardware out of the output; its errors still show."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            warnings.filterwarnings("ignore", module="torch")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+class _Teller(Callback):
+    """Tells a runner how far training and test are."""
+
+    def __init__(self, report: Report, epochs: int) -> None:
+        self._report = report
+        self._epochs = epochs
+        self._clips = 0
+        self._begun = time.monotonic()
+
+    def _tell(self, phase: str, epoch: int, fraction: float, clips: int, loss: float | None) -> None:
+        self._clips += clips
+        rate = self._clips / max(time.monotonic() - self._begun, 1e-6)
+        self._report(Progress(phase, epoch, self._epochs, fraction, loss, rate))
+
+    def _restart(self) -> None:
+        self._clips, self._begun = 0, time.monotonic()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._restart()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        part = (batch_idx + 1) / max(1, int(trainer.num_training_batches))
+        epoch = trainer.current_epoch + 1
+        loss = float(outputs["loss"]) if isinstance(outputs, dict) else None
+        self._tell("training", epoch, (epoch - 1 + part) / self._epochs, len(batch["label"]), loss)
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._restart()
+
+    def on_test_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        total = max(1, int(sum(trainer.num_test_batches)))
+        self._tell("testing", self._epochs, (batch_idx + 1) / total, len(batch["label"]), None)
+
+
+def _outcome(job: Job, trained: Trained, *, started: str, seconds: float, notes: tuple[str, ...]) -> Outcome:
+    cell, data, model = job.cell, trained.data, trained.model
+    inputs = known_inputs(cell).model_copy(update={"draw": data.draw_fingerprint, "test": data.test_fingerprint})
+    own = identity(cell, inputs)
+    weights, checkpoint_bytes = measure.checkpoint(model, keep=job.keep_checkpoint)
+    table = encode(data.test_clips, model.test_predictions)
+    train_clips, test_clips = len(data.train_clips), len(data.test_clips)
+    record = Record(
+        cell=cell,
+        slot=cell.slot,
+        spec=cell.spec,
+        identity=own,
+        inputs=inputs,
+        state="done",
+        class_names=tuple(data.class_names),
+        metrics=Metrics(
+            top1=trained.metrics["test/top1"],
+            top5=trained.metrics.get("test/top5"),
+            mean_class=trained.metrics["test/mean_class"],
+            test_clips=test_clips,
+            train_clips=train_clips,
+        ),
+        parameters=Parameters(**model.trainable_parameters()),
+        cost=Cost(
+            seconds=seconds,
+            train_seconds=trained.train_seconds,
+            test_seconds=trained.test_seconds,
+            train_clips_per_second=train_clips * cell.train.epochs / trained.train_seconds,
+            test_clips_per_second=test_clips / trained.test_seconds,
+            peak_memory_bytes=measure.peak_memory(),
+            checkpoint_bytes=checkpoint_bytes,
+        ),
+        seeds=Seeds(draw=cell.draw, seed=cell.seed, training=cell.training_seed),
+        provenance=_provenance(job, trained, started),
+        notes=notes,
+        command=job.command,
+    )
+    predictions = Predictions(file=f"{record.stem}.csv.gz", sha256=measure.digest(table), clips=test_clips)
+    record = record.model_copy(update={"predictions": predictions})
+    files = {"predictions": table} | {f"checkpoint/{name}": content for name, content in weights.items()}
+    return Outcome(record, files)
+
+
+def _provenance(job: Job, trained: Trained, started: str) -> Provenance:
+    return Provenance(
+        versions=measure.versions(),
+        device=trained.device,
+        precision=trained.precision,
+        threads=torch.get_num_threads(),
+        devices=job.devices,
+        micro_batch=trained.micro_batch,
+        commit=measure.commit(),
+        host=measure.host(),
+        started=started,
+        finished=now(),
+        weights=trained.model.fingerprints(),
+    )
+
+
+__all__ = ["Inputs", "make_data", "make_model", "make_trainer", "quiet", "resolve_precision", "run_cell"]

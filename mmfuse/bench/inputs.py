@@ -1,0 +1,115 @@
+"""Digests of what a cell reads, found without torch: the data set's card or lists, and the towers' files."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+import yaml
+
+from mmfuse.cells import Cell, Dataset, Inputs
+from mmfuse.files import sha256_of_file, sha256_of_json
+from mmfuse.resources import assets_folder, cards_folder
+
+# The files that decide what a tower does. Weights: safetensors where there are any, else the older format.
+WEIGHTS = ("*.safetensors", "*.bin")
+SETTINGS = {
+    "image": ("config.json", "preprocessor_config.json"),
+    "text": ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"),
+}
+
+
+def known_inputs(cell: Cell) -> Inputs:
+    """What can be told of a cell's inputs before it runs; towers that are not on this machine stay unknown."""
+    return Inputs(
+        card=dataset_digest(cell.dataset),
+        image_tower=tower_digest(cell.encoders.image, "image"),
+        text_tower=tower_digest(cell.encoders.text, "text"),
+    )
+
+
+def dataset_digest(dataset: Dataset) -> str | None:
+    """Digest of a data set's card, whatever its comments; of both lists where it is the user's own."""
+    if not dataset.own:
+        return _card_digest(cards_folder() / f"{dataset.name}.yaml")
+    lists = [_below(dataset.root, name) for name in (dataset.train, dataset.test) if name is not None]
+    if not all(path.is_file() for path in lists):
+        return None
+    return sha256_of_json([_file_digest(*_mark(path)) for path in lists])
+
+
+def _below(root: str | None, name: str) -> Path:
+    path = Path(name).expanduser()
+    return path if root is None or path.is_absolute() else Path(root) / path
+
+
+@lru_cache
+def _card_digest(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    return sha256_of_json(yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader))
+
+
+def tower_digest(name: str, kind: str) -> str | None:
+    """Digest of a tower's files: weights, settings, and for text the tokenizer.
+
+    Args:
+        name: embedded name, folder or hub id.
+        kind: "image" or "text".
+
+    Returns:
+        `None` where the tower is not on this machine.
+    """
+    folder = tower_folder(name)
+    if folder is None:
+        return None
+    weights = next((found for pattern in WEIGHTS if (found := sorted(folder.glob(pattern)))), [])
+    if not weights:
+        return None
+    settings = [path for name in SETTINGS[kind] if (path := folder / name).is_file()]
+    return sha256_of_json({path.name: _content_digest(path) for path in [*weights, *settings]})
+
+
+def tower_folder(name: str) -> Path | None:
+    """The folder that holds a tower on this machine; `None` where there is none."""
+    embedded = assets_folder() / name
+    if "/" not in name and embedded.is_dir():
+        return embedded
+    if Path(name).is_absolute():
+        return Path(name) if Path(name).is_dir() else None
+    repository = _hub_cache() / f"models--{name.replace('/', '--')}"
+    reference = repository / "refs" / "main"
+    if not reference.is_file():
+        return None
+    snapshot = repository / "snapshots" / reference.read_text(encoding="utf-8").strip()
+    return snapshot if snapshot.is_dir() else None
+
+
+def _hub_cache() -> Path:
+    """Where huggingface_hub keeps what it has fetched, by its documented environment variables."""
+    if own := os.environ.get("HF_HUB_CACHE"):
+        return Path(own).expanduser()
+    if home := os.environ.get("HF_HOME"):
+        return Path(home).expanduser() / "hub"
+    shared = os.environ.get("XDG_CACHE_HOME")
+    return (Path(shared) if shared else Path.home() / ".cache") / "huggingface" / "hub"
+
+
+def _content_digest(path: Path) -> str:
+    """SHA-256 of a file; the hub's cache names large files by it, which saves reading them."""
+    target = path.resolve()
+    if target.parent.name == "blobs" and len(target.name) == 64:
+        return target.name
+    return _file_digest(*_mark(target))
+
+
+def _mark(path: Path) -> tuple[Path, int, int]:
+    """A file with what changes when its content does, so that one process reads it once."""
+    status = path.stat()
+    return path, status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=4096)
+def _file_digest(path: Path, _size: int, _changed: int) -> str:
+    return sha256_of_file(path)

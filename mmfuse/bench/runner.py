@@ -1,0 +1,265 @@
+"""The runner: takes a plan through an engine, cell by cell, and writes each record as it comes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from mmfuse.bench.engines import Engine
+from mmfuse.bench.job import Event, Finished, Job, Outcome, Progress, Progressed, Started
+from mmfuse.claims import Claim
+from mmfuse.errors import MmfuseError
+from mmfuse.records import Failure, Record, ResultsFolder, failed, now, read_record
+from mmfuse.survey import Entry
+
+UNWRITTEN_AT_MOST = 64
+
+
+class View(Protocol):
+    """What shows a run to a person."""
+
+    def started(self, worker: int, job: Job) -> None:
+        """A worker has begun a cell."""
+
+    def progressed(self, worker: int, job: Job, progress: Progress) -> None:
+        """A worker has news of its cell."""
+
+    def finished(self, worker: int, record: Record) -> None:
+        """A cell has come to its end."""
+
+    def skipped(self, job: Job) -> None:
+        """A cell is done, or being done, by another runner."""
+
+    def tick(self) -> None:
+        """Time has passed."""
+
+
+@dataclass
+class Tally:
+    """How a run went."""
+
+    done: int = 0
+    failed: list[Record] = field(default_factory=list)
+    elsewhere: int = 0
+    interrupted: bool = False
+
+
+@dataclass(frozen=True)
+class Task:
+    """A cell that is to be run, with the state that it is in now."""
+
+    entry: Entry
+    job: Job
+
+
+class Runner:
+    """Runs tasks and keeps their records.
+
+    Args:
+        folder: where records go.
+        tasks: what to run, in this order.
+        engine: where to run it.
+        view: who watches.
+        fail_fast: begin no further cell after one has failed.
+    """
+
+    def __init__(
+        self, *, folder: ResultsFolder, tasks: list[Task], engine: Engine, view: View, fail_fast: bool = False
+    ) -> None:
+        self._folder = folder
+        self._waiting = list(reversed(tasks))
+        self._engine = engine
+        self._view = view
+        self._fail_fast = fail_fast
+        self._claims: dict[str, Claim] = {}
+        self._jobs: dict[str, Job] = {}
+        self._unwritten: list[tuple[Job, Outcome]] = []
+        self.tally = Tally()
+
+    def run(self) -> Tally:
+        """Run everything; a failing cell does not stop the others.
+
+        Ctrl-C and SIGTERM stop the running cells, mark them, and end the run with `interrupted` set.
+
+        Raises:
+            MmfuseError: workers do not start, or the results folder can no longer be written.
+        """
+        try:
+            with _terminate_as_interrupt():
+                for event in self._engine.run(self._next_job):
+                    self._handle(event)
+        except KeyboardInterrupt:
+            self.tally.interrupted = True
+        finally:
+            with _no_interrupts():
+                self._engine.close()
+                self._mark_running()
+                self._write_what_is_left()
+        return self.tally
+
+    def _next_job(self) -> Job | None:
+        while self._waiting and not (self._fail_fast and self.tally.failed):
+            task = self._waiting.pop()
+            if self._claim(task):
+                return task.job
+            self.tally.elsewhere += 1
+            self._view.skipped(task.job)
+        return None
+
+    def _claim(self, task: Task) -> bool:
+        spec = task.job.cell.spec
+        if spec in self._claims:
+            return False  # the same cell under another name is running
+        claim = Claim.take(self._folder.running / f"{spec}.lock")
+        if claim is None:
+            return False
+        if self._done_meanwhile(task):
+            claim.release()
+            return False
+        claim.write({"slot": task.job.cell.slot, "pid": os.getpid(), "since": now()})
+        self._claims[spec], self._jobs[spec] = claim, task.job
+        self._folder.discard_damaged(task.entry.damaged)
+        return True
+
+    def _done_meanwhile(self, task: Task) -> bool:
+        """Whether another runner has finished the cell since it was planned."""
+        before = task.entry.record
+        for path in self._folder.records.glob(f"{_glob_safe(task.job.cell.file_stem)}--*.json"):
+            found = read_record(path)
+            if not isinstance(found, Record) or found.state != "done" or found.spec != task.job.cell.spec:
+                continue
+            known = before is not None and before.provenance.finished == found.provenance.finished
+            if not known and task.job.known.agrees_with(found.inputs):
+                return True
+        return False
+
+    def _handle(self, event: Event) -> None:
+        if isinstance(event, Started):
+            self._view.started(event.worker, event.job)
+        elif isinstance(event, Progressed):
+            self._tell_others(event)
+            self._view.progressed(event.worker, event.job, event.progress)
+        elif isinstance(event, Finished):
+            self._finish(event)
+        else:
+            self._view.tick()
+
+    def _tell_others(self, event: Progressed) -> None:
+        news = event.progress
+        self._claims[event.job.cell.spec].write(
+            {
+                "slot": event.job.cell.slot,
+                "pid": os.getpid(),
+                "worker": event.worker,
+                "phase": news.phase,
+                "epoch": news.epoch,
+                "epochs": news.epochs,
+                "fraction": news.fraction,
+                "loss": news.loss,
+                "clips_per_second": news.clips_per_second,
+                "updated": now(),
+            }
+        )
+
+    def _finish(self, event: Finished) -> None:
+        record = event.outcome.record
+        if not self._write(event.job, event.outcome):
+            record = _not_written(event.job)
+            self._unwritten.append((event.job, event.outcome))
+            if len(self._unwritten) > UNWRITTEN_AT_MOST:
+                raise MmfuseError(f"{self._folder.path} can no longer be written; {UNWRITTEN_AT_MOST} records wait")
+        self._count(record)
+        self._view.finished(event.worker, record)
+
+    def _write(self, job: Job, outcome: Outcome) -> bool:
+        """Write an outcome and let its claim go; false where the disk does not take it."""
+        try:
+            self._folder.write(outcome.record, outcome.files)
+        except OSError:
+            return False
+        self._release(job.cell.spec)
+        return True
+
+    def _release(self, spec: str) -> None:
+        self._jobs.pop(spec, None)
+        if (claim := self._claims.pop(spec, None)) is not None:
+            claim.release()
+
+    def _count(self, record: Record) -> None:
+        if record.state == "done":
+            self.tally.done += 1
+        else:
+            self.tally.failed.append(record)
+
+    def _mark_running(self) -> None:
+        """Leave a record that says so for each cell that is stopped in the middle."""
+        pending = {job.cell.spec for job, _ in self._unwritten}
+        for spec, job in list(self._jobs.items()):
+            if spec in pending:
+                continue
+            failure = Failure(kind="Interrupted", message="stopped in the middle; run the grid again to go on")
+            record = failed(job.cell, failure, inputs=job.known, command=job.command)
+            with contextlib.suppress(OSError):
+                self._folder.write(record)
+            self._release(spec)
+
+    def _write_what_is_left(self) -> None:
+        """Try once more for records that the disk did not take; what still fails is at least named."""
+        for job, outcome in self._unwritten:
+            if self._write(job, outcome):
+                self.tally.failed = [record for record in self.tally.failed if record.spec != job.cell.spec]
+                self._count(outcome.record)
+                continue
+            with contextlib.suppress(OSError):
+                self._folder.write(_not_written(job))
+            self._release(job.cell.spec)
+
+
+def _not_written(job: Job) -> Record:
+    message = "its record could not be written (is the disk full?); make room and run the grid again"
+    return failed(job.cell, Failure(kind="RecordNotWritten", message=message), inputs=job.known, command=job.command)
+
+
+def _glob_safe(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+@contextlib.contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM, which schedulers send before they kill, end a run as Ctrl-C does."""
+    with _handler(signal.SIGTERM, _interrupt):
+        yield
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Clean up in peace: an impatient second Ctrl-C must not leave claims or workers behind."""
+    with _handler(signal.SIGINT, signal.SIG_IGN), _handler(signal.SIGTERM, signal.SIG_IGN):
+        yield
+
+
+@contextlib.contextmanager
+def _handler(number: int, handler: Callable[[int, object], None] | signal.Handlers) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def log_folder(folder: ResultsFolder) -> Path:
+    """Where Lightning's loggers write."""
+    return folder.path / "logs"
