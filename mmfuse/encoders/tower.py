@@ -24,6 +24,8 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from types import MethodType
 from typing import Any
 
 import torch
@@ -287,21 +289,21 @@ def _remember_positions(model: Any) -> None:
     that is being trained is interpolated anew each time.
     """
     embeddings = getattr(model, "embeddings", None)
-    interpolate = getattr(embeddings, "interpolate_pos_encoding", None)
-    if embeddings is None or interpolate is None:
-        return
-    kept: dict[tuple[Any, ...], Tensor] = {}
+    if hasattr(embeddings, "interpolate_pos_encoding"):
+        embeddings.kept_positions = {}
+        # A bound method, so that a copy of the tower gets one that is bound to the copy.
+        embeddings.interpolate_pos_encoding = MethodType(_interpolate_once, embeddings)
 
-    def remembered(tokens: Tensor, height: int, width: int) -> Tensor:
-        if any(parameter.requires_grad for parameter in embeddings.parameters()):
-            return interpolate(tokens, height, width)
-        key = (height, width, tokens.device)
-        if key not in kept:
-            with torch.inference_mode(False), torch.no_grad():
-                kept[key] = interpolate(tokens, height, width)
-        return kept[key]
 
-    embeddings.interpolate_pos_encoding = remembered
+def _interpolate_once(embeddings: Any, tokens: Tensor, height: int, width: int) -> Tensor:
+    interpolate = partial(type(embeddings).interpolate_pos_encoding, embeddings, tokens, height, width)
+    if any(parameter.requires_grad for parameter in embeddings.parameters()):
+        return interpolate()
+    key = (height, width, tokens.device)
+    if key not in embeddings.kept_positions:
+        with torch.inference_mode(False), torch.no_grad():
+            embeddings.kept_positions[key] = interpolate()
+    return embeddings.kept_positions[key]
 
 
 @dataclass(frozen=True)
