@@ -288,7 +288,7 @@ def _remember_positions(model: Any) -> None:
     The frozen table always gives the same result, so the model's own method is asked once and its answer kept. A table
     that is being trained is interpolated anew each time.
     """
-    embeddings = getattr(model, "embeddings", None)
+    embeddings: Any = getattr(model, "embeddings", None)
     if hasattr(embeddings, "interpolate_pos_encoding"):
         embeddings.kept_positions = {}
         # A bound method, so that a copy of the tower gets one that is bound to the copy.
