@@ -44,7 +44,7 @@ class Strict(BaseModel):
 
 
 class Dataset(Strict):
-    """A data set by name, or a user's own clips listed in two CSV files."""
+    """A data set by name, or a user's own clips: two CSV files, or folders train/<class> and test/<class>."""
 
     name: str = Field(min_length=1)
     root: str | None = None
@@ -65,8 +65,8 @@ class Dataset(Strict):
 
     @property
     def own(self) -> bool:
-        """Whether the user's CSV files define it, and not a card that ships with the package."""
-        return self.train is not None
+        """Whether the user's own files define it, and not a card that ships with the package."""
+        return self.train is not None or self.root is not None
 
     def request(self) -> str | dict[str, Any]:
         """What the data floor takes: a known name, or the keys of an own data set."""

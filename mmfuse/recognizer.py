@@ -103,7 +103,7 @@ class ActionRecognizer(L.LightningModule):
         self.metrics = TestMetrics(classes=len(self.class_names))
         self.strict_loading = False  # checkpoints hold trained weights only
         self._prompts = self._tokenize(self.class_names)
-        self._kept_classes: Tensor | None = None
+        self._kept_classes: tuple[Any, Tensor] | None = None
         self.test_predictions: dict[str, Tensor] = {}
 
     # -- what is trained ------------------------------------------------------------------------------------------
@@ -179,22 +179,20 @@ class ActionRecognizer(L.LightningModule):
         return self.fusion(self.frame_features(video), self._classes())
 
     def _classes(self) -> Tensor:
-        """Class embeddings: computed once where nothing can change them, else at every step."""
-        if self.training and self.trains_text:
+        """Class embeddings: at every step while they are trained, else once for as long as nothing changes them."""
+        if torch.is_grad_enabled() and self.trains_text:
             return self.class_embeddings()
-        if self._kept_classes is None or self._kept_classes.device != self.device:
+        state = (self.device, *((p.data_ptr(), p._version) for p in self._side("text") if p.requires_grad))
+        if self._kept_classes is None or self._kept_classes[0] != state:
             with torch.no_grad():
-                self._kept_classes = self.class_embeddings()
-        return self._kept_classes
-
-    def train(self, mode: bool = True) -> ActionRecognizer:
-        """As in torch; class embeddings that training will change are forgotten."""
-        if mode and self.trains_text:
-            self._kept_classes = None
-        super().train(mode)
-        return self
+                self._kept_classes = (state, self.class_embeddings())
+        return self._kept_classes[1]
 
     # -- Lightning ------------------------------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        """Train in training mode, whatever mode the model was left in; the towers stay in evaluation mode."""
+        self.train()
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """Cross-entropy of one batch."""
@@ -202,7 +200,7 @@ class ActionRecognizer(L.LightningModule):
         loss = functional.cross_entropy(logits, batch["label"], label_smoothing=self.label_smoothing)
         if not torch.isfinite(loss):
             raise NonFiniteLoss(
-                f"the loss became {float(loss)} in epoch {self.current_epoch}; lower the learning rates"
+                f"the loss became {loss.item()} in epoch {self.current_epoch}; lower the learning rates"
             )
         self.log("train/loss", loss, prog_bar=True, batch_size=len(logits))
         return loss
