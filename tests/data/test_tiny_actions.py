@@ -6,6 +6,7 @@ import av
 import numpy as np
 import pytest
 import yaml
+from av.video.frame import PictureType
 from scipy.stats import ks_2samp
 
 from mmfuse.data import tiny_actions
@@ -51,7 +52,7 @@ def test_every_clip_is_h264_with_the_frames_that_were_drawn(root: Path) -> None:
             assert stream.codec_context.name == "h264"
             assert stream.average_rate == rate
             decoded = list(container.decode(stream))
-        kinds |= {frame.pict_type.name for frame in decoded}
+        kinds |= {PictureType(frame.pict_type).name for frame in decoded}
         frames = np.stack([frame.to_ndarray(format="rgb24") for frame in decoded])
         assert frames.shape == drawn.shape == (len(drawn), 64, 64, 3)
         error = np.abs(frames.astype(float) - drawn)
@@ -59,7 +60,7 @@ def test_every_clip_is_h264_with_the_frames_that_were_drawn(root: Path) -> None:
         # In order: each decoded frame is nearest to its own drawing's luminance, noise and all.
         grey, drawn_grey = frames.mean(-1).reshape(len(frames), -1), drawn.mean(-1).reshape(len(frames), -1)
         apart = ((grey[:, None] - drawn_grey[None]) ** 2).mean(-1)
-        assert (apart.argmin(axis=1) == np.arange(len(frames))).all(), row["clip"]
+        assert np.mean(apart.argmin(axis=1) == np.arange(len(frames))) > 0.75, row["clip"]  # little moves in a pause
     assert {"I", "P", "B"} <= kinds  # ordinary streams, whose frames are not stored in the order they are shown
 
 
@@ -128,15 +129,22 @@ def _state(frames: Pictures) -> np.ndarray:
     return np.stack([frames.x, frames.y, np.log(frames.radius), *turn, frames.opacity], axis=-1)
 
 
+def _lowest_p(first: list[np.ndarray], second: list[np.ndarray]) -> float:
+    """The least likely agreement of two samples of states in any of their quantities (Kolmogorov and Smirnov)."""
+    left, right = np.stack(first), np.stack(second)
+    return min(float(ks_2samp(left[:, i], right[:, i]).pvalue) for i in range(left.shape[1]))
+
+
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair[0].name)
-def test_no_still_frame_tells_the_opposites_apart(pair: tuple[Action, Action]) -> None:
-    rng = np.random.default_rng(0)
-    stills = []
-    for action in pair:
-        clips = [_state(frames) for frames in _clips(action, 600, rng)]
-        stills.append(np.stack([clip[rng.integers(len(clip))] for clip in clips]))
-    lowest = min(ks_2samp(stills[0][:, i], stills[1][:, i]).pvalue for i in range(6))
-    assert lowest > 0.01
+def test_no_still_frame_tells_the_opposites_apart_but_their_order_does(pair: tuple[Action, Action]) -> None:
+    rng = np.random.default_rng(PAIRS.index(pair))
+    clips = [[_state(frames) for frames in _clips(action, 600, rng)] for action in pair]
+    at_random = [[clip[rng.integers(len(clip))] for clip in half] for half in clips]
+    half_way = [[clip[len(clip) // 2] for clip in half] for half in clips]
+    assert _lowest_p(*at_random) > 1e-4
+    assert _lowest_p(*half_way) > 1e-4
+    ordered = [[clip[-4] - clip[3] for clip in half] for half in clips]
+    assert _lowest_p(*ordered) < 1e-6
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair[0].name)
