@@ -47,12 +47,12 @@ class TestMetrics(nn.Module):
 
     def predictions(self) -> dict[str, Tensor]:
         """Each clip once, in the order of the test list: `index`, `label`, `predicted` (N,), `probabilities` (N, C)."""
-        index = self.index.compute().cpu()
+        index = self.index.compute().cpu().reshape(-1)  # a single value comes back without a dimension
         order = torch.argsort(index)
         probabilities = self.probabilities.compute().cpu().view(len(order), -1)[order].float()
         return {
             "index": index[order].long(),
-            "label": self.labels.compute().cpu()[order].long(),
+            "label": self.labels.compute().cpu().reshape(-1)[order].long(),
             "predicted": probabilities.argmax(dim=-1),
             "probabilities": probabilities,
         }

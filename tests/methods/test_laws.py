@@ -1,0 +1,76 @@
+"""The laws that every method of the catalogue keeps, on every tower that it claims to support."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.methods.sweep import adapt, build_tower, combinations, disturb, inputs, trained
+
+CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+
+
+@pytest.mark.parametrize(("name", "kind"), combinations(starts_as_noop=True))
+def test_a_method_that_starts_as_a_noop_leaves_the_output_alone(name: str, kind: str) -> None:
+    tower, _ = adapt(kind, name)
+    with torch.no_grad():
+        torch.testing.assert_close(tower(inputs(tower)), build_tower(kind)(inputs(tower)), **CLOSE)
+
+
+@pytest.mark.parametrize(("name", "kind"), combinations(starts_as_noop=False))
+def test_a_method_that_does_not_start_as_a_noop_says_so_rightly(name: str, kind: str) -> None:
+    tower, method = adapt(kind, name)
+    with torch.no_grad():
+        adapted, frozen = tower(inputs(tower, method)), build_tower(kind)(inputs(tower, method))
+    assert not torch.allclose(adapted, frozen, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "kind"), combinations())
+def test_training_moves_the_methods_weights_alone(name: str, kind: str) -> None:
+    tower, method = adapt(kind, name)
+    batch, before = inputs(tower, method), build_tower(kind)
+    weights = trained(tower, method)
+    if name == "frozen":
+        assert not weights
+        return
+    disturb(tower, method)
+    was = {key: weight.detach().clone() for key, weight in weights.items()}
+    with torch.no_grad():
+        first = tower(batch)
+    tower.train()
+    method.train()
+    optimizer = torch.optim.SGD(weights.values(), lr=1e-3)
+    tower(batch).square().sum().backward()
+    still = [key for key, weight in weights.items() if weight.grad is None or not weight.grad.any()]
+    assert not still, f"no gradient reaches {still}"
+    optimizer.step()
+    tower.eval()
+    method.eval()
+    assert all(not torch.equal(was[key], weight) for key, weight in weights.items())
+    with torch.no_grad():
+        assert not torch.allclose(tower(batch), first, atol=1e-5), "training changed nothing"
+        with tower.disabled():
+            assert torch.equal(tower(batch), before(batch)), "disabled is not the frozen tower"
+        assert not torch.allclose(tower(batch), before(batch), atol=1e-4), "the method stayed off"
+    assert tower.weights_fingerprint() == before.weights_fingerprint()
+    assert {key for key, weight in trained(tower, method).items()} == set(weights), "another set of weights is trained"
+
+
+@pytest.mark.parametrize(("name", "kind"), combinations())
+def test_the_seed_decides_the_initial_weights(name: str, kind: str) -> None:
+    torch.manual_seed(1)
+    first = trained(*adapt(kind, name, seed=3))
+    torch.manual_seed(2)
+    again, other = trained(*adapt(kind, name, seed=3)), trained(*adapt(kind, name, seed=4))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert first.keys() == again.keys() == other.keys()
+
+
+@pytest.mark.parametrize(("name", "kind"), [case for case in combinations() if "clip-text" in case.id])
+def test_trimmed_prompts_equal_full_length_ones(name: str, kind: str) -> None:
+    tower, method = adapt(kind, name)
+    disturb(tower, method)
+    short, full = inputs(tower, method, trim=True), inputs(tower, method, trim=False)
+    assert short.ids.shape[1] < full.ids.shape[1] == tower.context_length - method.room
+    with torch.no_grad():
+        torch.testing.assert_close(tower(short), tower(full), **CLOSE)

@@ -1,0 +1,55 @@
+"""A wrong argument is one clear error that names the method, what is wrong, and the nearest right name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from mmfuse.errors import MmfuseError
+from mmfuse.methods import attach, parse_pair
+from tests.methods.sweep import build_tower
+
+IMAGE: list[tuple[str | dict[str, Any], str]] = [
+    ("dorra", "unknown image method 'dorra'; did you mean 'dora'?"),
+    ("coop", "method 'coop' is not defined on the image tower; known there: adapter, "),
+    ({"rank": 3}, "a method given by keys needs the key 'method'; got 'rank'"),
+    ({"method": "lora", "rnak": 3}, "unknown argument of method 'lora' 'rnak'; did you mean 'rank'?"),
+    ({"method": "lora", "generator": 3}, "unknown argument of method 'lora' 'generator'"),
+    ({"method": "lora", "rank": 0}, "method 'lora' on the image tower: rank must be at least 1, got 0"),
+    ({"method": "lora", "targets": ["q", "w"]}, "no linear map with role 'w'; it has q, k, v, o, fc1, fc2"),
+    ({"method": "lora", "targets": []}, "targets must name at least one of q, k, v, o, fc1, fc2"),
+    ({"method": "adaptformer", "bottleneck": 0}, "bottleneck must be at least 1, got 0"),
+    ({"method": "vpt-deep", "length": 0}, "length must be at least 1, got 0"),
+]
+TEXT: list[tuple[str | dict[str, Any], str]] = [
+    ("vpt-deep", "method 'vpt-deep' is not defined on the text tower"),
+    ({"method": "coop", "length": 0}, "length must be at least 1, got 0"),
+    ({"method": "coop", "length": 31}, "length 31 leaves no room for a class name in 32 tokens"),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "message"), [("dinov2", *c) for c in IMAGE] + [("clip-text", *c) for c in TEXT]
+)
+def test_wrong_argument(kind: str, spec: str | dict[str, Any], message: str) -> None:
+    with pytest.raises(MmfuseError) as caught:
+        attach(build_tower(kind), spec, generator=torch.Generator())
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        ("dora", "a pair is written image+text"),
+        ("dora+", "a pair is written image+text"),
+        ("a+b+c", "a pair is written image+text"),
+        ("dora+vpt-deep", "'vpt-deep' is not defined on the text tower"),
+        ("coop+dora", "'coop' is not defined on the image tower"),
+    ],
+)
+def test_wrong_pair(pair: str, message: str) -> None:
+    with pytest.raises(MmfuseError, match=message.replace("+", r"\+")):
+        parse_pair(pair)
