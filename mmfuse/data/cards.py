@@ -46,10 +46,10 @@ class DataCard:
     size: int = 224
     """Side of the square that a model sees."""
     short_side: int | None = None
-    """Shorter side that clips are scaled to before cropping; None: the size, plus a seventh for random crops."""
+    """Shorter side that clips are scaled to before they are cropped; None: the size, so that squares stay whole."""
     frames: int = 8
     candidates: int | None = None
-    """Training looks at one of this many frames of each segment; None: at any."""
+    """Training looks at one of this many evenly placed frames of each segment (an odd number); None: at any."""
     flip: bool = True
     """Whether a mirrored clip still shows its class."""
     max_shots: int | None = None
@@ -63,15 +63,9 @@ class DataCard:
     sources: tuple[Source | str, ...] = ()
     licence: str = ""
 
-    @property
-    def scale_to(self) -> int:
-        """The shorter side that clips are scaled to."""
-        return self.short_side if self.short_side is not None else scale_for(self.size)
-
-
-def scale_for(size: int) -> int:
-    """The shorter side that leaves a random crop of `size` some room: 256 for 224, as usual."""
-    return size + size // 7
+    def scale_for(self, size: int) -> int:
+        """The shorter side that clips are scaled to where a model sees squares of `size`."""
+        return size if self.short_side is None else max(size, round(self.short_side * size / self.size))
 
 
 def card_names() -> list[str]:

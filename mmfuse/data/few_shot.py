@@ -95,6 +95,38 @@ def fingerprint(rows: pd.DataFrame) -> str:
     return sha256_of_json(sorted([clip, int(label)] for clip, label in zip(rows["clip"], rows["label"], strict=True)))
 
 
+def hold_out(catalogue: Catalogue, rows: pd.DataFrame, *, share: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Cut a validation part from training rows: (the rest, the validation part).
+
+    Whole source groups are moved, the last ones of the draw first, so that near-duplicates never stand on both sides.
+
+    Args:
+        rows: what `draw` returned.
+        share: of each class's clips, 0 to below 1; the part is the largest that does not exceed it, but at least
+            one group.
+
+    Raises:
+        MmfuseError: a class has one source group only, and nothing would be left to learn from.
+    """
+    if not share:
+        return rows, rows.iloc[:0].reset_index(drop=True)
+    held: list[int] = []
+    for label, members in rows.groupby("label", sort=True):
+        groups = members.groupby("group", sort=False).indices  # in the draw's order
+        if len(groups) < 2:
+            raise MmfuseError(
+                f"no validation part can be cut from {catalogue.class_names[int(str(label))]!r}: its {len(members)} "
+                "training clips are of one source; take more shots or leave validation out"
+            )
+        taken: list[int] = []
+        for places in reversed(list(groups.values())[1:]):
+            if not taken or len(taken) + len(places) <= share * len(members):
+                taken += members.index[places].tolist()
+        held += taken
+    kept = rows.drop(index=held)
+    return kept.reset_index(drop=True), rows.loc[sorted(held)].reset_index(drop=True)
+
+
 # --- certified fingerprints --------------------------------------------------------------------------------------
 
 

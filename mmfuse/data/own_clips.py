@@ -56,6 +56,7 @@ def read(dataset: Mapping[str, Any], *, root: Path | None = None) -> tuple[DataC
         title=str(name),
         class_names=tuple(classes),
         phrases=tuple(classes.values()),
+        short_side=256,
         dead_classes=tuple(c for c in classes if not any(entry.label == c for entry in entries)),
     )
     rows = [

@@ -32,22 +32,32 @@ def segment_centres(count: int, frames: int) -> Indices:
     return (2 * np.arange(frames, dtype=np.int64) + 1) * count // (2 * frames)
 
 
-def segment_random(
-    count: int, frames: int, generator: np.random.Generator, *, candidates: int | None = None
-) -> Indices:
-    """A random frame of each of `frames` equal segments, shape (T,).
+def segment_places(count: int, places: NDArray[np.float64], *, candidates: int | None = None) -> Indices:
+    """The frame at a given place of each segment, shape (T,).
 
     Args:
+        places: where in its segment each frame lies, shape (T,), from 0 to below 1; drawn at random for training.
         candidates: choose among this many evenly placed frames of a segment; None: among all of them. With m
-            candidates the frames that training can ever see are `segment_centres(count, T * m)`, which is what the
-            clip store keeps.
+            candidates the frames that can ever be chosen are `candidate_frames(count, T, m)`.
+
+    >>> segment_places(16, np.array([0.0, 0.99]), candidates=None).tolist()
+    [0, 15]
     """
-    places = generator.random(frames)
+    frames = len(places)
     if candidates is None:
-        starts = np.arange(frames) + places
-        return np.minimum((starts * count / frames).astype(np.int64), count - 1)
+        return np.minimum(((np.arange(frames) + places) * count / frames).astype(np.int64), count - 1)
     chosen = (places * candidates).astype(np.int64)
     return segment_centres(count, frames * candidates)[np.arange(frames) * candidates + chosen]
+
+
+def candidate_frames(count: int, frames: int, candidates: int | None) -> Indices:
+    """Every frame that training or testing can look at, in order and once each: what is worth keeping of a clip.
+
+    An odd number of candidates holds the segments' centres, which testing looks at.
+    """
+    if candidates is None:
+        return every_frame(count)
+    return np.unique(segment_centres(count, frames * candidates))
 
 
 def every_frame(count: int) -> Indices:

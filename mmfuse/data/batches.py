@@ -1,0 +1,165 @@
+"""From rows of a table to batches of frames: which rows make a batch, and how a batch is filled.
+
+Shape legend: B clips, T frames, S side of the square, C = 3 colours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, DistributedSampler
+
+from mmfuse.data.sampling import Chooser, Indices, clip_generator, segment_centres, segment_places
+from mmfuse.data.sources import Frames, FrameSource
+from mmfuse.errors import MmfuseError
+
+Batch: TypeAlias = dict[str, Tensor]
+
+
+class Request(NamedTuple):
+    """What a worker is asked for: some rows of the table, in one epoch."""
+
+    epoch: int
+    rows: list[int]
+
+
+class EpochBatches(DistributedSampler[Request]):
+    """The batches of an epoch for one of several processes: no row left out, none twice.
+
+    Every process makes the same number of steps, so that none waits for gradients that never come; where the rows do
+    not divide evenly, some batches are smaller. In one process only the last batch can be. A subclass of torch's
+    distributed sampler, whose place it takes: that one pads with repeated rows.
+    """
+
+    def __init__(
+        self, count: int, *, batch_size: int, shuffle: bool, seed: int, processes: int = 1, rank: int = 0
+    ) -> None:
+        """Args:
+        count: rows of the table.
+        batch_size: rows of a full batch in one process.
+        shuffle: a new order each epoch, from (seed, epoch) alone.
+        processes, rank: how many processes share the rows, and which one this is.
+
+        Raises:
+            MmfuseError: there are more processes than rows.
+        """
+        if count < processes:
+            raise MmfuseError(f"{processes} processes cannot share {count} clips; use at most {count}")
+        super().__init__(range(count), num_replicas=processes, rank=rank, shuffle=shuffle, seed=seed)  # type: ignore[arg-type]
+        self._count = count
+        self._batch_size = batch_size
+
+    def __len__(self) -> int:
+        largest_share = math.ceil(self._count / self.num_replicas)
+        return math.ceil(largest_share / self._batch_size)
+
+    def __iter__(self) -> Iterator[Request]:
+        share = self._order()[self.rank :: self.num_replicas]
+        full = range(self._batch_size, len(share), self._batch_size)
+        if len(full) + 1 < len(self):  # one row fewer than others have, and just full batches: make smaller ones
+            parts = np.array_split(share, len(self))
+        else:
+            parts = np.split(share, list(full))
+        return (Request(self.epoch, part.tolist()) for part in parts)
+
+    def _order(self) -> Indices:
+        if not self.shuffle:
+            return np.arange(self._count)
+        digest = hashlib.sha256(f"order\0{self.seed}\0{self.epoch}".encode()).digest()
+        return np.random.default_rng(int.from_bytes(digest[:16], "big")).permutation(self._count)
+
+
+class ClipBatches(Dataset[Batch]):
+    """A table of clips that answers a `Request` with a whole batch.
+
+    Returns:
+        "video" uint8 (B, T, C, S, S), its frames as stored in memory with colours last; "label" and "index" (the row)
+        int64 (B,); in training "flip" bool (B,), for `flipped` to carry out on the device.
+    """
+
+    def __init__(
+        self,
+        clips: pd.DataFrame,
+        *,
+        source: FrameSource,
+        frames: int,
+        size: int,
+        training: bool,
+        candidates: int | None = None,
+        flip: bool = False,
+        seed: int = 0,
+    ) -> None:
+        """Args:
+        clips: rows with `clip`, `path` and `label`.
+        source: where frames come from.
+        frames, size: T and S.
+        training: a random frame of each segment and a random crop, else centres.
+        candidates: see `mmfuse.data.sampling.segment_places`.
+        flip: mirror half of the clips in training.
+        seed: of everything random here, with the epoch and the clip.
+        """
+        self._clips: list[str] = clips["clip"].tolist()
+        self._paths: list[str] = clips["path"].tolist()
+        self._labels: list[int] = clips["label"].tolist()
+        self._source = source
+        self._frames = frames
+        self._size = size
+        self._training = training
+        self._candidates = candidates
+        self._flip = flip
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __getitem__(self, request: Request) -> Batch:
+        rows = request.rows
+        video = np.empty((len(rows), self._frames, self._size, self._size, 3), dtype=np.uint8)
+        flip = np.zeros(len(rows), dtype=bool)
+        for place, row in enumerate(rows):
+            flip[place] = self._fill(video[place], row, request.epoch)
+        batch = {
+            "video": torch.from_numpy(video).permute(0, 1, 4, 2, 3),
+            "label": torch.tensor([self._labels[row] for row in rows]),
+            "index": torch.tensor(rows),
+        }
+        return batch | {"flip": torch.from_numpy(flip)} if self._training and self._flip else batch
+
+    def _fill(self, target: Frames, row: int, epoch: int) -> bool:
+        """Write one clip's frames, cropped, to `target` (T, S, S, C); returns whether it is to be mirrored."""
+        choose: Chooser
+        if self._training:
+            generator = clip_generator(seed=self._seed, epoch=epoch, clip=self._clips[row])
+            places = generator.random(self._frames)
+            down, right, mirror = generator.random(3)
+
+            def choose(count: int) -> Indices:
+                return segment_places(count, places, candidates=self._candidates)
+        else:
+            down, right, mirror = 0.5, 0.5, 1.0
+
+            def choose(count: int) -> Indices:
+                return segment_centres(count, self._frames)
+
+        held, wanted = self._source.pick(self._paths[row], choose)
+        top = int(down * (held.shape[1] - self._size + 1))
+        left = int(right * (held.shape[2] - self._size + 1))
+        for place, index in enumerate(wanted.tolist()):
+            target[place] = held[index, top : top + self._size, left : left + self._size]
+        return bool(mirror < 0.5)
+
+
+def flipped(batch: Batch) -> Batch:
+    """Mirror the clips that are marked so; the mark is taken away."""
+    if "flip" not in batch:
+        return batch
+    rest = {name: value for name, value in batch.items() if name != "flip"}
+    marked = batch["flip"][:, None, None, None, None]
+    return rest | {"video": torch.where(marked, batch["video"].flip(-1), batch["video"])}

@@ -1,0 +1,245 @@
+"""`FewShotVideoDataModule`: K clips a class to learn from, the whole official test list to be judged on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pandas as pd
+import torch.distributed
+from torch.utils.data import DataLoader
+
+from mmfuse.data import few_shot
+from mmfuse.data.annotations import Catalogue, load_catalogue
+from mmfuse.data.batches import Batch, ClipBatches, EpochBatches, flipped
+from mmfuse.data.few_shot import Shots
+from mmfuse.data.lists import read_list
+from mmfuse.data.sources import Decoding, FrameSource, Remembering
+from mmfuse.data.video import Damaged
+from mmfuse.errors import MmfuseError
+
+MEMORY_BUDGET = 2**30
+
+
+class FewShotVideoDataModule(L.LightningDataModule):
+    """Clips of a K-shot training set and of the official test list, as batches of frames.
+
+    A batch is {"video": uint8 (B, T, 3, S, S), "label": int64 (B,), "index": int64 (B,)}; `index` is the row of
+    `train_clips`, `validation_clips` or `test_clips`. Training looks at a random frame of each of T equal segments, in
+    a random crop, half of the clips mirrored; testing at the centre frames and the centre crop. What a clip shows in
+    an epoch depends on (seed, epoch, clip) alone: not on workers, batches, processes or where its frames are kept.
+    Colours are neither scaled nor normalised: the model knows its tower.
+
+    Shape legend: B clips, T frames, S side of the square.
+
+    >>> data = FewShotVideoDataModule("tiny", shots=2)
+    >>> len(data.class_names), len(data.train_clips), len(data.test_clips)
+    (12, 24, 240)
+    """
+
+    def __init__(
+        self,
+        dataset: str | dict[str, Any],
+        *,
+        shots: Shots | None = None,
+        draw: int = 0,
+        split: int = 1,
+        frames: int | None = None,
+        size: int | None = None,
+        flip: bool | None = None,
+        batch_size: int = 16,
+        seed: int = 0,
+        root: Path | str | None = None,
+        annotations: Path | str | None = None,
+        num_workers: int = 0,
+        validation: float = 0.0,
+        store: Path | str | None = None,
+        train_list: Path | str | None = None,
+        damaged: Damaged = "error",
+        memory_budget: int = MEMORY_BUDGET,
+    ) -> None:
+        """Read the lists and draw the clips; no video is opened yet.
+
+        Args:
+            dataset, split, root, annotations: see `mmfuse.data.annotations.load_catalogue`.
+            shots: training clips a class, or "all".
+            draw: which ones.
+            frames, size: T and S; by default what the data set's card says.
+            flip: mirror half of the clips in training; by default what the card says.
+            batch_size: clips a batch, in each process.
+            seed: of the order, of the frames looked at and of the crops.
+            num_workers: processes that read clips beside the training; 0 reads in the training process.
+            validation: share of each class's training clips, in whole source groups, that is held out as
+                `validation_clips`.
+            store: folder of a clip store (see `mmfuse.data.clip_store`); what it lacks is decoded into it first.
+            train_list: a published list of training clips instead of `shots` and `draw`; see `mmfuse.data.lists`.
+            damaged: "error", or "keep" the frames that can be read of a damaged video.
+            memory_budget: bytes of decoded training clips that may be kept where there is no store.
+
+        Raises:
+            MmfuseError: lists that are missing or not the certified ones, a K that a class cannot give, a setting out
+                of range.
+        """
+        super().__init__()
+        _check(frames=frames, size=size, batch_size=batch_size, num_workers=num_workers, validation=validation)
+        self.catalogue: Catalogue = load_catalogue(
+            dataset, split=split, root=_path(root), annotations=_path(annotations)
+        )
+        self.card = self.catalogue.card
+        self.class_names: list[str] = list(self.catalogue.phrases)
+        self.templates: list[str] = list(self.card.templates)
+        self.frames = self.card.frames if frames is None else frames
+        self.size = self.card.size if size is None else size
+        self.flip = self.card.flip if flip is None else flip
+        self.batch_size = batch_size
+        self.seed = seed
+        self.num_workers = num_workers
+        self.certified = False
+        """Whether draw and test list have the fingerprints on record; False where none are on record."""
+        drawn = self._drawn(shots, draw, _path(train_list))
+        self.draw_fingerprint = few_shot.fingerprint(drawn)
+        self.train_clips, self.validation_clips = few_shot.hold_out(self.catalogue, drawn, share=validation)
+        self.test_clips = self.catalogue.part("test")
+        self.test_fingerprint = few_shot.fingerprint(self.test_clips)
+        self._decoding = Decoding(short_side=self.card.scale_for(self.size), damaged=damaged)
+        self._memory = Remembering(
+            self._decoding, frames=self.frames, candidates=self.card.candidates, budget=memory_budget
+        )
+        self._store_folder = _path(store)
+        self._store: FrameSource | None = None
+        self._ready = False
+
+    def _drawn(self, shots: Shots | None, draw: int, train_list: Path | None) -> pd.DataFrame:
+        if (shots is None) == (train_list is None):
+            raise MmfuseError("say either shots (clips a class, or 'all') or train_list (a published list of clips)")
+        if train_list is not None:
+            return read_list(self.catalogue, train_list)
+        assert shots is not None
+        rows = few_shot.draw(self.catalogue, shots=shots, draw=draw)
+        self.certified = few_shot.certify(self.catalogue, rows, shots=shots, draw=draw)
+        return rows
+
+    # --- files -------------------------------------------------------------------------------------------------
+
+    def prepare_data(self) -> None:
+        """Make the clips of the generated data set, once for all processes of this machine."""
+        if self.catalogue.name == "tiny":
+            from mmfuse.data import tiny_actions
+
+            tiny_actions.generate(self.catalogue.root)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Find every video before any is decoded.
+
+        Raises:
+            MmfuseError: some are missing; they are counted and the first ones named.
+        """
+        if self._ready:
+            return
+        if self.catalogue.name == "tiny":
+            self._place_tiny()
+        clips = {"training": self.train_clips, "validation": self.validation_clips, "test": self.test_clips}
+        missing = {part: _absent(rows) for part, rows in clips.items()}
+        if any(missing.values()):
+            raise MmfuseError(_report(missing, clips, self.catalogue))
+        self._ready = True
+
+    def _place_tiny(self) -> None:
+        from mmfuse.data import tiny_actions
+
+        root = tiny_actions.generate(self.catalogue.root)
+        for rows in (self.train_clips, self.validation_clips, self.test_clips):
+            rows["path"] = [path if Path(path).is_absolute() else str(root / path) for path in rows["path"]]
+
+    # --- batches -----------------------------------------------------------------------------------------------
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Every training clip once an epoch, in a new order each time."""
+        self._be_ready()
+        if self.num_workers and self._store is None:
+            self._memory.fill(self.train_clips["path"])
+        return self._loader(self.train_clips, self._store or self._memory, training=True)
+
+    def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
+        """The held-out clips in order; empty without a held-out share."""
+        self._be_ready()
+        if self.validation_clips.empty:
+            return []
+        return self._loader(self.validation_clips, self._store or self._memory, training=False)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """The whole official test list, in order."""
+        self._be_ready()
+        return self._loader(self.test_clips, self._store or self._decoding, training=False)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Mirror the marked clips, on the device."""
+        return flipped(batch)
+
+    def _be_ready(self) -> None:
+        if not self._ready:
+            self.prepare_data()
+            self.setup()
+
+    def _loader(self, clips: pd.DataFrame, source: FrameSource, *, training: bool) -> DataLoader[Batch]:
+        batches = ClipBatches(
+            clips,
+            source=source,
+            frames=self.frames,
+            size=self.size,
+            training=training,
+            candidates=self.card.candidates,
+            flip=self.flip,
+            seed=self.seed,
+        )
+        several = torch.distributed.is_available() and torch.distributed.is_initialized()
+        order = EpochBatches(
+            len(clips),
+            batch_size=self.batch_size,
+            shuffle=training,
+            seed=self.seed,
+            processes=torch.distributed.get_world_size() if several else 1,
+            rank=torch.distributed.get_rank() if several else 0,
+        )
+        # batch_size=None: what the sampler yields is a whole batch already.
+        return DataLoader(
+            batches,
+            batch_size=None,
+            sampler=order,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+
+def _path(given: Path | str | None) -> Path | None:
+    return None if given is None else Path(given).expanduser().absolute()
+
+
+def _check(**settings: float | int | None) -> None:
+    lowest = {"num_workers": 0, "validation": 0}
+    for name, value in settings.items():
+        if value is not None and value < lowest.get(name, 1):
+            raise MmfuseError(f"{name} must be at least {lowest.get(name, 1)}, not {value}")
+    if settings["validation"] is not None and settings["validation"] >= 1:
+        raise MmfuseError(f"validation is a share of the training clips, below 1; not {settings['validation']}")
+
+
+def _absent(rows: pd.DataFrame) -> list[str]:
+    """The clips whose file is not there."""
+    return [clip for clip, path in zip(rows["clip"], rows["path"], strict=True) if not Path(path).is_file()]
+
+
+def _report(missing: dict[str, list[str]], clips: dict[str, pd.DataFrame], catalogue: Catalogue) -> str:
+    counts = [f"{len(names):,} of {len(clips[part]):,} {part} clips" for part, names in missing.items() if names]
+    names = [name for part in missing.values() for name in part]
+    shown = ", ".join(names[:5]) + (f", and {len(names) - 5:,} more" if len(names) > 5 else "")
+    if catalogue.root is None:
+        hint = "say where the videos are with root (--data-root, --root)"
+    elif catalogue.card.splits:
+        hint = f"see mmfuse data check {catalogue.name} and mmfuse data get {catalogue.name}"
+    else:
+        hint = "put them there or take them out of the lists"
+    below = f" below {catalogue.root}" if catalogue.root else ""
+    return f"{catalogue.card.title}: {' and '.join(counts)} are missing{below} ({shown}); {hint}"
