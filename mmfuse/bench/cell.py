@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import Callback
 from mmfuse.bench import measure
 from mmfuse.bench.inputs import known_inputs
 from mmfuse.bench.job import Job, Outcome, Progress, Report
+from mmfuse.bench.prepare import dataset_root
 from mmfuse.cells import Cell, Inputs, identity
 from mmfuse.data.datamodule import FewShotVideoDataModule
 from mmfuse.encoders import ImageTower, TextTower, load_image_tower, load_text_tower
@@ -114,7 +115,7 @@ def make_data(cell: Cell, *, data_root: str | None, batch_size: int, loader_work
         flip=cell.clip.flip,
         batch_size=batch_size,
         seed=cell.training_seed,
-        root=measure.dataset_root(cell.dataset, data_root),
+        root=dataset_root(cell.dataset, data_root),
         num_workers=loader_workers,
         validation=cell.train.validation,
     )

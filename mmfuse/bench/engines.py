@@ -111,21 +111,17 @@ class _Worker:
             return Failure(kind="Hung", message=f"stopped after {limits.silence:g} s without any news")
         return None
 
-    def end(self) -> str:
-        """Stop the process and its children; returns how it ended."""
+    def end(self) -> tuple[str, str | None]:
+        """Stop the process and its children; returns how it ended, and the end of what it wrote to its streams."""
         with contextlib.suppress(OSError):
             os.killpg(self.process.pid, signal.SIGKILL)
         code = self.process.wait()
         self.connection.close()
-        return _ending(code)
-
-    def last_words(self) -> str | None:
-        """The end of what the process wrote to its standard streams."""
-        with contextlib.suppress(OSError, ValueError):
+        with self._errors:
             size = self._errors.seek(0, os.SEEK_END)
             self._errors.seek(max(0, size - 8000))
-            return self._errors.read().decode(errors="replace").strip() or None
-        return None
+            words = self._errors.read().decode(errors="replace").strip()
+        return _ending(code), words or None
 
 
 def _ending(code: int) -> str:
@@ -216,8 +212,7 @@ class LocalEngine:
         """End a worker; its job fails, and the next job gets a new worker."""
         job = worker.job
         assert job is not None
-        ending = worker.end()
-        words = worker.last_words()
+        ending, words = worker.end()
         del self._running[worker.number]
         if not worker.ready:
             self._stillborn += 1

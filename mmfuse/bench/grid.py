@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 from mmfuse.bench.yaml_source import YamlSource
 from mmfuse.cells import Cell, Clip, Dataset, Encoders, Fusion, Pair, Shots, Strict, Train
 from mmfuse.errors import MmfuseError, unknown
-from mmfuse.methods.names import parse_pair
+from mmfuse.methods.names import IMAGE, METHODS, TEXT, names, parse_pair
 from mmfuse.resources import cards_folder, grids_folder
 
 SETTINGS = ("encoders", "clip", "fusion", "train")
@@ -72,16 +72,45 @@ class GridPair(Pair):
     @classmethod
     def _from_name(cls, value: Any) -> Any:
         if not isinstance(value, str):
+            if isinstance(value, dict) and "*" in str(value.get("name", "")):
+                raise ValueError("a pair with keys stands for itself; '*' has no meaning in its name")
             return value
         try:
+            if "*" in value:
+                _matching(value)
+                return {"name": value.replace(" ", ""), "image": "frozen", "text": "frozen"}
             image, text = parse_pair(value)
         except MmfuseError as error:
             raise ValueError(str(error)) from None
         return {"name": value.replace(" ", ""), "image": image, "text": text}
 
-    def plain(self) -> Pair:
-        """The pair without its settings, as a cell holds it."""
-        return Pair(name=self.name, image=self.image, text=self.text)
+    def plain(self) -> list[Pair]:
+        """The pair without its settings, as a cell holds it; all pairs of the catalogue that a wildcard stands for."""
+        if "*" in self.name:
+            return [
+                Pair.model_validate({"name": f"{image}+{text}", "image": image, "text": text})
+                for image, text in _matching(self.name)
+            ]
+        return [Pair(name=self.name, image=self.image, text=self.text)]
+
+
+def _matching(pattern: str) -> list[tuple[str, str]]:
+    """The pairs of the catalogue that `lora+*` stands for. Aliases are left out: they would run twice.
+
+    Raises:
+        MmfuseError: not a pair, or nothing fits.
+    """
+    parts = [part.strip() for part in pattern.split("+")]
+    if len(parts) != 2:
+        raise MmfuseError(f"a pair is written image+text, such as dora+adapter or dora+*; got {pattern!r}")
+    sides = []
+    for tower, part in zip((IMAGE, TEXT), parts, strict=True):
+        plain = [name for name in names(tower) if name == part or not METHODS[name].summary.startswith("alias")]
+        found = [name for name in plain if fnmatchcase(name, part)]
+        if not found:
+            raise unknown(f"{tower} method", part, names(tower))
+        sides.append(found)
+    return list(itertools.product(sides[0], sides[1]))
 
 
 class Where(Strict):
@@ -186,7 +215,7 @@ class LoadedGrid:
             "shots": grid.shots,
             "draws": grid.draws,
             "seeds": grid.seeds,
-            "pairs": [pair.name for pair in grid.pairs],
+            "pairs": [pair.name for _, pair in self.pairs()],
         }
         for position, override in enumerate(grid.overrides):
             for key, known in values.items():
@@ -194,6 +223,14 @@ class LoadedGrid:
                     if not any(_same(value, pattern) for value in known):
                         problem = unknown(f"value of {key}", pattern, map(str, known))
                         raise self.source.error(["overrides", position, "where", key], str(problem))
+
+    def pairs(self) -> list[tuple[int, Pair]]:
+        """All pairs, wildcards written out, each with its place in the file. The first of a name stands."""
+        found: dict[str, tuple[int, Pair]] = {}
+        for place, pair in enumerate(self.grid.pairs):
+            for plain in pair.plain():
+                found.setdefault(plain.name, (place, plain))
+        return list(found.values())
 
     def cells(self) -> list[Cell]:
         """All cells in table order: data set, split, pair, shots, seed, draw.
@@ -208,7 +245,7 @@ class LoadedGrid:
         datasets = [self._located(dataset) for dataset in grid.datasets]
         settled: dict[str, dict[str, Any]] = {}
         for dataset, split, (number, pair), shots, seed, draw in itertools.product(
-            datasets, grid.splits, enumerate(grid.pairs), grid.shots, grid.seeds, grid.draws
+            datasets, grid.splits, self.pairs(), grid.shots, grid.seeds, grid.draws
         ):
             place = {
                 "dataset": dataset.name,
@@ -223,7 +260,7 @@ class LoadedGrid:
             if key not in settled:
                 settled[key] = self._settle(number, applied)
             yield Cell.model_construct(
-                dataset=dataset, split=split, pair=pair.plain(), shots=shots, draw=draw, seed=seed, **settled[key]
+                dataset=dataset, split=split, pair=pair, shots=shots, draw=draw, seed=seed, **settled[key]
             )
 
     def _settle(self, pair: int, overrides: list[int]) -> dict[str, Any]:

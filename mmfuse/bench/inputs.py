@@ -30,9 +30,11 @@ def known_inputs(cell: Cell) -> Inputs:
 
 
 def dataset_digest(dataset: Dataset) -> str | None:
-    """Digest of a data set's card, whatever its comments; of both lists where it is the user's own."""
+    """Digest of a data set's card, whatever its comments; of the lists, or of the names, where it is the user's own."""
     if not dataset.own:
         return _card_digest(cards_folder() / f"{dataset.name}.yaml")
+    if dataset.train is None:
+        return _names_digest(Path(dataset.root or "."))
     lists = [_below(dataset.root, name) for name in (dataset.train, dataset.test) if name is not None]
     if not all(path.is_file() for path in lists):
         return None
@@ -42,6 +44,13 @@ def dataset_digest(dataset: Dataset) -> str | None:
 def _below(root: str | None, name: str) -> Path:
     path = Path(name).expanduser()
     return path if root is None or path.is_absolute() else Path(root) / path
+
+
+@lru_cache
+def _names_digest(root: Path) -> str | None:
+    """Digest of the names of the clips in train/<class> and test/<class>."""
+    names = sorted(str(path.relative_to(root)) for part in ("train", "test") for path in root.glob(f"{part}/*/*"))
+    return sha256_of_json(names) if names else None
 
 
 @lru_cache

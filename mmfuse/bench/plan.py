@@ -10,13 +10,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mmfuse.bench.inputs import known_inputs
 from mmfuse.cells import Cell, Dataset
+from mmfuse.data.cards import load_card
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.records import Planned, Record, ResultsFolder
-from mmfuse.resources import cards_folder
 from mmfuse.survey import Entry, Survey
 
 ONLY_KEYS = ("dataset", "split", "pair", "shots", "draw", "seed")
@@ -131,29 +129,27 @@ class Size:
     classes: int
 
 
-@lru_cache
-def _card(name: str) -> dict[str, Any]:
-    path = cards_folder() / f"{name}.yaml"
-    card: dict[str, Any] = (
-        yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader) if path.is_file() else {}
-    )
-    return card
-
-
 def size_of(dataset: Dataset, split: int) -> Size:
     """Clips and classes of a data set's split; a rough guess where nothing is known."""
     if dataset.own:
-        lengths = [_lines(dataset.root, name) for name in (dataset.train, dataset.test)]
-        return Size(lengths[0], lengths[1], len(dataset.classes or []) or max(1, lengths[0] // 20))
-    card = _card(dataset.name)
-    counts = card.get("splits", {}).get(split, {})
-    return Size(counts.get("train", 1000), counts.get("test", 500), len(card.get("classes", [])) or 50)
+        train, test = (_lines(dataset.root, name) for name in (dataset.train, dataset.test))
+        return Size(train, test, len(dataset.classes or []) or max(1, train // 20))
+    card = load_card(dataset.name)
+    counts = card.splits.get(split, {})
+    return Size(counts.get("train", 1000), counts.get("test", 500), len(card.class_names))
 
 
 @lru_cache
 def _lines(root: str | None, name: str | None) -> int:
     path = Path(root or ".") / Path(name or "").expanduser()
     return path.read_bytes().count(b"\n") if path.is_file() else 100
+
+
+def frames_of(cell: Cell) -> int:
+    """Frames a clip: the cell's, else its card's."""
+    if cell.clip.frames is not None or cell.dataset.own:
+        return cell.clip.frames or 8
+    return load_card(cell.dataset.name).frames
 
 
 @dataclass(frozen=True)
@@ -196,8 +192,7 @@ class Estimator:
         size = size_of(cell.dataset, cell.split)
         shots = size.train if cell.shots == "all" else min(cell.shots * size.classes, size.train)
         passes = 1.0 if cell.pair.image["method"] == "frozen" else 3.0
-        frames = cell.clip.frames or _card(cell.dataset.name).get("frames", 8)
-        return float(frames * (shots * cell.train.epochs * passes + size.test))
+        return float(frames_of(cell) * (shots * cell.train.epochs * passes + size.test))
 
     @staticmethod
     def _keys(cell: Cell) -> list[tuple[Any, ...]]:

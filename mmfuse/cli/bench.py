@@ -1,0 +1,122 @@
+"""`mmfuse-bench`: run a grid, look at it, print its tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from mmfuse.cli.common import run_app
+from mmfuse.errors import MmfuseError
+
+app = typer.Typer(
+    invoke_without_command=True,
+    no_args_is_help=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Compare ways of adapting frozen towers: run a grid of cells, and print its tables.",
+)
+
+Results = Annotated[Path, typer.Option(help="The results folder of a grid.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+@app.callback()
+def bench(
+    context: typer.Context,
+    grid: Annotated[str | None, typer.Option(help="Name of a shipped grid, or a grid file.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Results folder; default results/<grid>.")] = None,
+    data_root: Annotated[
+        Path | None,
+        typer.Option(help="Folder that holds the data sets; default $MMFUSE_DATA, else ./data."),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Only such cells: pair=dora+adapter, shots=2,4. May be repeated."),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Cells at a time; default one a device or core.")] = None,
+    engine: Annotated[str, typer.Option(help="Where cells run: local or ray.")] = "local",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the cells and stop; needs neither data nor weights.")
+    ] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.")] = False,
+    rerun: Annotated[
+        str | None,
+        typer.Option(metavar="stale|all", help="Run again: cells whose inputs changed, or all."),
+    ] = None,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Begin no further cell after one has failed.")] = False,
+    time_limit: Annotated[float | None, typer.Option(help="Stop a cell after so many seconds.")] = None,
+    json: AsJson = False,
+    version: Annotated[bool, typer.Option("--version", help="Print versions and stop.")] = False,
+) -> None:
+    """Run a grid (without a command), or one of the commands below."""
+    if version:
+        from mmfuse.cli.listing import print_version
+
+        print_version()
+        raise typer.Exit
+    if context.invoked_subcommand is not None:
+        if grid is not None:
+            raise MmfuseError(f"--grid runs a grid and takes no command; leave out {context.invoked_subcommand!r}")
+        return
+    if grid is None:
+        from mmfuse.bench.grid import grid_names
+
+        raise MmfuseError(f"name a grid by --grid NAME|FILE (known: {', '.join(grid_names())}), or see --help")
+    from mmfuse.cli import run as running
+
+    request = running.Request(
+        grid=grid,
+        results=results,
+        data_root=data_root,
+        only=only or [],
+        workers=workers,
+        engine=engine,
+        dry_run=dry_run,
+        retry_failed=retry_failed,
+        rerun=rerun,
+        fail_fast=fail_fast,
+        json=json,
+        time_limit=time_limit,
+    )
+    running.check_request(request)
+    raise typer.Exit(running.run(request))
+
+
+@app.command()
+def status(results: Results, json: AsJson = False) -> None:
+    """Show how far a results folder is, also while another terminal runs it."""
+    from mmfuse.cli.looking import show_status
+
+    show_status(results, json=json)
+
+
+@app.command()
+def tables(
+    results: Results,
+    style: Annotated[str, typer.Option("--format", help="rich, markdown, latex or csv.")] = "rich",
+) -> None:
+    """Print the tables of a results folder, from its records alone."""
+    from mmfuse.cli.looking import show_tables
+
+    show_tables(results, style=style)
+
+
+@app.command("list")
+def list_known(
+    what: Annotated[str, typer.Argument(metavar="grids|methods|datasets|encoders")], json: AsJson = False
+) -> None:
+    """List what is known by name."""
+    from mmfuse.cli.listing import show_list
+
+    show_list(what, json=json)
+
+
+def main() -> NoReturn:
+    """Entry point of `mmfuse-bench`."""
+    run_app(app, "mmfuse-bench")
+
+
+if __name__ == "__main__":
+    main()

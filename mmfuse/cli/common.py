@@ -1,0 +1,98 @@
+"""What both commands share: exit codes, one-line errors, output."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from mmfuse.errors import MmfuseError
+
+DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+
+def run_app(app: typer.Typer, name: str) -> NoReturn:
+    """Run a command; a wrong request gets one line on stderr and exit code 2, never a traceback."""
+    try:
+        code = app(prog_name=name, standalone_mode=False)
+        sys.stdout.flush()
+    except MmfuseError as error:
+        code = complain(name, str(error))
+    except typer.Abort:
+        code = INTERRUPTED
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has seen enough (`| head`); Python must not complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = DONE
+    except Exception as error:
+        # Typer does not export the base of its usage errors; what they share is that they format themselves.
+        message = getattr(error, "format_message", None)
+        if message is None:
+            raise
+        code = complain(name, message())
+    raise SystemExit(code if isinstance(code, int) else DONE)
+
+
+def complain(name: str, message: str) -> int:
+    """Say on stderr what is wrong: one line, or one for each of several faults."""
+    for line in message.splitlines() or [""]:
+        print(f"{name}: {' '.join(line.split())}", file=sys.stderr)
+    return WRONG
+
+
+def out() -> Console:
+    """The console for results: stdout. Its width follows the terminal; a pipe gets lines as long as they need be."""
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 200
+    return console
+
+
+def notes() -> Console:
+    """The console for progress and remarks: stderr, so that results can be piped."""
+    return Console(stderr=True, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document."""
+    print(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def default_data_root() -> Path:
+    """Where data sets are looked for: `$MMFUSE_DATA`, else `data` in the current folder."""
+    return Path(os.environ.get("MMFUSE_DATA") or "data").expanduser()
+
+
+def duration(seconds: float | None) -> str:
+    """A duration as people say it.
+
+    >>> duration(None), duration(42), duration(600), duration(7300), duration(400000)
+    ('?', '42 s', '10 min', '2.0 h', '4.6 days')
+    """
+    if seconds is None:
+        return "?"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86400:.1f} days"
+
+
+def amount(size: int | None) -> str:
+    """Bytes as people say them.
+
+    >>> amount(None), amount(3_400_000), amount(5_600_000_000)
+    ('?', '3.4 MB', '5.6 GB')
+    """
+    if size is None:
+        return "?"
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

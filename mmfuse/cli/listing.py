@@ -1,0 +1,107 @@
+"""`mmfuse-bench list` and `--version`."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import yaml
+from rich.markup import escape
+from rich.table import Table
+
+import mmfuse
+from mmfuse.bench.grid import dataset_names, grid_names
+from mmfuse.cli.common import out, print_json
+from mmfuse.errors import unknown
+from mmfuse.resources import assets_folder, grids_folder
+
+
+def show_list(what: str, *, json: bool) -> None:
+    """Print what is known by name.
+
+    Raises:
+        MmfuseError: nothing is listed under `what`.
+    """
+    makers = {"grids": _grids, "methods": _methods, "datasets": _datasets, "encoders": _encoders}
+    if what not in makers:
+        raise unknown("list", what, makers)
+    rows = makers[what]()
+    if json:
+        print_json(rows)
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for key in rows[0] if rows else ():
+        table.add_column(key)
+    for row in rows:
+        table.add_row(
+            *(escape(", ".join(map(str, value)) if isinstance(value, list) else str(value)) for value in row.values())
+        )
+    out().print(table)
+
+
+def _grids() -> list[dict[str, Any]]:
+    rows = []
+    for name in grid_names():
+        content = yaml.safe_load((grids_folder() / f"{name}.yaml").read_text(encoding="utf-8"))
+        rows.append({"grid": name, "description": content.get("description", "")})
+    return rows
+
+
+def _methods() -> list[dict[str, Any]]:
+    from mmfuse.methods.names import METHODS
+
+    return [
+        {
+            "method": info.name,
+            "towers": list(info.towers),
+            "family": info.family,
+            "trains": info.summary,
+            "paper": info.paper,
+        }
+        for info in METHODS.values()
+    ]
+
+
+def _datasets() -> list[dict[str, Any]]:
+    from mmfuse.data.cards import load_card
+
+    rows = []
+    for name in dataset_names():
+        card = load_card(name)
+        clips = [f"{split}: {count['train']}/{count['test']}" for split, count in card.splits.items()]
+        rows.append(
+            {
+                "data set": name,
+                "title": card.title,
+                "classes": len(card.class_names),
+                "train/test clips by split": clips,
+                "most shots": card.max_shots,
+            }
+        )
+    return rows
+
+
+def _encoders() -> list[dict[str, Any]]:
+    embedded = sorted(
+        path.name for path in assets_folder().glob("*/config.json".removesuffix("/config.json")) if path.is_dir()
+    )
+    rows = [{"encoder": name, "source": "embedded in the package"} for name in embedded]
+    rows += [
+        {"encoder": "facebook/dinov2-base", "source": "image tower of the grids paper and full, from the hub"},
+        {"encoder": "openai/clip-vit-base-patch16", "source": "text tower of the grids paper and full, from the hub"},
+        {"encoder": "<owner/name> or a folder", "source": "any vision transformer or CLIP text encoder in hub layout"},
+    ]
+    return rows
+
+
+def print_version() -> None:
+    """Print the versions that numbers depend on."""
+    names = ("torch", "lightning", "transformers", "peft", "torchmetrics", "av")
+    parts = [f"mmfuse {mmfuse.__version__}", f"python {platform.python_version()}"]
+    for name in names:
+        try:
+            parts.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            parts.append(f"{name} missing")
+    print("\n".join(parts))

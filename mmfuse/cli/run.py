@@ -1,0 +1,251 @@
+"""`mmfuse-bench --grid …`: plan, run, and print the table."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from mmfuse.bench.grid import LoadedGrid, load_grid
+from mmfuse.bench.plan import Estimator, select, survey_plan, to_run, with_known_inputs
+from mmfuse.cells import Cell
+from mmfuse.cli.common import DONE, FAILED, INTERRUPTED, amount, default_data_root, duration, notes, out, print_json
+from mmfuse.errors import MmfuseError
+from mmfuse.records import Plan, Planned, ResultsFolder
+from mmfuse.survey import Entry, as_row, counts, survey_folder
+
+ENGINES = ("local", "ray")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for."""
+
+    grid: str
+    results: Path | None = None
+    data_root: Path | None = None
+    only: list[str] = field(default_factory=list)
+    workers: int | None = None
+    engine: str = "local"
+    dry_run: bool = False
+    retry_failed: bool = False
+    rerun: str | None = None
+    fail_fast: bool = False
+    json: bool = False
+    time_limit: float | None = None
+    style: str = "rich"
+
+    @property
+    def root(self) -> Path:
+        """Where the data sets are."""
+        return self.data_root or default_data_root()
+
+
+def run(request: Request) -> int:
+    """Carry out a request; returns the exit code.
+
+    Raises:
+        MmfuseError: the request is wrong.
+    """
+    loaded = load_grid(request.grid)
+    cells = loaded.cells()
+    chosen = {cell.slot for cell in select(cells, request.only)}
+    folder = ResultsFolder(request.results or Path("results") / loaded.grid.name)
+    planned = with_known_inputs(cells)
+    if request.dry_run:
+        entries = [entry for entry in survey_plan(folder, planned) if entry.cell.slot in chosen]
+        return _show_plan(request, loaded, folder, entries)
+    return _carry_out(request, loaded, folder, planned, chosen)
+
+
+def _show_plan(request: Request, loaded: LoadedGrid, folder: ResultsFolder, entries: list[Entry]) -> int:
+    estimator = Estimator(folder.read()[0])
+    ordered = estimator.longest_first(entries)
+    going = {entry.cell.slot for entry in to_run(entries, retry_failed=request.retry_failed, rerun=request.rerun)}
+    expected = {entry.cell.slot: estimator.expected(entry.cell) for entry in ordered}
+    if request.json:
+        rows = [
+            {
+                **as_row(entry),
+                "runs": entry.cell.slot in going,
+                "expected_seconds": expected[entry.cell.slot].seconds,
+                "expected_memory_bytes": expected[entry.cell.slot].memory_bytes,
+                "expected_disk_bytes": expected[entry.cell.slot].disk_bytes,
+            }
+            for entry in ordered
+        ]
+        print_json({"grid": loaded.grid.name, "results": str(folder.path), "cells": rows, "counts": counts(entries)})
+        return DONE
+    console = out()
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name, justify in (
+        ("state", "left"),
+        ("data set", "left"),
+        ("split", "right"),
+        ("pair", "left"),
+        ("K", "right"),
+    ):
+        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for name in ("draw", "seed", "time", "memory", "disk"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for entry in ordered:
+        cell, cost = entry.cell, expected[entry.cell.slot]
+        place = (cell.dataset.name, str(cell.split), escape(cell.pair.name), str(cell.shots), str(cell.draw))
+        costs = (duration(cost.seconds), amount(cost.memory_bytes), amount(cost.disk_bytes))
+        table.add_row(entry.state, *place, str(cell.seed), *costs)
+    console.print(table)
+    times = [expected[slot].seconds for slot in going]
+    total = sum(seconds or 0 for seconds in times) if times and None not in times else None
+    states = ", ".join(f"{number} {state}" for state, number in counts(entries).items() if number)
+    console.print(f"\n{len(entries)} cells: {states}. To run: {len(going)}, expected {duration(total)} on one worker.")
+    return DONE
+
+
+def _carry_out(
+    request: Request, loaded: LoadedGrid, folder: ResultsFolder, planned: list[Planned], chosen: set[str]
+) -> int:
+    from mmfuse.bench.prepare import prepare
+
+    folder.prepare()
+    entries = survey_plan(folder, planned)
+    # What the data say is known only now: it may make more cells stale, and refuses what cannot run.
+    candidates = [entry for entry in entries if entry.cell.slot in chosen]
+    ready = prepare(
+        candidates,
+        data_root=request.root,
+        will_run=lambda found: to_run(found, retry_failed=request.retry_failed, rerun=request.rerun),
+    )
+    inputs = {item.cell.slot: item for item in ready}
+    planned = [inputs.get(item.cell.slot, item) for item in planned]
+    folder.write_plan(Plan(loaded.grid.name, planned, command=shlex.join(["mmfuse-bench", *sys.argv[1:]])))
+    entries = survey_plan(folder, planned)
+    waiting = to_run(
+        [entry for entry in entries if entry.cell.slot in chosen],
+        retry_failed=request.retry_failed,
+        rerun=request.rerun,
+    )
+    code = _run_cells(request, loaded, folder, entries, waiting) if waiting else DONE
+    return _conclude(request, loaded, folder, chosen, code)
+
+
+def rerun_command(request: Request, cell: Cell, folder: ResultsFolder) -> str:
+    """The command that runs one cell again."""
+    only = (
+        f"dataset={cell.dataset.name}",
+        f"split={cell.split}",
+        f"pair={cell.pair.name}",
+        f"shots={cell.shots}",
+        f"draw={cell.draw}",
+        f"seed={cell.seed}",
+    )
+    words = ["mmfuse-bench", "--grid", request.grid, "--results", str(folder.path)]
+    if request.data_root is not None:
+        words += ["--data-root", str(request.data_root)]
+    for text in only:
+        words += ["--only", text]
+    return shlex.join([*words, "--rerun", "all"])
+
+
+def _run_cells(
+    request: Request, loaded: LoadedGrid, folder: ResultsFolder, entries: list[Entry], waiting: list[Entry]
+) -> int:
+    from mmfuse.bench.job import Job
+    from mmfuse.bench.runner import Runner, Task, log_folder
+    from mmfuse.cli.live import LiveView, PlainView
+
+    settings = loaded.grid.run
+    estimator = Estimator(folder.read()[0])
+    tasks = [
+        Task(
+            entry,
+            Job(
+                cell=entry.cell,
+                data_root=str(request.root.absolute()),
+                known=entry.planned.inputs,
+                command=rerun_command(request, entry.cell, folder),
+                keep_checkpoint=settings.keep_checkpoints,
+                loader_workers=settings.loader_workers,
+                devices=settings.devices,
+                loggers=settings.loggers,
+                log_folder=str(log_folder(folder).absolute()) if settings.loggers else None,
+            ),
+        )
+        for entry in estimator.longest_first(waiting)
+    ]
+    engine = _engine(request, loaded, len(tasks))
+    console = notes()
+    done = counts(entries)["done"]
+    console.print(
+        f"{loaded.grid.name}: {len(entries)} cells, {done} done, {len(tasks)} to run with {engine.workers} "
+        f"worker{'s' * (engine.workers > 1)}, results in {folder.path}",
+        markup=False,
+        soft_wrap=True,
+    )
+    kind = LiveView if console.is_terminal and not request.json else PlainView
+    with kind(console=console, tasks=tasks, entries=entries, estimator=estimator) as view:
+        tally = Runner(folder=folder, tasks=tasks, engine=engine, view=view, fail_fast=request.fail_fast).run()
+    for record in tally.failed:
+        assert record.error is not None
+        text = f"failed: {record.slot}: {record.error.kind}: {record.error.message}"
+        console.print(text, markup=False, soft_wrap=True)
+    if tally.interrupted:
+        console.print("interrupted; the same command goes on where this one stopped")
+        return INTERRUPTED
+    return FAILED if tally.failed else DONE
+
+
+def _engine(request: Request, loaded: LoadedGrid, tasks: int) -> Any:
+    from mmfuse.bench.engines import Limits, LocalEngine, device_slots
+
+    settings = loaded.grid.run
+    limits = Limits(total=request.time_limit or settings.time_limit, silence=settings.silence_limit)
+    if request.engine == "ray":
+        from mmfuse.bench.ray_engine import RayEngine
+
+        return RayEngine(limits=limits, devices=settings.devices, workers=request.workers)
+    slots = device_slots(workers=request.workers, devices_per_cell=settings.devices)
+    return LocalEngine(slots=slots[: max(1, tasks)], limits=limits)
+
+
+def _conclude(request: Request, loaded: LoadedGrid, folder: ResultsFolder, chosen: set[str], code: int) -> int:
+    """Print what has come of it. Cells that failed earlier and were not tried again still count."""
+    entries = survey_folder(folder)
+    mine = [entry for entry in entries if entry.cell.slot in chosen]
+    if code == DONE and any(entry.state == "failed" for entry in mine):
+        code = FAILED
+    if request.json:
+        print_json(
+            {
+                "grid": loaded.grid.name,
+                "results": str(folder.path),
+                "cells": [as_row(entry) for entry in mine],
+                "counts": counts(mine),
+            }
+        )
+        return code
+    if code != INTERRUPTED:
+        from mmfuse.report.tables import print_tables
+
+        print_tables(entries, style=request.style, console=out())
+    return code
+
+
+def check_request(request: Request) -> None:
+    """Refuse what no option can mean.
+
+    Raises:
+        MmfuseError: what is wrong.
+    """
+    from mmfuse.errors import unknown
+
+    if request.engine not in ENGINES:
+        raise unknown("engine", request.engine, ENGINES)
+    if request.rerun not in (None, "stale", "all"):
+        raise unknown("value of --rerun", request.rerun, ("stale", "all"))
+    if request.workers is not None and request.workers < 1:
+        raise MmfuseError(f"--workers counts from 1; got {request.workers}")

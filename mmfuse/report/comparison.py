@@ -1,0 +1,230 @@
+"""The table of the field: pairs × shots, the mean over K ≥ 5, and the gain over the frozen towers."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mmfuse.report.sheet import SHOWN_STATES, Row, Sheet, Value
+from mmfuse.report.statistics import Paired, holm, mean_of, paired
+from mmfuse.survey import Entry
+
+METRICS = {"top1": "top-1", "top5": "top-5", "mean_class": "mean-class"}
+LEVEL = 0.05
+FEW_SHOTS_BELOW = 5
+
+Values = dict[Hashable, float]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The cells of one data set and split."""
+
+    dataset: str
+    split: int
+    entries: tuple[Entry, ...]
+
+    @property
+    def shots(self) -> list[Any]:
+        """Shots from few to all."""
+        found = {entry.cell.shots for entry in self.entries}
+        return sorted(found, key=lambda shots: (shots == "all", 0 if shots == "all" else shots))
+
+    @property
+    def pairs(self) -> list[str]:
+        """Pair names as the grid has them."""
+        return list(dict.fromkeys(entry.cell.pair.name for entry in self.entries))
+
+    @property
+    def baseline(self) -> str | None:
+        """The pair of two frozen towers that gains are measured against."""
+        frozen = [entry.cell.pair.name for entry in self.entries if entry.cell.pair.frozen]
+        return "frozen+frozen" if "frozen+frozen" in frozen else next(iter(frozen), None)
+
+    def of(self, pair: str, shots: Any) -> list[Entry]:
+        """The repetitions of one place of the table."""
+        return [entry for entry in self.entries if entry.cell.pair.name == pair and entry.cell.shots == shots]
+
+
+def groups(entries: Iterable[Entry]) -> list[Group]:
+    """Entries by data set and split, in the order in which they come."""
+    found: dict[tuple[str, int], list[Entry]] = {}
+    for entry in entries:
+        found.setdefault((entry.cell.dataset.name, entry.cell.split), []).append(entry)
+    return [Group(dataset, split, tuple(members)) for (dataset, split), members in found.items()]
+
+
+def values_by_draw(entries: Iterable[Entry], metric: str) -> Values:
+    """Finished values in per cent by draw; several seeds of one draw are averaged, since only draws are independent.
+
+    With a single draw the seeds are the repetitions.
+    """
+    done = [entry for entry in entries if entry.state == "done"]
+    by_draw: dict[Hashable, list[float]] = {}
+    single = len({entry.cell.draw for entry in done}) == 1
+    for entry in done:
+        assert entry.record is not None
+        assert entry.record.metrics is not None
+        value = getattr(entry.record.metrics, metric)
+        if value is not None:
+            key = ("seed", entry.cell.seed) if single else ("draw", entry.cell.draw)
+            by_draw.setdefault(key, []).append(100 * value)
+    return {key: sum(found) / len(found) for key, found in by_draw.items()}
+
+
+def gaps_of(entries: Iterable[Entry]) -> dict[str, int]:
+    """How many repetitions are not done, by state."""
+    members = list(entries)
+    return {state: count for state in SHOWN_STATES if (count := sum(entry.state == state for entry in members))}
+
+
+class Comparison:
+    """Builds the tables of one data set and split.
+
+    Args:
+        group: its cells.
+        metric: top1, top5 or mean_class.
+    """
+
+    def __init__(self, group: Group, *, metric: str = "top1") -> None:
+        self.group = group
+        self.metric = metric
+        self.averaged = [shots for shots in group.shots if shots == "all" or shots >= FEW_SHOTS_BELOW] or group.shots
+        self._values = {
+            (pair, shots): values_by_draw(group.of(pair, shots), metric)
+            for pair in group.pairs
+            for shots in group.shots
+        }
+
+    def sheet(self) -> Sheet:
+        """Pairs × shots with the mean over K ≥ 5 and the gain over the frozen towers."""
+        columns = [(f"K={shots}", (shots,)) for shots in self.group.shots]
+        if len(self.averaged) > 1:
+            columns.append((f"mean K{self.averaged[0]}–{self.averaged[-1]}", tuple(self.averaged)))
+        by_column = [self._column(shots) for _, shots in columns]
+        names = [name for name, _ in columns]
+        if self.group.baseline is not None and len(self.group.pairs) > 1:
+            names.append(f"gain over {self.group.baseline}")
+            by_column.append(self._gains(tuple(self.averaged)))
+        rows = [Row(pair, tuple(column[at] for column in by_column)) for at, pair in enumerate(self.group.pairs)]
+        return Sheet(
+            key="comparison",
+            title=f"{self._title()}: {METRICS[self.metric]} accuracy in %",
+            corner="image+text",
+            columns=tuple(names),
+            rows=tuple(rows),
+            notes=self._notes(),
+            context={"dataset": self.group.dataset, "split": str(self.group.split), "metric": self.metric},
+        )
+
+    def gain_sheet(self) -> Sheet | None:
+        """The gain over the frozen towers at each number of shots; `None` without a frozen pair."""
+        if self.group.baseline is None or len(self.group.pairs) < 2:
+            return None
+        by_column = [self._gains((shots,)) for shots in self.group.shots]
+        rows = [
+            Row(pair, tuple(column[at] for column in by_column))
+            for at, pair in enumerate(self.group.pairs)
+            if pair != self.group.baseline
+        ]
+        return Sheet(
+            key="gain",
+            title=f"{self._title()}: gain over {self.group.baseline} in points of {METRICS[self.metric]}",
+            corner="image+text",
+            columns=tuple(f"K={shots}" for shots in self.group.shots),
+            rows=tuple(rows),
+            notes=(
+                "Paired differences on the same draws with their 95% Student-t interval; "
+                "* holds after Holm's correction over its column (paired t-test, 5%).",
+            ),
+            context={"dataset": self.group.dataset, "split": str(self.group.split), "metric": self.metric},
+        )
+
+    def _title(self) -> str:
+        return f"{self.group.dataset}, split {self.group.split}"
+
+    def over(self, pair: str, shots: tuple[Any, ...]) -> Values:
+        """Values by draw, averaged over several shots; only draws that all of them have."""
+        found = [self._values[pair, one] for one in shots]
+        shared = [key for key in found[0] if all(key in values for values in found)]
+        return {key: sum(values[key] for values in found) / len(found) for key in shared}
+
+    def _cells(self, pair: str, shots: tuple[Any, ...]) -> list[Entry]:
+        return [entry for one in shots for entry in self.group.of(pair, one)]
+
+    def _column(self, shots: tuple[Any, ...]) -> list[Value]:
+        values = [self._value(pair, shots) for pair in self.group.pairs]
+        means = [value.mean.mean if value.mean else None for value in values]
+        known = [mean for mean in means if mean is not None]
+        if len(known) < 2:
+            return values
+        best = means.index(max(known))
+        champion = self.over(self.group.pairs[best], shots)
+        tests = [
+            paired(champion, self.over(pair, shots)) if at != best else None for at, pair in enumerate(self.group.pairs)
+        ]
+        corrected = holm([test.p_t if test else None for test in tests])
+        return [replace(value, best=at == best, tie=_tied(tests[at], corrected[at])) for at, value in enumerate(values)]
+
+    def _value(self, pair: str, shots: tuple[Any, ...]) -> Value:
+        cells = self._cells(pair, shots)
+        values = list(self.over(pair, shots).values())
+        planned = (
+            len({(entry.cell.draw) for entry in cells})
+            if len({e.cell.draw for e in cells}) > 1
+            else len({entry.cell.seed for entry in cells})
+        )
+        return Value(mean_of(values) if values else None, planned, gaps_of(cells))
+
+    def _gains(self, shots: tuple[Any, ...]) -> list[Value]:
+        baseline = self.group.baseline
+        assert baseline is not None
+        frozen = self.over(baseline, shots)
+        tests = [paired(self.over(pair, shots), frozen) if pair != baseline else None for pair in self.group.pairs]
+        corrected = holm([test.p_t if test else None for test in tests])
+        return [
+            self._gain(pair, shots, test, p) for pair, test, p in zip(self.group.pairs, tests, corrected, strict=True)
+        ]
+
+    def _gain(self, pair: str, shots: tuple[Any, ...], test: Paired | None, p: float | None) -> Value:
+        baseline = self.group.baseline
+        if pair == baseline:
+            return Value(text="–")
+        gaps = gaps_of([*self._cells(pair, shots), *self._cells(str(baseline), shots)])
+        if test is None:
+            return Value(None, 0, gaps, signed=True)
+        planned = self._value(pair, shots).planned
+        significant = None if p is None else p < LEVEL
+        return Value(test.difference, planned, gaps, signed=True, significant=significant, p=p)
+
+    def _notes(self) -> tuple[str, ...]:
+        done = [
+            entry for entry in self.group.entries if entry.record and entry.record.metrics and entry.state == "done"
+        ]
+        draws = len({entry.cell.draw for entry in self.group.entries})
+        seeds = len({entry.cell.seed for entry in self.group.entries})
+        n = draws if draws > 1 else seeds
+        unit = "draws of the training clips" if draws > 1 else "initialisations of one draw"
+        clips = sorted({entry.record.metrics.test_clips for entry in done if entry.record and entry.record.metrics})
+        notes = [f"Mean ± 95% Student-t interval over n = {n} {unit}; {', '.join(map(str, clips)) or 'no'} test clips."]
+        if draws > 1 and "all" in self.group.shots:
+            notes.append("At K=all every draw holds the same clips: its interval is over repeated trainings.")
+        if len(self.averaged) > 1:
+            shots = ", ".join(map(str, self.averaged))
+            notes.append(f"The mean column and the gain average K = {shots} within each draw first.")
+        notes.append(
+            f"Bold: best of the column; {'='} not separated from the best, * gain holds "
+            "(paired t-test on the same draws, 5%, Holm over the column)."
+        )
+        if any(entry.state != "done" for entry in self.group.entries):
+            notes.append("(2/3, 1 failed): the mean is over 2 of 3 planned repetitions; stale numbers are left out.")
+        devices = {str(entry.record.provenance.precision) for entry in done if entry.record}
+        if len(devices) > 1:
+            notes.append(f"Cells were trained in different precisions: {', '.join(sorted(devices))}.")
+        return tuple(notes)
+
+
+def _tied(test: Paired | None, p: float | None) -> bool:
+    """Whether the test cannot separate a pair from the best; one repetition separates nothing."""
+    return test is not None and (p is None or p >= LEVEL)

@@ -1,0 +1,43 @@
+"""All tables of a results folder, in their order."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from mmfuse.errors import unknown
+from mmfuse.report.comparison import Comparison, groups
+from mmfuse.report.render import STYLES, show
+from mmfuse.report.sheet import Sheet
+from mmfuse.survey import Entry
+
+APART = 0.005
+"""Where mean-class accuracy is further from top-1 than this, the classes are unbalanced and both are shown."""
+
+
+def tables(entries: list[Entry]) -> list[Sheet]:
+    """The tables of a results folder."""
+    sheets: list[Sheet] = []
+    for group in groups(entries):
+        comparison = Comparison(group)
+        sheets.append(comparison.sheet())
+        if (gains := comparison.gain_sheet()) is not None:
+            sheets.append(gains)
+        if _unbalanced(group.entries):
+            sheets.append(Comparison(group, metric="mean_class").sheet())
+    return sheets
+
+
+def _unbalanced(entries: tuple[Entry, ...]) -> bool:
+    metrics = [entry.record.metrics for entry in entries if entry.record and entry.record.metrics]
+    return any(m.mean_class is not None and abs(m.mean_class - m.top1) > APART for m in metrics)
+
+
+def print_tables(entries: list[Entry], *, style: str, console: Console) -> None:
+    """Print all tables.
+
+    Raises:
+        MmfuseError: an unknown format.
+    """
+    if style not in STYLES:
+        raise unknown("format", style, STYLES)
+    show(tables(entries), style=style, console=console)

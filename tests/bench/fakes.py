@@ -1,0 +1,72 @@
+"""Cells without training: what a worker runs in tests of the machinery around it.
+
+The pair's name says what happens, so that every fault comes from inside a real worker process.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import signal
+import time
+from pathlib import Path
+
+from mmfuse.bench.job import Job, Outcome, Progress, Report
+from mmfuse.cells import Cell, Inputs, identity
+from mmfuse.errors import MmfuseError
+from mmfuse.records import Cost, Metrics, Parameters, Predictions, Provenance, Record, Seeds, now
+
+
+def run(job: Job, *, progress: Report) -> Outcome:
+    """Do what the pair's name says; else finish at once with numbers that follow from the cell alone."""
+    act = job.cell.pair.name
+    progress(Progress("training", 1, 2, 0.5, 1.25, 100.0))
+    _mark(job)
+    if act == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if act == "dies-once" and not _seen_before(job):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if act == "hangs" or (act == "hangs-once" and not _seen_before(job)):
+        time.sleep(1000)
+    if act == "slow":
+        time.sleep(0.3)
+    if act == "wrong":
+        raise MmfuseError("the loss became nan in epoch 0")
+    if act == "big":
+        return done(job.cell, inputs=job.known, command=job.command, clips=60_000)
+    return done(job.cell, inputs=job.known, command=job.command)
+
+
+def _mark(job: Job) -> None:
+    """Leave a trace of each run, so that tests can count them."""
+    if job.log_folder is not None:
+        with (Path(job.log_folder) / "ran.txt").open("a") as file:
+            file.write(f"{job.cell.slot}\n")
+
+
+def _seen_before(job: Job) -> bool:
+    assert job.log_folder is not None
+    return (Path(job.log_folder) / "ran.txt").read_text().count(f"{job.cell.slot}\n") > 1
+
+
+def done(cell: Cell, *, inputs: Inputs, command: str = "", clips: int = 10, top1: float | None = None) -> Outcome:
+    digest = hashlib.sha256(cell.slot.encode()).digest()
+    value = digest[0] / 255 if top1 is None else top1
+    table = gzip.compress(os.urandom(clips) if clips > 100 else b"clip,label\n", mtime=0)
+    record = Record(
+        cell=cell,
+        slot=cell.slot,
+        spec=cell.spec,
+        identity=identity(cell, inputs),
+        inputs=inputs,
+        state="done",
+        metrics=Metrics(top1=value, top5=1.0, mean_class=value, test_clips=clips, train_clips=4),
+        parameters=Parameters(image_method=1, text_method=2, fusion=3),
+        cost=Cost(seconds=1.0, train_seconds=0.5, test_seconds=0.5, peak_memory_bytes=10**6, checkpoint_bytes=100),
+        seeds=Seeds(draw=cell.draw, seed=cell.seed, training=cell.training_seed),
+        provenance=Provenance(finished=now(), precision="32-true"),
+        command=command,
+    )
+    predictions = Predictions(file=f"{record.stem}.csv.gz", sha256=hashlib.sha256(table).hexdigest(), clips=clips)
+    return Outcome(record.model_copy(update={"predictions": predictions}), {"predictions": table})

@@ -1,0 +1,285 @@
+"""The runner under faults that really happen: killed workers, killed runners, interrupts, full disks, cut records."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mmfuse.cells import Inputs
+from mmfuse.records import Record, ResultsFolder, read_record
+from mmfuse.survey import survey_folder
+from tests.bench.harness import cell, cells, ran, run, states
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def records(path: Path) -> dict[str, Record]:
+    found, damaged = ResultsFolder(path).read()
+    assert not damaged
+    return {record.slot: record for record in found}
+
+
+def failure(path: Path, pair: str) -> tuple[str, str]:
+    """Kind and message of the failure that the tables would name."""
+    [entry] = [entry for entry in survey_folder(ResultsFolder(path)) if entry.cell.pair.name == pair]
+    assert entry.state == "failed"
+    assert entry.failure is not None
+    return entry.failure.kind, entry.failure.message
+
+
+def test_all_cells_get_a_record_and_no_claim_stays(tmp_path: Path) -> None:
+    wanted = cells("one", "two", draws=3)
+    tally = run(tmp_path, wanted, workers=2)
+    assert (tally.done, tally.failed) == (6, [])
+    assert set(states(tmp_path, wanted).values()) == {"done"}
+    assert set(records(tmp_path)) == {one.slot for one in wanted}
+    assert not list((tmp_path / "running").iterdir())
+
+
+def test_a_second_run_does_nothing_and_added_cells_change_no_finished_one(tmp_path: Path) -> None:
+    run(tmp_path, cells("one"))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "records").iterdir()}
+    tally = run(tmp_path, cells("one", "two"))
+    assert tally.done == 1
+    assert len(ran(tmp_path)) == 2
+    assert {name: (tmp_path / "records" / name).read_bytes() for name in before} == before
+
+
+@pytest.mark.parametrize("act", ["dies", "wrong", "hangs"])
+def test_a_failing_cell_is_named_and_the_others_finish(tmp_path: Path, act: str) -> None:
+    wanted = cells("one", act, "two")
+    tally = run(tmp_path, wanted, total=1.5 if act == "hangs" else None)
+    assert tally.done == 2
+    assert states(tmp_path, wanted) == {"one/0": "done", f"{act}/0": "failed", "two/0": "done"}
+    kind, message = failure(tmp_path, act)
+    expected = {
+        "dies": ("WorkerDied", "SIGKILL"),
+        "wrong": ("MmfuseError", "the loss became nan"),
+        "hangs": ("TimeLimit", "1.5 s"),
+    }[act]
+    assert kind == expected[0]
+    assert expected[1] in message
+    if act == "wrong":
+        [record] = [record for record in records(tmp_path).values() if record.state == "failed"]
+        assert record.error is not None
+        assert "tests/bench/fakes.py" in (record.error.traceback or "")
+
+
+def test_a_silent_cell_counts_as_hung(tmp_path: Path) -> None:
+    run(tmp_path, cells("hangs"), silence=1.0)
+    assert failure(tmp_path, "hangs") == ("Hung", "stopped after 1 s without any news")
+
+
+def test_what_was_only_lost_is_done_again_and_what_failed_by_itself_on_request(tmp_path: Path) -> None:
+    wanted = cells("dies-once", "wrong")
+    run(tmp_path, wanted)
+    assert states(tmp_path, wanted) == {"dies-once/0": "failed", "wrong/0": "failed"}
+    run(tmp_path, wanted)
+    assert states(tmp_path, wanted) == {"dies-once/0": "done", "wrong/0": "failed"}
+    assert len(ran(tmp_path)) == 3
+    run(tmp_path, wanted, retry_failed=True)
+    assert len(ran(tmp_path)) == 4
+    # Nothing of the story is lost: the healed failure lies among the superseded records.
+    assert [read_record(path).state for path in (tmp_path / "superseded").iterdir()] == ["failed"]  # type: ignore[union-attr]
+
+
+def test_fail_fast_begins_no_further_cell(tmp_path: Path) -> None:
+    wanted = cells("wrong", "one", "two")
+    run(tmp_path, wanted, fail_fast=True)
+    assert states(tmp_path, wanted) == {"wrong/0": "failed", "one/0": "missing", "two/0": "missing"}
+
+
+@contextmanager
+def program(path: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A runner in a process group of its own."""
+    command = [sys.executable, "-m", "tests.bench.harness", str(path), *arguments]
+    process = subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for(condition: Callable[[], object], *, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_marks_the_running_cell_and_the_next_run_goes_on(tmp_path: Path, number: signal.Signals) -> None:
+    wanted = cells("one", "hangs-once", "two")
+    with program(tmp_path, "1", "one", "hangs-once", "two") as runner:
+        wait_for(lambda: len(ran(tmp_path)) == 2)
+        assert states(tmp_path, wanted)["hangs-once/0"] == "running"
+        runner.send_signal(number)
+        assert runner.wait(30) == 130
+    assert states(tmp_path, wanted) == {"one/0": "done", "hangs-once/0": "failed", "two/0": "missing"}
+    assert failure(tmp_path, "hangs-once")[0] == "Interrupted"
+    assert run(tmp_path, wanted).done == 2
+    assert set(states(tmp_path, wanted).values()) == {"done"}
+
+
+def test_a_killed_runner_takes_its_workers_along_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    wanted = cells("one", "hangs-once", "two")
+    with program(tmp_path, "1", "one", "hangs-once", "two") as runner:
+        wait_for(lambda: len(ran(tmp_path)) == 2)
+        [worker] = _children(runner.pid)
+        runner.kill()
+        runner.wait()
+        wait_for(lambda: not _alive(worker), seconds=10)
+    assert failure(tmp_path, "hangs-once")[0] == "RunnerDied"
+    uninterrupted = tmp_path / "other"
+    assert run(tmp_path, wanted).done == 2
+    uninterrupted.mkdir()
+    run(uninterrupted, cells("one"))
+    assert set(states(tmp_path, wanted).values()) == {"done"}
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
+
+def test_two_runners_share_a_folder_and_do_each_cell_once(tmp_path: Path) -> None:
+    arguments = ("4", "slow", "slow2", "slow3")
+    with program(tmp_path, *arguments) as one, program(tmp_path, *arguments) as two:
+        assert (one.wait(60), two.wait(60)) == (0, 0)
+    wanted = cells("slow", "slow2", "slow3", draws=4)
+    assert set(states(tmp_path, wanted).values()) == {"done"}
+    assert sorted(ran(tmp_path)) == sorted(one.slot for one in wanted)
+
+
+def test_a_full_disk_costs_the_cells_that_do_not_fit_and_no_other(tmp_path: Path) -> None:
+    wanted = cells("one", "big", "two")
+    small = (4000, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, small)
+    try:
+        tally = run(tmp_path, wanted)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert tally.done == 2
+    assert states(tmp_path, wanted) == {"one/0": "done", "big/0": "failed", "two/0": "done"}
+    assert failure(tmp_path, "big")[0] == "RecordNotWritten"
+    assert not [path for path in (tmp_path / "records").iterdir() if path.name.startswith(".")]
+    assert run(tmp_path, wanted).done == 1
+    assert set(states(tmp_path, wanted).values()) == {"done"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+def test_a_disk_without_any_room(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("this machine does not let us mount")
+    try:
+        wanted = cells("one", "big", "two")
+        tally = run(disk, wanted)
+        assert tally.done == 2
+        assert failure(disk, "big")[0] == "RecordNotWritten"
+        subprocess.run(["mount", "-o", "remount,size=1m", str(disk)], check=True)
+        assert run(disk, wanted).done == 1
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:300])
+
+
+def _edit(path: Path) -> None:
+    content = json.loads(path.read_text())
+    content["metrics"]["top1"] = 0.99
+    path.write_text(json.dumps(content))
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x80
+    path.write_bytes(bytes(content))
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [_cut, _edit, _flip, _empty])
+def test_a_damaged_record_is_named_and_healed(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    wanted = cells("one", "two")
+    run(tmp_path, wanted)
+    [path] = (tmp_path / "records").glob("*-one-*.json")
+    whole = read_record(path)
+    damage(path)
+    assert states(tmp_path, wanted) == {"one/0": "failed", "two/0": "done"}
+    kind, message = failure(tmp_path, "one")
+    assert kind == "DamagedRecord"
+    assert path.name in message
+    assert run(tmp_path, wanted).done == 1
+    healed = read_record(path)
+    assert isinstance(healed, Record)
+    assert isinstance(whole, Record)
+    assert healed.metrics == whole.metrics
+    assert states(tmp_path, wanted) == {"one/0": "done", "two/0": "done"}
+
+
+def test_a_changed_input_makes_a_record_stale_and_keeps_it(tmp_path: Path) -> None:
+    wanted = cells("one")
+    run(tmp_path, wanted, inputs=Inputs(card="old", draw="d"))
+    new = Inputs(card="new", draw="d")
+    assert states(tmp_path, wanted, inputs=new) == {"one/0": "stale"}
+    run(tmp_path, wanted, inputs=new)
+    assert len(ran(tmp_path)) == 1
+    run(tmp_path, wanted, inputs=new, rerun="stale")
+    assert len(ran(tmp_path)) == 2
+    assert states(tmp_path, wanted, inputs=new) == {"one/0": "done"}
+    # The old number is still there, and is the right one again if the input comes back.
+    assert states(tmp_path, wanted, inputs=Inputs(card="old")) == {"one/0": "done"}
+
+
+def test_changed_settings_make_a_record_stale_and_name_what_changed(tmp_path: Path) -> None:
+    run(tmp_path, [cell("one", train={"epochs": 5})])
+    wanted = [cell("one", train={"epochs": 6})]
+    run(tmp_path, wanted)
+    assert len(ran(tmp_path)) == 1
+    [entry] = survey_folder(ResultsFolder(tmp_path))
+    assert (entry.state, entry.reason) == ("stale", "changed: train.epochs")
+
+
+def test_rerun_all_does_everything_again(tmp_path: Path) -> None:
+    wanted = cells("one", "two")
+    run(tmp_path, wanted)
+    assert run(tmp_path, wanted, rerun="all").done == 2
+
+
+def test_workers_that_cannot_start_are_said_to_be_so(tmp_path: Path) -> None:
+    from mmfuse.bench.engines import Limits, LocalEngine, Slot
+    from mmfuse.bench.job import Job
+    from mmfuse.bench.runner import Runner, Task
+    from mmfuse.errors import MmfuseError
+    from tests.bench.harness import Silent, plan
+
+    folder = ResultsFolder(tmp_path)
+    tasks = [Task(entry, Job(cell=entry.cell)) for entry in plan(folder, cells("one", "two", "three"))]
+    engine = LocalEngine(slots=[Slot({})], limits=Limits(), runner="mmfuse.no_such_module:run")
+    with pytest.raises(MmfuseError, match=r"do not start.*no_such_module"):
+        Runner(folder=folder, tasks=tasks, engine=engine, view=Silent()).run()
