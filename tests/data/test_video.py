@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from videos import encode, number_in, plain_decode
 
 from mmfuse.data import video
 from mmfuse.data.sampling import every_frame, segment_centres
 from mmfuse.data.video import UnreadableVideo, probe, read_counted, read_frames, scaled_size
+from tests.data.videos import encode, number_in, plain_decode
 
 KINDS = {
     "mpeg4 avi": {"name": "a.avi", "codec": "mpeg4"},
