@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import safetensors.torch
 import torch
 
 import mmfuse
@@ -64,10 +65,13 @@ def device_name(device: torch.device) -> str:
 
 def checkpoint(model: ActionRecognizer, *, keep: bool) -> tuple[dict[str, bytes], int]:
     """The trained weights as files, where they are kept, and their size in bytes."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.trained_state().items()}
+    size = len(safetensors.torch.save(weights))
+    if not keep:
+        return {}, size
     with tempfile.TemporaryDirectory() as folder:
         model.save_trained(Path(folder))
-        files = {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
-    return (files if keep else {}), sum(map(len, files.values()))
+        return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}, size
 
 
 def digest(content: bytes) -> str:

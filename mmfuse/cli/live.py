@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from dataclasses import dataclass
 
 from rich.console import Console, Group, RenderableType
@@ -175,7 +174,6 @@ class LiveView(_Watcher):
     def __init__(self, *, console: Console, tasks: list[Task], entries: list[Entry], estimator: Estimator) -> None:
         super().__init__(console=console, tasks=tasks, entries=entries, estimator=estimator)
         self._entries = entries
-        self._failures: deque[Record] = deque(maxlen=4)
         self._failed = 0
         self._live = Live(console=console, get_renderable=self.render, refresh_per_second=4, transient=True)
 
@@ -191,11 +189,12 @@ class LiveView(_Watcher):
         super().finished(worker, record)
         if record.state == "failed":
             self._failed += 1
-            self._failures.append(record)
+            # Above the live view, where it stays.
+            self._console.print(Text(f"failed: {title(record.cell)}  {_ending(record)}", style="red"), soft_wrap=True)
 
     def render(self) -> RenderableType:
         """The view as it stands now."""
-        return Group(self._overall(), self._workers(), grid_map(self._entries, self._states), *self._errors())
+        return Group(self._overall(), self._workers(), grid_map(self._entries, self._states))
 
     def _overall(self) -> RenderableType:
         row = Table.grid(padding=(0, 2))
@@ -222,12 +221,6 @@ class LiveView(_Watcher):
                 f"{news.clips_per_second:.0f}" if news.clips_per_second else "",
             )
         return table
-
-    def _errors(self) -> list[RenderableType]:
-        return [
-            Text(f"{title(record.cell)}  {_ending(record)}", style="red", overflow="ellipsis", no_wrap=True)
-            for record in self._failures
-        ]
 
 
 def grid_map(entries: list[Entry], states: dict[str, str]) -> RenderableType:

@@ -189,10 +189,6 @@ def _run_cells(
     kind = LiveView if console.is_terminal and not request.json else PlainView
     with kind(console=console, tasks=tasks, entries=entries, estimator=estimator) as view:
         tally = Runner(folder=folder, tasks=tasks, engine=engine, view=view, fail_fast=request.fail_fast).run()
-    for record in tally.failed:
-        assert record.error is not None
-        text = f"failed: {record.slot}: {record.error.kind}: {record.error.message}"
-        console.print(text, markup=False, soft_wrap=True)
     if tally.interrupted:
         console.print("interrupted; the same command goes on where this one stopped")
         return INTERRUPTED
