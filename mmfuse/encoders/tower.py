@@ -2,14 +2,15 @@
 
 A tower keeps the model of `transformers` as it is, under its own weight names, and walks its layers itself:
 
-    x = embed(input)                                       -> sockets `enter`
+    x = embed(input)                                        -> sockets `enter`
     for each layer:
-        x = before(x)                                      sockets `before`
-        x = x + after_attention(scale1(attention(norm1 x))) sockets `after_attention`
+        x = before(x)                                       sockets `before`
+        h = norm1 x
+        x = x + after_attention(scale1(attention h))        sockets `around_attention`, `after_attention`
         h = norm2 x
-        x = x + after_mlp(scale2(mlp h)) + beside_mlp(h)   sockets `beside_mlp`, `after_mlp`
-    x = leave(x)                                           -> sockets `leave`
-    x = final norm(x)
+        x = x + after_mlp(scale2(mlp h)) + beside_mlp(h)    sockets `beside_mlp`, `after_mlp`
+    x = leave(x)                                            -> sockets `leave`
+    y = output(final norm(x))                               -> sockets `finish`
 
 Sockets sit behind the layer scale on purpose: DINOv2 multiplies each branch by a learned vector, and an adapter placed
 inside would be multiplied with it.
@@ -21,9 +22,9 @@ length, E the width of a class embedding.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MethodType
 from typing import Any
@@ -41,14 +42,18 @@ class Context:
 
     Args:
         frames: T, frames a clip (1 in the text tower).
-        extra: tokens that methods have inserted so far.
+        special: tokens before the patches: CLS, registers, and whatever a method has inserted so far.
+        rope: cosines and sines of the patches' rotary positions, where the tower has them.
     """
 
     frames: int = 1
-    extra: int = 0
+    special: int = 0
+    rope: tuple[Tensor, Tensor] | None = None
 
 
 Socket = Callable[[Tensor, Context], Tensor]
+# Wraps an attention, itself a socket: given it, its input and the context, gives its output.
+Wrapper = Callable[[Socket, Tensor, Context], Tensor]
 
 
 @dataclass
@@ -56,6 +61,7 @@ class Sockets:
     """Places in one layer where a method may plug in; each socket maps tokens (N, S, D) to the same shape."""
 
     before: list[Socket] = field(default_factory=list)
+    around_attention: list[Wrapper] = field(default_factory=list)
     after_attention: list[Socket] = field(default_factory=list)
     beside_mlp: list[Socket] = field(default_factory=list)
     after_mlp: list[Socket] = field(default_factory=list)
@@ -79,6 +85,7 @@ class Tower(nn.Module):
         self.sockets = [Sockets() for _ in self.layers]
         self.enter: list[Socket] = []
         self.leave: list[Socket] = []
+        self.finish: list[Socket] = []
         self.switches: list[Callable[[bool], None]] = []
         self.enabled = True
         # References, taken before any method adds weights of its own to the model.
@@ -102,9 +109,9 @@ class Tower(nn.Module):
         return int(self.model.config.hidden_size)
 
     @property
-    def trained(self) -> bool:
-        """Whether any weight inside the tower's own model is trained (sockets are not counted)."""
-        return any(parameter.requires_grad for parameter in self.model.parameters())
+    def embedding_width(self) -> int:
+        """Width of what the tower gives out."""
+        return self.width
 
     def part(self, layer: nn.Module, name: str) -> nn.Module:
         """A part of a layer by its role ("norm1", "mlp", …); looked up anew, since methods may replace it."""
@@ -112,8 +119,12 @@ class Tower(nn.Module):
         found = submodule(layer, path) if path else None
         return found if found is not None else _IDENTITY
 
-    def linear_paths(self, role: str) -> list[str]:
+    def linear_paths(self, role: str, layers: Iterable[int] | None = None) -> list[str]:
         """Full names, in the model, of the linear maps with a role, layer by layer.
+
+        Args:
+            role: "q", "k", "v", "o", "fc1" or "fc2".
+            layers: numbers of the layers; all where None.
 
         Raises:
             MmfuseError: the tower has no such role.
@@ -123,26 +134,34 @@ class Tower(nn.Module):
             raise MmfuseError(
                 f"the {self.kind} tower {self.name!r} has no linear map with role {role!r}; it has {known}"
             )
-        return [
-            f"{self.layout.layers}.{index}.{path}" for index in range(self.depth) for path in self.layout.roles[role]
-        ]
+        chosen = range(self.depth) if layers is None else layers
+        return [f"{self.layout.layers}.{index}.{path}" for index in chosen for path in self.layout.roles[role]]
 
-    def run_layers(self, tokens: Tensor, context: Context, **attention: Any) -> Tensor:
+    def attend(self, layer: nn.Module, hidden: Tensor, context: Context) -> Tensor:
+        """A layer's own attention on tokens (N, S, D) that are normed already."""
+        attended = self.part(layer, "attention")(hidden, **self._attention_arguments(hidden, context))
+        return attended[0] if isinstance(attended, tuple) else attended
+
+    def _attention_arguments(self, hidden: Tensor, context: Context) -> dict[str, Any]:
+        """What the attention needs beside its input."""
+        return {}
+
+    def run_layers(self, tokens: Tensor, context: Context) -> Tensor:
         """Tokens (N, S, D) through all layers and the final norm."""
         for layer, sockets in zip(self.layers, self.sockets, strict=True):
-            tokens = self._run_layer(layer, sockets if self.enabled else _NO_SOCKETS, tokens, context, attention)
+            tokens = self._run_layer(layer, sockets if self.enabled else _NO_SOCKETS, tokens, context)
         if self.enabled:
             tokens = _plug(self.leave, tokens, context)
         norm = submodule(self.model, self.layout.final_norm)
         assert norm is not None
         return norm(tokens)
 
-    def _run_layer(
-        self, layer: nn.Module, sockets: Sockets, tokens: Tensor, context: Context, attention: dict[str, Any]
-    ) -> Tensor:
+    def _run_layer(self, layer: nn.Module, sockets: Sockets, tokens: Tensor, context: Context) -> Tensor:
         tokens = _plug(sockets.before, tokens, context)
-        attended = self.part(layer, "attention")(self.part(layer, "norm1")(tokens), **attention)
-        attended = attended[0] if isinstance(attended, tuple) else attended
+        attend: Socket = partial(self.attend, layer)
+        for wrapper in sockets.around_attention:
+            attend = partial(wrapper, attend)
+        attended = attend(self.part(layer, "norm1")(tokens), context)
         tokens = tokens + _plug(sockets.after_attention, self.part(layer, "scale1")(attended), context)
         hidden = self.part(layer, "norm2")(tokens)
         branch = _plug(sockets.after_mlp, self.part(layer, "scale2")(self.part(layer, "mlp")(hidden)), context)
@@ -256,19 +275,21 @@ class ImageTower(Tower):
         pixels = frames.flatten(0, 1)
         if not pixels.is_floating_point():
             pixels = pixels * self.pixel_scale + self.pixel_shift
-        tokens, attention = self._embed(pixels)
-        context = Context(frames=count)
+        context = Context(frames=count, special=self.special_tokens)
+        tokens = self._embed(pixels, context)
         if self.enabled:
             tokens = _plug(self.enter, tokens, context)
-        tokens = self.run_layers(tokens, context, **attention)
+        tokens = self.run_layers(tokens, context)
         if self.special_tokens:
             tokens = torch.cat([tokens[:, :1], tokens[:, self.special_tokens :]], dim=1)
         else:
             tokens = torch.cat([self.model.head(tokens).unsqueeze(1), tokens], dim=1)
+        if self.enabled:
+            tokens = _plug(self.finish, tokens, context)
         return tokens.unflatten(0, (clips, count))
 
-    def _embed(self, pixels: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        """Pixels (N, 3, H, W) to tokens (N, S, D), and what the attention needs besides."""
+    def _embed(self, pixels: Tensor, context: Context) -> Tensor:
+        """Pixels (N, 3, H, W) to tokens (N, S, D)."""
         kind = self.model.config.model_type
         if kind in {"clip_vision_model", "siglip_vision_model", "vit"}:
             tokens = self.model.embeddings(pixels, interpolate_pos_encoding=True)
@@ -276,10 +297,27 @@ class ImageTower(Tower):
             tokens = self.model.embeddings(pixels)
         if kind == "clip_vision_model":
             tokens = self.model.pre_layrnorm(tokens)
-        attention: dict[str, Any] = {"attention_mask": None} if kind == "clip_vision_model" else {}
         if kind == "dinov3_vit":
-            attention["position_embeddings"] = self.model.rope_embeddings(pixels)
-        return tokens, attention
+            context.rope = self.model.rope_embeddings(pixels)
+        return tokens
+
+    def _attention_arguments(self, hidden: Tensor, context: Context) -> dict[str, Any]:
+        if self.model.config.model_type == "clip_vision_model":
+            return {"attention_mask": None}
+        return {} if context.rope is None else {"position_embeddings": context.rope}
+
+    def attend_over_time(self, layer: nn.Module, hidden: Tensor, context: Context) -> Tensor:
+        """A layer's own attention, among the tokens that stand at the same place in all frames of a clip.
+
+        Rotary positions are places in a frame, so that none is applied here.
+
+        Shapes: normed tokens (N, S, D), N = B·T, to the same.
+        """
+        clips = hidden.unflatten(0, (-1, context.frames))  # (B, T, S, D)
+        places = clips.transpose(1, 2).flatten(0, 1)  # (B·S, T, D)
+        none = None if context.rope is None else (context.rope[0][:0], context.rope[1][:0])
+        attended = self.attend(layer, places, replace(context, rope=none))
+        return attended.unflatten(0, (-1, hidden.shape[1])).transpose(1, 2).flatten(0, 1)
 
 
 def _remember_positions(model: Any) -> None:
@@ -297,9 +335,9 @@ def _remember_positions(model: Any) -> None:
 
 def _interpolate_once(embeddings: Any, tokens: Tensor, height: int, width: int) -> Tensor:
     interpolate = partial(type(embeddings).interpolate_pos_encoding, embeddings, tokens, height, width)
-    if any(parameter.requires_grad for parameter in embeddings.parameters()):
+    if any(weight.requires_grad for name, weight in embeddings.named_parameters() if "position" in name):
         return interpolate()
-    key = (height, width, tokens.device)
+    key = (height, width, tokens.device, tokens.dtype)
     if key not in embeddings.kept_positions:
         with torch.inference_mode(False), torch.no_grad():
             embeddings.kept_positions[key] = interpolate()
@@ -393,12 +431,16 @@ class TextTower(Tower):
         length = words.shape[1]
         tokens = words + text.embeddings.position_embedding.weight[:length]
         context = Context()
-        mask = None
         if self.enabled:
             tokens = _plug(self.enter, tokens, context)
-        if self.causal:
-            size = tokens.shape[1]
-            mask = torch.ones(size, size, dtype=torch.bool, device=tokens.device).tril().view(1, 1, size, size)
-        tokens = self.run_layers(tokens, context, attention_mask=mask)
+        tokens = self.run_layers(tokens, context)
         pooled = tokens[torch.arange(len(tokens), device=tokens.device), last]
-        return self.model.text_projection(pooled) if self.causal else self.model.head(pooled)
+        embedded = self.model.text_projection(pooled) if self.causal else self.model.head(pooled)
+        return _plug(self.finish, embedded, context) if self.enabled else embedded
+
+    def _attention_arguments(self, hidden: Tensor, context: Context) -> dict[str, Any]:
+        if not self.causal:
+            return {"attention_mask": None}
+        size = hidden.shape[1]
+        mask = torch.ones(size, size, dtype=torch.bool, device=hidden.device).tril()
+        return {"attention_mask": mask.view(1, 1, size, size)}

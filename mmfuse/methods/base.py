@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ class Method(nn.Module):
     Attributes:
         replaces_template: the method learns the words around the class name, so prompts hold the bare name.
         room: prompt tokens that the method inserts and that must be kept free.
-        mergeable: whether its weights can be folded into the tower's for a faster test.
+        mergeable: whether its weights can be folded into the tower's for a faster test (see `folding`).
     """
 
     replaces_template = False
@@ -34,10 +34,10 @@ class Method(nn.Module):
     def attach(self, tower: Tower) -> None:
         """Plug the method into the tower's sockets."""
 
-    def merge(self, tower: Tower) -> None:
+    def merge(self) -> None:
         """Fold the method into the tower's weights; only where `mergeable`."""
 
-    def unmerge(self, tower: Tower) -> None:
+    def unmerge(self) -> None:
         """Undo `merge`."""
 
 
@@ -97,6 +97,28 @@ def register(
         return implementation
 
     return put
+
+
+def chosen_layers(tower: Tower, layers: Sequence[int] | None) -> list[int]:
+    """Numbers of the layers that a method works on, in order.
+
+    Args:
+        tower: the tower.
+        layers: numbers from 0; negative ones count from the last layer; None for all layers.
+
+    Raises:
+        ValueError: none is given, one is given twice, or the tower has no such layer.
+    """
+    if layers is None:
+        return list(range(tower.depth))
+    wanted = [layers] if isinstance(layers, int) else list(layers)
+    for layer in wanted:
+        if isinstance(layer, bool) or not isinstance(layer, int) or not -tower.depth <= layer < tower.depth:
+            raise ValueError(f"the tower has layers 0 to {tower.depth - 1}; layers has {layer!r}")
+    numbers = sorted(layer % tower.depth for layer in wanted)
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise ValueError(f"layers must name at least one layer and none twice, got {wanted}")
+    return numbers
 
 
 def at_least(name: str, value: float, least: float) -> None:

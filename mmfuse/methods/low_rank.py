@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import peft
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
 
 from mmfuse.encoders.tower import Tower
-from mmfuse.methods.base import Method, at_least
+from mmfuse.methods.base import at_least, chosen_layers
+from mmfuse.methods.folding import Foldable
 from mmfuse.seeding import seeded
 
 ADAPTER = "default"
 
 
-class PeftMethod(Method):
+class PeftMethod(Foldable):
     """Any method of peft that inserts tuner layers into linear maps.
 
     `task_type` is left None on purpose: with FEATURE_EXTRACTION peft would pass `input_ids` to a vision tower.
@@ -27,33 +32,33 @@ class PeftMethod(Method):
         config: peft's own configuration, with `target_modules` as full names in the tower's model.
     """
 
-    mergeable = True
-
     def __init__(self, tower: Tower, *, generator: torch.Generator, config: Any) -> None:
         super().__init__()
-        self.config = config
-        with seeded(generator):
-            peft.inject_adapter_in_model(config, tower.model, adapter_name=ADAPTER)
+        with seeded(generator), _quiet():
+            wrapped = peft.get_peft_model(tower.model, config, adapter_name=ADAPTER)
+        # In a tuple, so that torch does not count the tower's weights as this module's own.
+        self._wrapped = (wrapped,)
         self._tuners = [module for module in tower.model.modules() if isinstance(module, BaseTunerLayer)]
 
-    def attach(self, tower: Tower) -> None:
-        """The layers are in place already; only the switch is left."""
-        tower.switches.append(self._switch)
+    def save_for_peft(self, folder: Path) -> None:
+        """Write the adapter in peft's own format, for `PeftModel.from_pretrained` on the tower's model."""
+        self._wrapped[0].save_pretrained(folder, safe_serialization=True)
 
-    def _switch(self, on: bool) -> None:
+    def _turn(self, on: bool) -> None:
         for tuner in self._tuners:
             # Public since peft 0.5; it also turns gradients of the inserted weights off and on.
             tuner.enable_adapters(on)
 
-    def merge(self, tower: Tower) -> None:
-        """Fold the inserted matrices into the frozen ones."""
+    def _folded_into(self) -> list[nn.Module]:
+        return [tuner.get_base_layer() for tuner in self._tuners]
+
+    def _fold(self) -> None:
         for tuner in self._tuners:
             tuner.merge(safe_merge=True)
 
-    def unmerge(self, tower: Tower) -> None:
-        """Take the inserted matrices out again."""
+    def _unfold(self) -> None:
         for tuner in self._tuners:
-            tuner.unmerge()
+            tuner.merged_adapters.clear()
 
 
 class LoRA(PeftMethod):
@@ -66,6 +71,7 @@ class LoRA(PeftMethod):
         alpha: α; the update is scaled by α/r.
         dropout: probability, on the input of A.
         targets: roles of the linear maps: "q", "k", "v", "o", "fc1", "fc2".
+        layers: numbers of the layers whose maps are adapted; all where None.
     """
 
     magnitude = False
@@ -79,13 +85,14 @@ class LoRA(PeftMethod):
         alpha: float = 16,
         dropout: float = 0.0,
         targets: Sequence[str] = ("q", "v"),
+        layers: Sequence[int] | None = None,
     ) -> None:
         at_least("rank", rank, 1)
         config = peft.LoraConfig(
             r=rank,
             lora_alpha=alpha,
             lora_dropout=dropout,
-            target_modules=target_names(tower, targets),
+            target_modules=target_names(tower, targets, layers),
             use_dora=self.magnitude,
         )
         super().__init__(tower, generator=generator, config=config)
@@ -100,14 +107,104 @@ class DoRA(LoRA):
     magnitude = True
 
 
-def target_names(tower: Tower, roles: Sequence[str]) -> list[str]:
-    """Full names of the linear maps with the given roles, in every layer.
+class VeRA(PeftMethod):
+    """VeRA (Kopiczko et al. 2024, eq. 2): W + Λ_b B Λ_d A, with A and B random, frozen and shared; b starts at zero.
+
+    Args:
+        tower: either tower.
+        generator: source of A and B.
+        rank: r, of A and B.
+        initial: value that the vector d starts from.
+        dropout: probability, on the input of A.
+        targets: roles of the linear maps.
+        layers: numbers of the layers whose maps are adapted; all where None.
+    """
+
+    def __init__(
+        self,
+        tower: Tower,
+        *,
+        generator: torch.Generator,
+        rank: int = 256,
+        initial: float = 0.1,
+        dropout: float = 0.0,
+        targets: Sequence[str] = ("q", "v"),
+        layers: Sequence[int] | None = None,
+    ) -> None:
+        at_least("rank", rank, 1)
+        names = target_names(tower, targets, layers)
+        with _quiet():
+            config = peft.VeraConfig(
+                r=rank,
+                d_initial=initial,
+                vera_dropout=dropout,
+                target_modules=names,
+                projection_prng_key=int(torch.randint(2**31, (), generator=generator)),
+                save_projection=False,  # made anew from the key
+            )
+        super().__init__(tower, generator=generator, config=config)
+
+
+class LoHa(PeftMethod):
+    """LoHa (Hyeon-Woo et al. 2022, FedPara; LyCORIS): W + (α/r)·(B₁A₁) ⊙ (B₂A₂), a Hadamard product of rank up to r².
+
+    Args:
+        tower: either tower.
+        generator: source of the initial weights.
+        rank: r, of each product.
+        alpha: α.
+        targets: roles of the linear maps.
+        layers: numbers of the layers whose maps are adapted; all where None.
+    """
+
+    configuration: Any = peft.LoHaConfig
+
+    def __init__(
+        self,
+        tower: Tower,
+        *,
+        generator: torch.Generator,
+        rank: int = 8,
+        alpha: float = 8,
+        targets: Sequence[str] = ("q", "v"),
+        layers: Sequence[int] | None = None,
+    ) -> None:
+        at_least("rank", rank, 1)
+        config = self.configuration(r=rank, alpha=alpha, target_modules=target_names(tower, targets, layers))
+        super().__init__(tower, generator=generator, config=config)
+
+
+class LoKr(LoHa):
+    """LoKr (Yeh et al. 2024, LyCORIS): W + (α/r)·C ⊗ BA, a Kronecker product whose larger factor is of low rank.
+
+    Args: as `LoHa`.
+    """
+
+    configuration = peft.LoKrConfig
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings of peft that ask nothing of a user of this package.
+
+    It reads a property that `transformers` is about to rename, looks for CUDA's compiler where none is needed, and
+    advises to keep VeRA's random matrices, which their key makes anew.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        warnings.filterwarnings("ignore", message=".*(CUDA extension|butterfly_factor|vera_A).*")
+        yield
+
+
+def target_names(tower: Tower, roles: Sequence[str], layers: Sequence[int] | None = None) -> list[str]:
+    """Full names of the linear maps with the given roles, in the given layers or in all.
 
     Raises:
-        ValueError: no role is given.
+        ValueError: no role is given, or a layer that the tower lacks.
         MmfuseError: the tower has no such role.
     """
     wanted = [roles] if isinstance(roles, str) else list(roles)
     if not wanted:
         raise ValueError("targets must name at least one of q, k, v, o, fc1, fc2")
-    return [path for role in wanted for path in tower.linear_paths(role)]
+    numbers = chosen_layers(tower, layers)
+    return [path for role in wanted for path in tower.linear_paths(role, numbers)]

@@ -23,11 +23,11 @@ class MethodInfo:
     Args:
         name: how grids and the command line call it.
         towers: the towers it is defined on.
-        family: baseline, prompt, adapter, low-rank, scaling or selective.
+        family: baseline, prompt, adapter, low-rank, orthogonal, scaling, selective or other.
         paper: where it comes from.
         summary: what is trained, in one line.
         implementation: `module:attribute` of the `Method` class, or the class itself.
-        starts_as_noop: whether an untrained method leaves the tower's output as it was.
+        starts_as_noop: whether an untrained method leaves the tower's output as it was; None where arguments decide.
         defaults: arguments that this name fixes before the user's own.
     """
 
@@ -37,7 +37,7 @@ class MethodInfo:
     paper: str
     summary: str
     implementation: Any
-    starts_as_noop: bool = True
+    starts_as_noop: bool | None = True
     defaults: tuple[tuple[str, Any], ...] = ()
 
 
@@ -116,47 +116,62 @@ def _fill(entries: Iterable[MethodInfo]) -> None:
 _fill(
     [
         MethodInfo(
-            "frozen", BOTH, "baseline", "", "nothing: the tower as it was pretrained", "mmfuse.methods.base:Frozen"
-        ),
-        MethodInfo(
-            "lora",
+            "frozen",
             BOTH,
-            "low-rank",
-            "Hu et al. 2021, LoRA",
-            "a product of two thin matrices added to linear layers",
-            "mmfuse.methods.low_rank:LoRA",
+            "baseline",
+            "",
+            "nothing: the tower as it was pretrained",
+            "mmfuse.methods.base:Frozen",
         ),
         MethodInfo(
-            "dora",
+            "full",
             BOTH,
-            "low-rank",
-            "Liu et al. 2024, DoRA",
-            "LoRA on the direction of a weight, and its magnitude as a vector",
-            "mmfuse.methods.low_rank:DoRA",
+            "baseline",
+            "",
+            "every weight of the tower: the upper reference, not parameter-efficient",
+            "mmfuse.methods.selective:Full",
         ),
         MethodInfo(
-            "adaptformer",
+            "bitfit",
+            BOTH,
+            "selective",
+            "Ben Zaken et al. 2022, BitFit",
+            "all biases",
+            "mmfuse.methods.selective:BitFit",
+        ),
+        MethodInfo(
+            "ln",
+            BOTH,
+            "selective",
+            "Basu et al. 2024, LayerNorm tuning",
+            "weights and biases of all layer norms",
+            "mmfuse.methods.selective:LayerNormTuning",
+        ),
+        MethodInfo(
+            "ssf",
+            BOTH,
+            "scaling",
+            "Lian et al. 2022, Scaling and shifting your features",
+            "a scale and a shift after each operation",
+            "mmfuse.methods.scaling:SSF",
+            starts_as_noop=False,
+        ),
+        MethodInfo(
+            "ia3",
+            BOTH,
+            "scaling",
+            "Liu et al. 2022, (IA)3",
+            "factors on keys, values and the hidden units of the MLP",
+            "mmfuse.methods.scaling:IA3",
+        ),
+        MethodInfo(
+            "vpt-shallow",
             (IMAGE,),
-            "adapter",
-            "Chen et al. 2022, AdaptFormer",
-            "a bottleneck parallel to each MLP, scaled by 0.1",
-            "mmfuse.methods.bottlenecks:AdaptFormer",
-        ),
-        MethodInfo(
-            "pfeiffer",
-            BOTH,
-            "adapter",
-            "Pfeiffer et al. 2020, AdapterFusion",
-            "a bottleneck after each MLP",
-            "mmfuse.methods.bottlenecks:Pfeiffer",
-        ),
-        MethodInfo(
-            "adapter",
-            BOTH,
-            "adapter",
-            "Chen et al. 2022 (image), Pfeiffer et al. 2020 (text)",
-            "alias: adaptformer on the image tower, pfeiffer on the text tower",
-            "mmfuse.methods.bottlenecks:adapter",
+            "prompt",
+            "Jia et al. 2022, Visual Prompt Tuning",
+            "prompt tokens before the first layer",
+            "mmfuse.methods.prompts:VPTShallow",
+            starts_as_noop=False,
         ),
         MethodInfo(
             "vpt-deep",
@@ -175,6 +190,146 @@ _fill(
             "context vectors shared by the classes, in place of the template's words",
             "mmfuse.methods.prompts:CoOp",
             starts_as_noop=False,
+        ),
+        MethodInfo(
+            "deep-prompt",
+            (TEXT,),
+            "prompt",
+            "Rasheed et al. 2023, ViFi-CLIP",
+            "context vectors in place of the template's words, fresh ones before every layer",
+            "mmfuse.methods.prompts:DeepPrompt",
+            starts_as_noop=False,
+        ),
+        MethodInfo(
+            "prefix",
+            BOTH,
+            "prompt",
+            "Li and Liang 2021, Prefix-Tuning",
+            "keys and values that all tokens may attend to, in every layer",
+            "mmfuse.methods.prompts:Prefix",
+            starts_as_noop=False,
+        ),
+        MethodInfo(
+            "houlsby",
+            BOTH,
+            "adapter",
+            "Houlsby et al. 2019, Parameter-Efficient Transfer Learning for NLP",
+            "a bottleneck after each attention and each MLP",
+            "mmfuse.methods.bottlenecks:Houlsby",
+        ),
+        MethodInfo(
+            "pfeiffer",
+            BOTH,
+            "adapter",
+            "Pfeiffer et al. 2020, AdapterFusion",
+            "a bottleneck after each MLP",
+            "mmfuse.methods.bottlenecks:Pfeiffer",
+        ),
+        MethodInfo(
+            "adaptformer",
+            BOTH,
+            "adapter",
+            "Chen et al. 2022, AdaptFormer",
+            "a bottleneck parallel to each MLP, scaled by 0.1",
+            "mmfuse.methods.bottlenecks:AdaptFormer",
+        ),
+        MethodInfo(
+            "adapter",
+            BOTH,
+            "adapter",
+            "Chen et al. 2022 (image), Pfeiffer et al. 2020 (text)",
+            "alias: adaptformer on the image tower, pfeiffer on the text tower",
+            "mmfuse.methods.bottlenecks:adapter",
+        ),
+        MethodInfo(
+            "clip-adapter",
+            BOTH,
+            "adapter",
+            "Gao et al. 2021, CLIP-Adapter",
+            "a two-layer MLP on the final feature, mixed in by 0.2",
+            "mmfuse.methods.bottlenecks:CLIPAdapter",
+            starts_as_noop=False,
+        ),
+        MethodInfo(
+            "st-adapter",
+            (IMAGE,),
+            "adapter",
+            "Pan et al. 2022, ST-Adapter",
+            "bottlenecks with a depth-wise convolution over the frames",
+            "mmfuse.methods.temporal:STAdapter",
+        ),
+        MethodInfo(
+            "aim",
+            (IMAGE,),
+            "adapter",
+            "Yang et al. 2023, AIM",
+            "spatial, temporal and joint bottlenecks; the frozen attention reused over the frames",
+            "mmfuse.methods.temporal:AIM",
+        ),
+        MethodInfo(
+            "lora",
+            BOTH,
+            "low-rank",
+            "Hu et al. 2021, LoRA",
+            "a product of two thin matrices added to linear layers",
+            "mmfuse.methods.low_rank:LoRA",
+        ),
+        MethodInfo(
+            "dora",
+            BOTH,
+            "low-rank",
+            "Liu et al. 2024, DoRA",
+            "LoRA on the direction of a weight, and its magnitude as a vector",
+            "mmfuse.methods.low_rank:DoRA",
+        ),
+        MethodInfo(
+            "vera",
+            BOTH,
+            "low-rank",
+            "Kopiczko et al. 2024, VeRA",
+            "two vectors over random matrices that all layers share",
+            "mmfuse.methods.low_rank:VeRA",
+        ),
+        MethodInfo(
+            "loha",
+            BOTH,
+            "low-rank",
+            "Hyeon-Woo et al. 2022, FedPara",
+            "the Hadamard product of two low-rank products",
+            "mmfuse.methods.low_rank:LoHa",
+        ),
+        MethodInfo(
+            "lokr",
+            BOTH,
+            "low-rank",
+            "Yeh et al. 2024, LyCORIS",
+            "a Kronecker product with a low-rank factor",
+            "mmfuse.methods.low_rank:LoKr",
+        ),
+        MethodInfo(
+            "oft",
+            BOTH,
+            "orthogonal",
+            "Qiu et al. 2023, OFT",
+            "block-diagonal rotations of linear layers",
+            "mmfuse.methods.orthogonal:OFT",
+        ),
+        MethodInfo(
+            "boft",
+            BOTH,
+            "orthogonal",
+            "Liu et al. 2024, BOFT",
+            "rotations of linear layers in butterfly form",
+            "mmfuse.methods.orthogonal:BOFT",
+        ),
+        MethodInfo(
+            "peft",
+            BOTH,
+            "other",
+            "the one that peft names",
+            "any configuration of huggingface/peft, by its type and arguments",
+            "mmfuse.methods.any_peft:AnyPeft",
+            starts_as_noop=None,
         ),
     ]
 )

@@ -14,7 +14,7 @@ from mmfuse.methods.base import Method, attach
 from tests import towers
 
 # Arguments that fit a method to towers of width 32 and depth 2 where the paper's own do not.
-SMALL: dict[str, dict[str, Any]] = {}
+SMALL: dict[str, dict[str, Any]] = {"peft": {"type": "HRA", "r": 4}}
 Adapted = tuple[ImageTower | TextTower, Method]
 
 

@@ -17,27 +17,66 @@ WIDTH, LAYERS, HIDDEN, PATCH = 768, 12, 3072, 14
 TEXT_WIDTH, TEXT_HIDDEN = 512, 2048
 ADAPTER, TEXT_ADAPTER = 2 * WIDTH * 64 + 64 + WIDTH, 2 * TEXT_WIDTH * 64 + 64 + TEXT_WIDTH
 ALL = ["q", "k", "v", "o", "fc1", "fc2"]
+BLOCK = 32  # of OFT: a skew-symmetric matrix of side 32 has 32·31/2 free entries
 IMAGE: list[tuple[str | dict[str, Any], int]] = [
     ("frozen", 0),
+    ("full", 86_579_712),  # DINOv2-B without its mask token
+    ("bitfit", 102_912),
+    ("ln", 38_400),
+    ("ssf", 205_824),
+    ("ia3", 55_296),
+    ("vpt-shallow", 10 * WIDTH),
+    ({"method": "vpt-shallow", "length": 50}, 50 * WIDTH),
     ("vpt-deep", 92_160),
     ({"method": "vpt-deep", "length": 50}, 12 * 50 * WIDTH),
+    ({"method": "vpt-deep", "depth": 9}, 9 * 10 * WIDTH),
+    ("prefix", 12 * 2 * 10 * WIDTH),
+    ("houlsby", 2 * LAYERS * ADAPTER),
+    ("pfeiffer", LAYERS * ADAPTER),
+    ({"method": "pfeiffer", "layers": [-2, -1]}, 2 * ADAPTER),
+    ("adaptformer", LAYERS * ADAPTER),
+    ("adapter", LAYERS * ADAPTER),
+    ("clip-adapter", 2 * WIDTH * WIDTH // 4),
+    ("st-adapter", LAYERS * (2 * WIDTH * 384 + 384 + WIDTH + 3 * 384 + 384)),
+    ("aim", LAYERS * 3 * (2 * WIDTH * 192 + 192 + WIDTH)),
     ("lora", 294_912),
     ({"method": "lora", "rank": 4}, 36_864 * 4),
     ({"method": "lora", "rank": 2, "targets": ALL}, 165_888 * 2),
+    ({"method": "lora", "layers": [0, 11]}, 294_912 // 6),
     ("dora", 294_912 + 18_432),
-    ("adaptformer", LAYERS * ADAPTER),
-    ("adapter", LAYERS * ADAPTER),
-    ("pfeiffer", LAYERS * ADAPTER),
+    ("vera", 24_576),
+    ("loha", 24 * 4 * WIDTH * 8),
+    ("lokr", 24 * (24 * 24 + 2 * 32 * 8)),  # 768 = 24 · 32, the factors nearest to each other
+    ("oft", 24 * WIDTH // BLOCK * (BLOCK * (BLOCK - 1) // 2)),
+    ("boft", 24 * (WIDTH * 4 + WIDTH)),  # blocks of 4×4, and a factor for each output
+    ({"method": "peft", "type": "HRA", "r": 8}, 24 * 8 * WIDTH),
 ]
 TEXT: list[tuple[str | dict[str, Any], int]] = [
     ("frozen", 0),
+    ("full", 63_428_096),
+    ("bitfit", LAYERS * (4 * TEXT_WIDTH + TEXT_HIDDEN + TEXT_WIDTH + 2 * TEXT_WIDTH) + TEXT_WIDTH),
+    ("ln", 25 * 2 * TEXT_WIDTH),
+    ("ssf", 2 * LAYERS * (2 * TEXT_WIDTH + 4 * TEXT_WIDTH + TEXT_HIDDEN + TEXT_WIDTH) + 2 * TEXT_WIDTH),
+    ("ia3", LAYERS * (2 * TEXT_WIDTH + TEXT_HIDDEN)),
     ("coop", 8_192),
     ({"method": "coop", "length": 4}, 4 * TEXT_WIDTH),
+    ("deep-prompt", 61_440),
+    ("prefix", 12 * 2 * 10 * TEXT_WIDTH),
+    ("houlsby", 2 * LAYERS * TEXT_ADAPTER),
+    ("pfeiffer", LAYERS * TEXT_ADAPTER),
+    ("adaptformer", LAYERS * TEXT_ADAPTER),
+    ("adapter", LAYERS * TEXT_ADAPTER),
+    ("clip-adapter", 131_072),
     ("lora", 2 * 2 * 8 * TEXT_WIDTH * LAYERS),
     ("dora", 2 * 2 * 8 * TEXT_WIDTH * LAYERS + 2 * TEXT_WIDTH * LAYERS),
-    ("adapter", LAYERS * TEXT_ADAPTER),
-    ("pfeiffer", LAYERS * TEXT_ADAPTER),
+    ("vera", 24 * (256 + TEXT_WIDTH)),
+    ("loha", 24 * 4 * TEXT_WIDTH * 8),
+    ("lokr", 24 * (16 * 16 + 2 * 32 * 8)),  # 512 = 16 · 32
+    ("oft", 24 * TEXT_WIDTH // BLOCK * (BLOCK * (BLOCK - 1) // 2)),
+    ("boft", 24 * (TEXT_WIDTH * 4 + TEXT_WIDTH)),
+    ({"method": "peft", "type": "HRA", "r": 8}, 24 * 8 * TEXT_WIDTH),
 ]
+ROUNDED = {"houlsby": "2.38M", "pfeiffer": "1.19M", "adaptformer": "1.19M", "st-adapter": "7.11M", "aim": "10.65M"}
 
 
 def vit_b() -> ImageTower:
@@ -65,6 +104,12 @@ def test_weights_trained_at_vit_b(spec: str | dict[str, Any], expected: int) -> 
 @pytest.mark.parametrize(("spec", "expected"), TEXT, ids=str)
 def test_weights_trained_at_clip_text_size(spec: str | dict[str, Any], expected: int) -> None:
     assert count(clip_text(), spec) == expected
+
+
+@pytest.mark.parametrize(("name", "published"), ROUNDED.items())
+def test_the_formulas_agree_with_the_published_sizes(name: str, published: str) -> None:
+    formulas = {spec: weights for spec, weights in IMAGE if isinstance(spec, str)}
+    assert f"{formulas[name] / 1e6:.2f}M" == published
 
 
 def test_no_method_goes_uncounted() -> None:

@@ -51,5 +51,14 @@ def test_pair_trains(image: str, text: str, fusion: str, feature: str) -> None:
 def test_each_catalogue_entry_is_complete() -> None:
     for info in METHODS.values():
         assert info.summary
-        assert info.family in {"baseline", "prompt", "adapter", "low-rank", "scaling", "selective"}
+        assert info.family in {
+            "baseline",
+            "prompt",
+            "adapter",
+            "low-rank",
+            "orthogonal",
+            "scaling",
+            "selective",
+            "other",
+        }
         assert info.paper or info.family == "baseline"

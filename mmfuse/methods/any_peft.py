@@ -1,0 +1,64 @@
+"""Any other configuration of huggingface/peft, by its own name and arguments: new releases bring new methods."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from peft import PeftType
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+
+from mmfuse.encoders.tower import Tower
+from mmfuse.errors import unknown
+from mmfuse.methods.low_rank import PeftMethod, target_names
+
+
+class AnyPeft(PeftMethod):
+    """A method of peft by the name of its type: `{"method": "peft", "type": "HRA", "r": 8}`.
+
+    Args:
+        tower: either tower.
+        generator: source of the initial weights.
+        type: peft's name of the method, in either case.
+        targets: roles of the linear maps, where peft's own `target_modules` is not given.
+        layers: numbers of the layers whose maps are adapted; all where None.
+        arguments: fields of peft's configuration, under peft's names.
+    """
+
+    # Not every tuner's merge equals its forward (some draw random numbers), so none is relied on here.
+    mergeable = False
+
+    def __init__(
+        self,
+        tower: Tower,
+        *,
+        generator: torch.Generator,
+        type: str,
+        targets: Sequence[str] = ("q", "v"),
+        layers: Sequence[int] | None = None,
+        **arguments: Any,
+    ) -> None:
+        configuration = _configuration(type)
+        fields = {field.name for field in dataclasses.fields(configuration)} - {"task_type", "peft_type"}
+        for key in arguments:
+            if key not in fields:
+                raise unknown(f"argument of peft's {type}", key, [*fields, "targets", "layers"])
+        if "target_modules" in fields and "target_modules" not in arguments:
+            arguments["target_modules"] = target_names(tower, targets, layers)
+        try:
+            super().__init__(tower, generator=generator, config=configuration(**arguments))
+        except (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, RuntimeError) as error:
+            raise ValueError(f"peft's {type}: {' '.join(str(error).split()) or repr(error)}") from error
+        if not self._tuners:
+            raise ValueError(f"peft's {type} puts no layer into the tower; it is not a method for an encoder's layers")
+
+
+def _configuration(name: str) -> Any:
+    """The configuration class of a type of peft."""
+    known = [kind.value for kind in PeftType if kind in PEFT_TYPE_TO_TUNER_MAPPING]
+    found = {kind.upper(): kind for kind in known}.get(str(name).upper())
+    if found is None:
+        raise unknown("type of peft that works on a tower's layers", name, known)
+    return PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(found)]

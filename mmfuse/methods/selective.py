@@ -1,0 +1,94 @@
+"""Selective methods: weights of the tower itself are trained, all of them or those of one kind.
+
+The pretrained values must survive, since they are what a checkpoint is loaded onto and what `Tower.disabled` runs. A
+trained copy therefore stands in front of each chosen weight, as a parametrization of torch that gives the copy instead
+of the original. `full` thus holds the tower's weights twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from mmfuse.encoders.tower import Tower
+from mmfuse.methods.base import Method
+
+# Weights that no tower's forward reads: a pooler for classification, a token for masked training.
+UNUSED = ("pooler", "mask_token")
+
+
+class Replacement(nn.Module):
+    """A trained copy that stands in for a frozen weight while it is on.
+
+    Args:
+        original: the frozen weight.
+    """
+
+    def __init__(self, original: Tensor) -> None:
+        super().__init__()
+        self.value = nn.Parameter(original.detach().clone())
+        self.on = True
+
+    def forward(self, original: Tensor) -> Tensor:
+        """The copy, or the weight itself while switched off."""
+        return self.value if self.on else original
+
+
+class Selective(Method):
+    """Base of the methods that train weights of the tower; a subclass says which.
+
+    Args:
+        tower: either tower.
+        generator: not used, as the copies start from the pretrained values.
+    """
+
+    def __init__(self, tower: Tower, *, generator: torch.Generator) -> None:
+        super().__init__()
+        self._replacements: list[Replacement] = []
+        for module, name in list(self._chosen(tower)):
+            replacement = Replacement(getattr(module, name))
+            parametrize.register_parametrization(module, name, replacement)
+            self._replacements.append(replacement)
+
+    def _chosen(self, tower: Tower) -> Iterator[tuple[nn.Module, str]]:
+        """Every module and the name of a weight in it that is to be trained."""
+        for path, module in tower.model.named_modules():
+            for name, _ in module.named_parameters(recurse=False):
+                used = not any(part in UNUSED for part in [*path.split("."), name])
+                if used and self._wanted(module, name):
+                    yield module, name
+
+    def _wanted(self, module: nn.Module, name: str) -> bool:
+        raise NotImplementedError
+
+    def attach(self, tower: Tower) -> None:
+        """The copies stand in already; only the switch is left."""
+        tower.switches.append(self._switch)
+
+    def _switch(self, on: bool) -> None:
+        for replacement in self._replacements:
+            replacement.on = on
+
+
+class Full(Selective):
+    """Fine-tune every weight of the tower: the upper reference, not parameter-efficient."""
+
+    def _wanted(self, module: nn.Module, name: str) -> bool:
+        return True
+
+
+class BitFit(Selective):
+    """BitFit (Ben Zaken et al. 2022): all biases of the tower, those of its norms and of its embedding included."""
+
+    def _wanted(self, module: nn.Module, name: str) -> bool:
+        return name.endswith("bias")
+
+
+class LayerNormTuning(Selective):
+    """Weights and biases of all layer norms (Basu et al. 2024, and others before)."""
+
+    def _wanted(self, module: nn.Module, name: str) -> bool:
+        return isinstance(module, nn.LayerNorm)
