@@ -178,6 +178,12 @@ class ActionRecognizer(L.LightningModule):
         """Clips, uint8 (B, T, 3, H, W), to logits (B, C)."""
         return self.fusion(self.frame_features(video), self._classes())
 
+    def _logits(self, batch: dict[str, Tensor]) -> Tensor:
+        """Logits (B, C) of a batch of clips, or of features that a frozen tower made of them before."""
+        if "features" in batch:
+            return self.fusion(batch["features"], self._classes())
+        return self(batch["video"])
+
     def _classes(self) -> Tensor:
         """Class embeddings: at every step while they are trained, else once for as long as nothing changes them."""
         if torch.is_grad_enabled() and self.trains_text:
@@ -196,7 +202,7 @@ class ActionRecognizer(L.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """Cross-entropy of one batch."""
-        logits = self(batch["video"])
+        logits = self._logits(batch)
         loss = functional.cross_entropy(logits, batch["label"], label_smoothing=self.label_smoothing)
         if not torch.isfinite(loss):
             raise NonFiniteLoss(
@@ -211,7 +217,7 @@ class ActionRecognizer(L.LightningModule):
 
     def test_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         """Collect the predictions of one batch."""
-        probabilities = self(batch["video"]).float().softmax(dim=-1)
+        probabilities = self._logits(batch).float().softmax(dim=-1)
         self.metrics.update(probabilities, batch["label"], batch["index"])
 
     def on_test_epoch_end(self) -> None:

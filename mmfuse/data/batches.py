@@ -34,7 +34,8 @@ class EpochBatches(DistributedSampler[Request]):
     """The batches of an epoch for one of several processes: no row left out, none twice.
 
     Every process makes the same number of steps, so that none waits for gradients that never come; where the rows do
-    not divide evenly, some batches are smaller. In one process only the last batch can be. A subclass of torch's
+    not divide evenly, some batches are smaller (or, with batches of one row, one is larger). In one process only the
+    last batch can be smaller. A subclass of torch's
     distributed sampler, whose place it takes: that one pads with repeated rows.
     """
 
@@ -57,16 +58,14 @@ class EpochBatches(DistributedSampler[Request]):
         self._batch_size = batch_size
 
     def __len__(self) -> int:
-        largest_share = math.ceil(self._count / self.num_replicas)
-        return math.ceil(largest_share / self._batch_size)
+        largest, smallest = math.ceil(self._count / self.num_replicas), self._count // self.num_replicas
+        return min(math.ceil(largest / self._batch_size), smallest)
 
     def __iter__(self) -> Iterator[Request]:
         share = self._order()[self.rank :: self.num_replicas]
-        full = range(self._batch_size, len(share), self._batch_size)
-        if len(full) + 1 < len(self):  # one row fewer than others have, and just full batches: make smaller ones
+        parts = np.split(share, range(self._batch_size, len(share), self._batch_size))
+        if len(parts) != len(self):  # a row more or fewer than others have makes it another number of batches
             parts = np.array_split(share, len(self))
-        else:
-            parts = np.split(share, list(full))
         return (Request(self.epoch, part.tolist()) for part in parts)
 
     def _order(self) -> Indices:
@@ -95,6 +94,7 @@ class ClipBatches(Dataset[Batch]):
         candidates: int | None = None,
         flip: bool = False,
         seed: int = 0,
+        views: int | None = None,
     ) -> None:
         """Args:
         clips: rows with `clip`, `path` and `label`.
@@ -104,6 +104,8 @@ class ClipBatches(Dataset[Batch]):
         candidates: see `mmfuse.data.sampling.segment_places`.
         flip: mirror half of the clips in training.
         seed: of everything random here, with the epoch and the clip.
+        views: V, how many views of a clip training goes round; the same ones for every seed and draw, so that what a
+            frozen tower makes of them can be shared. None: a new view every epoch.
         """
         self._clips: list[str] = clips["clip"].tolist()
         self._paths: list[str] = clips["path"].tolist()
@@ -115,9 +117,24 @@ class ClipBatches(Dataset[Batch]):
         self._candidates = candidates
         self._flip = flip
         self._seed = seed
+        self._views = views
 
     def __len__(self) -> int:
         return len(self._clips)
+
+    def view(self, epoch: int) -> int:
+        """Which view of its clips an epoch shows; for testing the one after the last of training.
+
+        Raises:
+            ValueError: views are not limited, so they have no number.
+        """
+        if self._views is None:
+            raise ValueError("without a number of views every epoch has a view of its own")
+        return epoch % self._views if self._training else self._views
+
+    def answers(self, rows: list[int]) -> Batch:
+        """What is known of rows without a look at their videos: "label" and "index", int64 (B,)."""
+        return {"label": torch.tensor([self._labels[row] for row in rows]), "index": torch.tensor(rows)}
 
     def __getitem__(self, request: Request) -> Batch:
         rows = request.rows
@@ -125,18 +142,15 @@ class ClipBatches(Dataset[Batch]):
         flip = np.zeros(len(rows), dtype=bool)
         for place, row in enumerate(rows):
             flip[place] = self._fill(video[place], row, request.epoch)
-        batch = {
-            "video": torch.from_numpy(video).permute(0, 1, 4, 2, 3),
-            "label": torch.tensor([self._labels[row] for row in rows]),
-            "index": torch.tensor(rows),
-        }
+        batch = {"video": torch.from_numpy(video).permute(0, 1, 4, 2, 3), **self.answers(rows)}
         return batch | {"flip": torch.from_numpy(flip)} if self._training and self._flip else batch
 
     def _fill(self, target: Frames, row: int, epoch: int) -> bool:
         """Write one clip's frames, cropped, to `target` (T, S, S, C); returns whether it is to be mirrored."""
         choose: Chooser
         if self._training:
-            generator = clip_generator(seed=self._seed, epoch=epoch, clip=self._clips[row])
+            own = (self._seed, epoch) if self._views is None else (0, self.view(epoch))
+            generator = clip_generator(seed=own[0], epoch=own[1], clip=self._clips[row])
             places = generator.random(self._frames)
             down, right, mirror = generator.random(3)
 

@@ -50,6 +50,8 @@ class DataCard:
     frames: int = 8
     candidates: int | None = None
     """Training looks at one of this many evenly placed frames of each segment (an odd number); None: at any."""
+    views: int | None = 8
+    """Training goes round this many views of a clip (frames, crop, mirror); None: a new one every epoch."""
     flip: bool = True
     """Whether a mirrored clip still shows its class."""
     max_shots: int | None = None

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from mmfuse.data import few_shot
 from mmfuse.data.annotations import Catalogue, load_catalogue
 from mmfuse.data.batches import Batch, ClipBatches, EpochBatches, flipped
+from mmfuse.data.features import Compute, Features
 from mmfuse.data.few_shot import Shots
 from mmfuse.data.lists import read_list
 from mmfuse.data.sources import Decoding, FrameSource, Remembering
@@ -27,8 +28,10 @@ class FewShotVideoDataModule(L.LightningDataModule):
 
     A batch is {"video": uint8 (B, T, 3, S, S), "label": int64 (B,), "index": int64 (B,)}; `index` is the row of
     `train_clips`, `validation_clips` or `test_clips`. Training looks at a random frame of each of T equal segments, in
-    a random crop, half of the clips mirrored; testing at the centre frames and the centre crop. What a clip shows in
-    an epoch depends on (seed, epoch, clip) alone: not on workers, batches, processes or where its frames are kept.
+    a random crop, half of the clips mirrored; testing at the centre frames and the centre crop. Training
+    goes round a number of such views of a clip. What a clip shows in an epoch depends on the epoch and the clip alone
+    (and on the seed, where every epoch has a view of its own): not on workers, batches, processes or where its frames
+    are kept.
     Colours are neither scaled nor normalised: the model knows its tower.
 
     Shape legend: B clips, T frames, S side of the square.
@@ -48,6 +51,7 @@ class FewShotVideoDataModule(L.LightningDataModule):
         frames: int | None = None,
         size: int | None = None,
         flip: bool | None = None,
+        views: int | None = None,
         batch_size: int = 16,
         seed: int = 0,
         root: Path | str | None = None,
@@ -67,6 +71,8 @@ class FewShotVideoDataModule(L.LightningDataModule):
             draw: which ones.
             frames, size: T and S; by default what the data set's card says.
             flip: mirror half of the clips in training; by default what the card says.
+            views: V, how many views of a clip (frames, crop, mirror) training goes round; 0 for a new one every epoch;
+                by default what the card says.
             batch_size: clips a batch, in each process.
             seed: of the order, of the frames looked at and of the crops.
             num_workers: processes that read clips beside the training; 0 reads in the training process.
@@ -92,6 +98,7 @@ class FewShotVideoDataModule(L.LightningDataModule):
         self.frames = self.card.frames if frames is None else frames
         self.size = self.card.size if size is None else size
         self.flip = self.card.flip if flip is None else flip
+        self.views = (self.card.views if views is None else views) or None
         self.batch_size = batch_size
         self.seed = seed
         self.num_workers = num_workers
@@ -109,6 +116,28 @@ class FewShotVideoDataModule(L.LightningDataModule):
         self._store_folder = _path(store)
         self._store: FrameSource | None = None
         self._ready = False
+        self._features: Features | None = None
+
+    def serve_features(self, compute: Compute, *, width: int, key: str, folder: Path | None = None) -> None:
+        """Give batches of frame features instead of video, computed once and shared (see `mmfuse.data.features`).
+
+        For a frozen image tower, and only where the views of a clip are limited in number.
+
+        Args:
+            compute: the tower: clips, uint8 (B, T, 3, S, S), to features, float32 (B, T, F).
+            width: F.
+            key: names the tower, its weights and its precision; features under another key are never mixed in.
+            folder: where features are kept; by default in the cache folder.
+
+        Raises:
+            MmfuseError: each epoch has a view of its own, so that nothing could be shared.
+        """
+        if self.views is None:
+            raise MmfuseError("features can be kept only for a limited number of views; set views to 1 or more")
+        sampling = {"frames": self.frames, "size": self.size, "views": self.views, "flip": self.flip}
+        self._features = Features(
+            compute, frames=self.frames, views=self.views, width=width, key={"tower": key, **sampling}, folder=folder
+        )
 
     def _drawn(self, shots: Shots | None, draw: int, train_list: Path | None) -> pd.DataFrame:
         if (shots is None) == (train_list is None):
@@ -192,6 +221,7 @@ class FewShotVideoDataModule(L.LightningDataModule):
             candidates=self.card.candidates,
             flip=self.flip,
             seed=self.seed,
+            views=self.views,
         )
         several = torch.distributed.is_available() and torch.distributed.is_initialized()
         order = EpochBatches(
@@ -202,13 +232,15 @@ class FewShotVideoDataModule(L.LightningDataModule):
             processes=torch.distributed.get_world_size() if several else 1,
             rank=torch.distributed.get_rank() if several else 0,
         )
+        workers = 0 if self._features else self.num_workers  # a tower stays in the process that trains
         # batch_size=None: what the sampler yields is a whole batch already.
+        shown = batches if self._features is None else self._features.through(batches, clips, self.catalogue)
         return DataLoader(
-            batches,
+            shown,
             batch_size=None,
             sampler=order,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
+            num_workers=workers,
+            persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
 
