@@ -87,6 +87,7 @@ class Clip(Strict):
     frames: int | None = Field(default=None, ge=1, le=1024)
     size: int | None = Field(default=None, ge=8, le=2048)
     flip: bool | None = None
+    views: int | None = Field(default=None, ge=0)
 
 
 class Train(Strict):

@@ -94,7 +94,7 @@ class ActionRecognizer(L.LightningModule):
         self.templates = ["{}."] if self.text_method.replaces_template else list(templates)
         self.fusion = build_fusion(
             fusion,
-            frame_width=self.image_tower.width * FEATURES[feature],
+            frame_width=self.frame_width,
             class_width=self.text_tower.embedding_width,
             frames=frames,
             classes=len(self.class_names),
@@ -112,6 +112,11 @@ class ActionRecognizer(L.LightningModule):
     def trains_image(self) -> bool:
         """Whether the image side has anything to train."""
         return any(parameter.requires_grad for parameter in self._side("image"))
+
+    @property
+    def frame_width(self) -> int:
+        """F, the width of a frame feature."""
+        return self.image_tower.width * FEATURES[self.feature]
 
     @property
     def trains_text(self) -> bool:

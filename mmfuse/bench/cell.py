@@ -15,6 +15,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
+from torch import Tensor
 
 from mmfuse.bench import measure
 from mmfuse.bench.inputs import known_inputs
@@ -86,6 +87,8 @@ def _train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
         data = make_data(cell, data_root=job.data_root, batch_size=micro_batch, loader_workers=job.loader_workers)
         model = make_model(cell, data)
         trainer = make_trainer(job, micro_batch, [_Teller(progress, cell.train.epochs)])
+        if data.views and not model.trains_image:
+            serve_frozen_features(data, model, trainer)
         L.seed_everything(cell.training_seed, workers=True, verbose=False)
         begun = time.monotonic()
         trainer.fit(model, datamodule=data)
@@ -113,6 +116,7 @@ def make_data(cell: Cell, *, data_root: str | None, batch_size: int, loader_work
         frames=cell.clip.frames,
         size=cell.clip.size,
         flip=cell.clip.flip,
+        views=cell.clip.views,
         batch_size=batch_size,
         seed=cell.training_seed,
         root=dataset_root(cell.dataset, data_root),
@@ -140,6 +144,18 @@ def make_model(cell: Cell, data: FewShotVideoDataModule) -> ActionRecognizer:
         seed=cell.training_seed,
         **{name: rate for name, rate in rates.items() if rate is not None},
     )
+
+
+def serve_frozen_features(data: FewShotVideoDataModule, model: ActionRecognizer, trainer: L.Trainer) -> None:
+    """Let a frozen image tower look at each view of a clip once for the whole grid, and not once a cell and epoch."""
+
+    def compute(video: Tensor) -> Tensor:
+        with torch.no_grad(), trainer.precision_plugin.forward_context():
+            return model.frame_features(video.to(model.device))
+
+    device = trainer.strategy.root_device.type
+    key = f"{model.image_tower.weights_fingerprint()}/{model.feature}/{trainer.precision}/{device}"
+    data.serve_features(compute, width=model.frame_width, key=key)
 
 
 # Methods change a tower in place, so each cell gets a copy of a tower that is read from disk once a process.
