@@ -16,6 +16,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
+from transformers.utils.logging import disable_progress_bar
 
 from mmfuse.bench import measure
 from mmfuse.bench.inputs import known_inputs
@@ -220,6 +221,7 @@ def quiet() -> Iterator[None]:
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
+    disable_progress_bar()  # of transformers, for reading weights
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")

@@ -95,7 +95,9 @@ class GridPair(Pair):
 
 
 def _matching(pattern: str) -> list[tuple[str, str]]:
-    """The pairs of the catalogue that `lora+*` stands for. Aliases are left out: they would run twice.
+    """The pairs of the catalogue that `lora+*` stands for.
+
+    Left out are aliases, which would run twice, and `peft`, which means nothing without arguments.
 
     Raises:
         MmfuseError: not a pair, or nothing fits.
@@ -105,12 +107,16 @@ def _matching(pattern: str) -> list[tuple[str, str]]:
         raise MmfuseError(f"a pair is written image+text, such as dora+adapter or dora+*; got {pattern!r}")
     sides = []
     for tower, part in zip((IMAGE, TEXT), parts, strict=True):
-        plain = [name for name in names(tower) if name == part or not METHODS[name].summary.startswith("alias")]
-        found = [name for name in plain if fnmatchcase(name, part)]
+        found = [name for name in names(tower) if name == part or (fnmatchcase(name, part) and _stands_alone(name))]
         if not found:
             raise unknown(f"{tower} method", part, names(tower))
         sides.append(found)
     return list(itertools.product(sides[0], sides[1]))
+
+
+def _stands_alone(method: str) -> bool:
+    info = METHODS[method]
+    return not info.summary.startswith("alias") and info.family != "other"
 
 
 class Where(Strict):

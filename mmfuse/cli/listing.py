@@ -83,9 +83,7 @@ def _datasets() -> list[dict[str, Any]]:
 
 
 def _encoders() -> list[dict[str, Any]]:
-    embedded = sorted(
-        path.name for path in assets_folder().glob("*/config.json".removesuffix("/config.json")) if path.is_dir()
-    )
+    embedded = sorted(path.parent.name for path in assets_folder().glob("*/config.json"))
     rows = [{"encoder": name, "source": "embedded in the package"} for name in embedded]
     rows += [
         {"encoder": "facebook/dinov2-base", "source": "image tower of the grids paper and full, from the hub"},

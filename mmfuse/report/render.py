@@ -19,23 +19,27 @@ TIE, SIGNIFICANT = "=", "*"
 
 def as_rich(sheet: Sheet) -> RenderableType:
     """A table for the terminal."""
-    table = Table(title=sheet.title, title_justify="left", title_style="bold", caption_justify="left", expand=False)
+    table = Table()
     table.add_column(sheet.corner, no_wrap=True)
     for column in sheet.columns:
         table.add_column(column, justify="right", no_wrap=True)
+    # Numbers stay below each other where only some of a column carry a mark.
+    rooms = [max((len(_marks(row.values[at])) for row in sheet.rows), default=0) for at in range(len(sheet.columns))]
     for row in sheet.rows:
         if row.rule_above:
             table.add_section()
-        table.add_row(escape(row.name), *(_rich_value(value) for value in row.values))
-    return Group(table, *(Text(note, style="dim") for note in sheet.notes), Text(""))
+        table.add_row(
+            escape(row.name), *(_rich_value(value, room) for value, room in zip(row.values, rooms, strict=True))
+        )
+    return Group(Text(sheet.title, style="bold"), table, *(Text(note, style="dim") for note in sheet.notes), Text(""))
 
 
-def _rich_value(value: Value) -> Text:
+def _rich_value(value: Value, room: int) -> Text:
     if value.text is not None:
         return Text(value.text)
     text = Text()
     text.append(value.number(), style="bold" if value.best else "")
-    text.append(_marks(value))
+    text.append(_marks(value).ljust(room) if value.mean else "")
     if gap := value.gap():
         text.append(f" ({gap})" if value.mean else gap, style="red" if value.gaps.get("failed") else "yellow")
     return text

@@ -1,0 +1,76 @@
+"""`mmfuse`: train one model, name the action in a video, look after data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from mmfuse.cli.common import run_app
+
+app = typer.Typer(
+    no_args_is_help=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Few-shot action recognition with frozen image and text towers.",
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+@app.callback(invoke_without_command=True)
+def tool(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print versions and stop.")] = False,
+) -> None:
+    """Few-shot action recognition with frozen image and text towers."""
+    if version:
+        from mmfuse.cli.listing import print_version
+
+        print_version()
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def train(
+    dataset: Annotated[str, typer.Option(help="Name of a data set (mmfuse-bench list datasets).")],
+    shots: Annotated[str, typer.Option(help="Training clips a class, or all.")],
+    pair: Annotated[str, typer.Option(help="Methods as image+text, such as dora+adapter.")],
+    out: Annotated[Path, typer.Option(help="Folder for the model, its record and its predictions.")],
+    draw: Annotated[int, typer.Option(help="Which training clips.", min=0)] = 0,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training clips.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="train.method_lr=1e-3, fusion.kind=late, image.rank=16, …"),
+    ] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder that holds the data sets.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Train and test one model, and keep it."""
+    from mmfuse.cli.train import TrainRequest
+    from mmfuse.cli.train import train as carry_out
+
+    request = TrainRequest(
+        dataset=dataset,
+        shots=shots,
+        pair=pair,
+        out=out,
+        draw=draw,
+        epochs=epochs,
+        set=set_ or [],
+        data_root=data_root,
+        json=json,
+    )
+    raise typer.Exit(carry_out(request))
+
+
+def main() -> NoReturn:
+    """Entry point of `mmfuse`."""
+    run_app(app, "mmfuse")
+
+
+if __name__ == "__main__":
+    main()
