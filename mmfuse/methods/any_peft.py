@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from peft import PeftType
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+from peft.tuners.tuners_utils import BaseTuner
 
 from mmfuse.encoders.tower import Tower
 from mmfuse.errors import unknown
@@ -57,7 +58,9 @@ class AnyPeft(PeftMethod):
 
 def _configuration(name: str) -> Any:
     """The configuration class of a type of peft."""
-    known = [kind.value for kind in PeftType if kind in PEFT_TYPE_TO_TUNER_MAPPING]
+    tuners = {kind: PEFT_TYPE_TO_TUNER_MAPPING.get(kind) for kind in PeftType}
+    # The others are prompts for language models, which put no layer into the model.
+    known = [kind.value for kind, tuner in tuners.items() if isinstance(tuner, type) and issubclass(tuner, BaseTuner)]
     found = {kind.upper(): kind for kind in known}.get(str(name).upper())
     if found is None:
         raise unknown("type of peft that works on a tower's layers", name, known)

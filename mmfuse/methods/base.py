@@ -121,11 +121,23 @@ def chosen_layers(tower: Tower, layers: Sequence[int] | None) -> list[int]:
     return numbers
 
 
-def at_least(name: str, value: float, least: float) -> None:
-    """Refuse an argument below its least sensible value.
+def at_least(name: str, value: int, least: int) -> None:
+    """Refuse an argument that is not a whole number, or one below its least sensible value.
 
     Raises:
         ValueError: with the argument's name, so that `attach` can say which method it was.
     """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{name} must be a whole number, got {value!r}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def share(name: str, value: float) -> None:
+    """Refuse a probability outside 0 ≤ p < 1.
+
+    Raises:
+        ValueError: with the argument's name.
+    """
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must be at least 0 and below 1, got {value}")

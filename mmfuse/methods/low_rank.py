@@ -14,7 +14,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from mmfuse.encoders.tower import Tower
-from mmfuse.methods.base import at_least, chosen_layers
+from mmfuse.methods.base import at_least, chosen_layers, share
 from mmfuse.methods.folding import Foldable
 from mmfuse.seeding import seeded
 
@@ -88,6 +88,7 @@ class LoRA(PeftMethod):
         layers: Sequence[int] | None = None,
     ) -> None:
         at_least("rank", rank, 1)
+        share("dropout", dropout)
         config = peft.LoraConfig(
             r=rank,
             lora_alpha=alpha,
@@ -132,6 +133,7 @@ class VeRA(PeftMethod):
         layers: Sequence[int] | None = None,
     ) -> None:
         at_least("rank", rank, 1)
+        share("dropout", dropout)
         names = target_names(tower, targets, layers)
         with _quiet():
             config = peft.VeraConfig(

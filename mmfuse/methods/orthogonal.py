@@ -39,13 +39,14 @@ class OFT(PeftMethod):
 
 
 class BOFT(PeftMethod):
-    """BOFT (Liu et al. 2024, eq. 3): OFT whose orthogonal matrix is a product of butterfly factors.
+    """BOFT (Liu et al. 2024, eq. 3): OFT in small blocks, and a learned factor for each output.
+
+    There is one butterfly factor: peft has more only where it can compile for CUDA, and elsewhere takes one in silence.
 
     Args:
         tower: either tower.
         generator: not used, as the turn starts as none.
         block_size: side of a block; even, and it must divide the width of every target's input.
-        factors: butterfly factors.
         targets: roles of the linear maps.
         layers: numbers of the layers whose maps are adapted; all where None.
     """
@@ -56,15 +57,13 @@ class BOFT(PeftMethod):
         *,
         generator: torch.Generator,
         block_size: int = 4,
-        factors: int = 1,
         targets: Sequence[str] = ("q", "v"),
         layers: Sequence[int] | None = None,
     ) -> None:
-        at_least("factors", factors, 1)
         names = target_names(tower, targets, layers)
         check_blocks(tower, names, block_size)
         config = peft.BOFTConfig(
-            boft_block_size=block_size, boft_block_num=0, boft_n_butterfly_factor=factors, target_modules=names
+            boft_block_size=block_size, boft_block_num=0, boft_n_butterfly_factor=1, target_modules=names
         )
         super().__init__(tower, generator=generator, config=config)
 
