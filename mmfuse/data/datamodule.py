@@ -13,10 +13,13 @@ from torch.utils.data import DataLoader
 from mmfuse.data import few_shot
 from mmfuse.data.annotations import Catalogue, load_catalogue
 from mmfuse.data.batches import Batch, ClipBatches, EpochBatches, flipped
+from mmfuse.data.clip_store import ClipStore, Sampling, Wanted
 from mmfuse.data.features import Compute, Features
 from mmfuse.data.few_shot import Shots
 from mmfuse.data.lists import read_list
+from mmfuse.data.progress import progress_bar, usable_cores
 from mmfuse.data.sources import Decoding, FrameSource, Remembering
+from mmfuse.data.store_filling import ensure
 from mmfuse.data.video import Damaged
 from mmfuse.errors import MmfuseError
 
@@ -113,7 +116,7 @@ class FewShotVideoDataModule(L.LightningDataModule):
         self._memory = Remembering(
             self._decoding, frames=self.frames, candidates=self.card.candidates, budget=memory_budget
         )
-        self._store_folder = _path(store)
+        self._clip_store = self._store_in(_path(store))
         self._store: FrameSource | None = None
         self._ready = False
         self._features: Features | None = None
@@ -149,6 +152,13 @@ class FewShotVideoDataModule(L.LightningDataModule):
         self.certified = few_shot.certify(self.catalogue, rows, shots=shots, draw=draw)
         return rows
 
+    def _store_in(self, folder: Path | None) -> ClipStore | None:
+        if folder is None:
+            return None
+        decoding = self._decoding
+        sampling = Sampling(frames=self.frames, short_side=decoding.short_side, damaged=decoding.damaged)
+        return ClipStore(folder, dataset=self.catalogue.name, sampling=sampling)
+
     # --- files -------------------------------------------------------------------------------------------------
 
     def prepare_data(self) -> None:
@@ -169,10 +179,36 @@ class FewShotVideoDataModule(L.LightningDataModule):
         if self.catalogue.name == "tiny":
             self._place_tiny()
         clips = {"training": self.train_clips, "validation": self.validation_clips, "test": self.test_clips}
-        missing = {part: _absent(rows) for part, rows in clips.items()}
+        stored = _stored(self._clip_store, self._wanted())
+        missing = {part: _absent(rows, besides=stored) for part, rows in clips.items()}
         if any(missing.values()):
             raise MmfuseError(_report(missing, clips, self.catalogue))
+        if self._clip_store is not None:
+            self._fill_store(self._clip_store)
         self._ready = True
+
+    def _wanted(self) -> list[Wanted]:
+        """What the clip store is to hold: what training can look at, and the centres of the other clips."""
+        return [
+            Wanted(clip, path, candidates)
+            for rows, candidates in (
+                (self.train_clips, self.card.candidates),
+                (self.validation_clips, 1),
+                (self.test_clips, 1),
+            )
+            for clip, path in zip(rows["clip"], rows["path"], strict=True)
+        ]
+
+    def _fill_store(self, store: ClipStore) -> None:
+        wanted = self._wanted()
+        with progress_bar(f"decoding {self.card.title} into the clip store") as report:
+            failures = ensure(store, wanted, workers=usable_cores(), report=report)
+        if failures:
+            first = next(iter(failures.values()))
+            raise MmfuseError(
+                first if len(failures) == 1 else f"{len(failures)} videos cannot be decoded, such as {first}"
+            )
+        self._store = store.reader(wanted)
 
     def _place_tiny(self) -> None:
         from mmfuse.data import tiny_actions
@@ -258,9 +294,20 @@ def _check(**settings: float | int | None) -> None:
         raise MmfuseError(f"validation is a share of the training clips, below 1; not {settings['validation']}")
 
 
-def _absent(rows: pd.DataFrame) -> list[str]:
+def _stored(store: ClipStore | None, wanted: list[Wanted]) -> set[str]:
+    """Clips that need no video any more."""
+    if store is None:
+        return set()
+    return {want.clip for want in wanted if not Path(want.path).is_file() and store.holds(want)}
+
+
+def _absent(rows: pd.DataFrame, *, besides: set[str]) -> list[str]:
     """The clips whose file is not there."""
-    return [clip for clip, path in zip(rows["clip"], rows["path"], strict=True) if not Path(path).is_file()]
+    return [
+        clip
+        for clip, path in zip(rows["clip"], rows["path"], strict=True)
+        if clip not in besides and not Path(path).is_file()
+    ]
 
 
 def _report(missing: dict[str, list[str]], clips: dict[str, pd.DataFrame], catalogue: Catalogue) -> str:

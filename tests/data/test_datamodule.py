@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,24 @@ def test_a_number_of_views_is_gone_round_whatever_the_seed(mine: dict[str, Any])
     assert all(torch.equal(first[index], other_seed[index]) for index in range(6))
     second = epoch(module(mine, views=2), 1)
     assert any(not torch.equal(first[index], second[index]) for index in range(6))
+
+
+def test_the_clip_store_shows_the_same_and_outlives_the_videos(mine: dict[str, Any], tmp_path: Path) -> None:
+    copy = shutil.copytree(mine["root"], tmp_path / "videos")
+    here = mine | {"root": str(copy)}
+    reference, stored = module(here, flip=True), module(here, flip=True, store=tmp_path / "store")
+    for number in (0, 1):
+        expected, seen = epoch(reference, number), epoch(stored, number)
+        assert all(torch.equal(expected[index], seen[index]) for index in range(6))
+    expected_tests = [batch["video"] for batch in reference.test_dataloader()]
+    for video in copy.glob("*.mp4"):
+        video.unlink()
+    later = module(here, flip=True, store=tmp_path / "store", num_workers=1)
+    for seen_test, expected_test in zip(later.test_dataloader(), expected_tests, strict=True):
+        assert torch.equal(seen_test["video"], expected_test)
+    assert all(torch.equal(epoch(reference)[index], video) for index, video in epoch(later).items())
+    with pytest.raises(MmfuseError, match="6 of 6 training clips"):
+        module(here, frames=5, store=tmp_path / "store")
 
 
 @pytest.mark.parametrize(
