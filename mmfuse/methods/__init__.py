@@ -1,8 +1,8 @@
 """Parameter-efficient methods: each adapts one frozen tower."""
 
-from mmfuse.methods.names import METHODS, MethodInfo, names, parse_pair
+from mmfuse.methods.names import METHODS, MethodInfo, catalogue, names, parse_pair
 
-__all__ = ["METHODS", "MethodInfo", "attach", "names", "parse_pair", "register"]
+__all__ = ["METHODS", "MethodInfo", "attach", "catalogue", "names", "parse_pair", "register"]
 
 
 def __getattr__(name: str) -> object:

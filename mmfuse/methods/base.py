@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mmfuse.encoders.tower import Tower
-from mmfuse.errors import MmfuseError, unknown
+from mmfuse.errors import MmfuseError
 from mmfuse.methods.names import MethodInfo, add, lookup, split_spec
 
 
@@ -67,13 +67,8 @@ def attach(tower: Tower, spec: str | dict[str, Any], *, generator: torch.Generat
     name, arguments = split_spec(spec, tower.kind)
     info = lookup(name, tower.kind)
     build = _implementation(info)
-    accepted = list(inspect.signature(build).parameters)[1:]
-    if not any(p.kind is p.VAR_KEYWORD for p in inspect.signature(build).parameters.values()):
-        for key in arguments:
-            if key == "generator" or key not in accepted:
-                raise unknown(f"argument of method {name!r}", key, [k for k in accepted if k != "generator"])
     try:
-        method: Method = build(tower, generator=generator, **{**dict(info.defaults), **arguments})
+        method: Method = build(tower, generator=generator, **arguments)
     except (TypeError, ValueError) as error:
         raise MmfuseError(f"method {name!r} on the {tower.kind} tower: {error}") from error
     method.attach(tower)
@@ -88,12 +83,28 @@ def _implementation(info: MethodInfo) -> Callable[..., Method]:
 
 
 def register(
-    *, name: str, towers: tuple[str, ...], family: str, paper: str, summary: str, starts_as_noop: bool = True
+    *, name: str, towers: tuple[str, ...], family: str, paper: str, summary: str, starts_as_noop: bool | None = True
 ) -> Callable[[type[Method]], type[Method]]:
-    """Class decorator that adds a method of your own to the catalogue, under a name that grids can use."""
+    """Class decorator that adds a method of your own to the catalogue, under a name that grids can use.
+
+    Args: as the fields of `MethodInfo`; the method's arguments and their defaults are read from its signature.
+    """
 
     def put(implementation: type[Method]) -> type[Method]:
-        add(MethodInfo(name, towers, family, paper, summary, implementation, starts_as_noop))
+        arguments = list(inspect.signature(implementation).parameters.values())[1:]
+        add(
+            MethodInfo(
+                name=name,
+                towers=towers,
+                family=family,
+                paper=paper,
+                summary=summary,
+                implementation=implementation,
+                starts_as_noop=starts_as_noop,
+                defaults={a.name: a.default for a in arguments if a.kind is a.KEYWORD_ONLY and a.name != "generator"},
+                takes_any=any(a.kind is a.VAR_KEYWORD for a in arguments),
+            )
+        )
         return implementation
 
     return put

@@ -6,8 +6,10 @@ Each entry names the class that implements it; `mmfuse.methods` imports that cla
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
 from typing import Any
 
 from mmfuse.errors import MmfuseError, unknown
@@ -28,7 +30,8 @@ class MethodInfo:
         summary: what is trained, in one line.
         implementation: `module:attribute` of the `Method` class, or the class itself.
         starts_as_noop: whether an untrained method leaves the tower's output as it was; None where arguments decide.
-        defaults: arguments that this name fixes before the user's own.
+        defaults: its arguments and what they are where not given.
+        takes_any: whether it takes arguments that are not listed here, and checks them itself.
     """
 
     name: str
@@ -38,10 +41,12 @@ class MethodInfo:
     summary: str
     implementation: Any
     starts_as_noop: bool | None = True
-    defaults: tuple[tuple[str, Any], ...] = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    takes_any: bool = False
 
 
 METHODS: dict[str, MethodInfo] = {}
+PLUGINS = "mmfuse.methods"
 
 
 def add(info: MethodInfo) -> None:
@@ -51,14 +56,41 @@ def add(info: MethodInfo) -> None:
         MmfuseError: the name is taken by another implementation.
     """
     known = METHODS.get(info.name)
-    if known is not None and known.implementation != info.implementation:
+    if known is not None and _where(known.implementation) != _where(info.implementation):
         raise MmfuseError(f"the method name {info.name!r} is taken; choose another")
     METHODS[info.name] = info
 
 
+def _where(implementation: Any) -> Any:
+    """Where a method is written, so that the same one defined again, as in a notebook, may take its own place."""
+    if isinstance(implementation, str):
+        return implementation
+    return f"{implementation.__module__}:{implementation.__qualname__}"
+
+
+def catalogue() -> list[MethodInfo]:
+    """All methods, those that installed packages bring included."""
+    load_plugins()
+    return list(METHODS.values())
+
+
+@cache
+def load_plugins() -> None:
+    """Import the methods that other installed packages announce as entry points of the group `mmfuse.methods`.
+
+    Raises:
+        MmfuseError: one of them cannot be imported.
+    """
+    for plugin in entry_points(group=PLUGINS):
+        try:
+            plugin.load()
+        except Exception as error:
+            raise MmfuseError(f"the method {plugin.name!r} of {plugin.value} cannot be imported: {error}") from error
+
+
 def names(tower: str | None = None) -> list[str]:
     """The names of all methods, or of those that one tower ("image" or "text") takes, in catalogue order."""
-    return [info.name for info in METHODS.values() if tower is None or tower in info.towers]
+    return [info.name for info in catalogue() if tower is None or tower in info.towers]
 
 
 def lookup(name: str, tower: str) -> MethodInfo:
@@ -67,6 +99,8 @@ def lookup(name: str, tower: str) -> MethodInfo:
     Raises:
         MmfuseError: no such method, or it is not defined on this tower.
     """
+    if name not in METHODS:
+        load_plugins()
     if name not in METHODS:
         raise unknown(f"{tower} method", name, names(tower))
     info = METHODS[name]
@@ -96,7 +130,11 @@ def parse_pair(pair: str) -> tuple[str, str]:
 
 
 def split_spec(spec: str | dict[str, Any], tower: str) -> tuple[str, dict[str, Any]]:
-    """A method as users write it, `"lora"` or `{"method": "lora", "rank": 32}`, as its name and arguments."""
+    """A method as users write it, `"lora"` or `{"method": "lora", "rank": 32}`, as its name and arguments.
+
+    Raises:
+        MmfuseError: no such method on this tower, or no such argument.
+    """
     if isinstance(spec, str):
         name, arguments = spec, {}
     else:
@@ -104,7 +142,10 @@ def split_spec(spec: str | dict[str, Any], tower: str) -> tuple[str, dict[str, A
             raise MmfuseError(f"a method given by keys needs the key 'method'; got {', '.join(map(repr, spec))}")
         arguments = {key: value for key, value in spec.items() if key != "method"}
         name = spec["method"]
-    lookup(name, tower)
+    info = lookup(name, tower)
+    for key in arguments:
+        if key not in info.defaults and not info.takes_any:
+            raise unknown(f"argument of method {name!r}", key, info.defaults)
     return name, arguments
 
 
@@ -113,6 +154,7 @@ def _fill(entries: Iterable[MethodInfo]) -> None:
         add(entry)
 
 
+QV: dict[str, Any] = {"targets": ("q", "v"), "layers": None}
 _fill(
     [
         MethodInfo(
@@ -163,6 +205,7 @@ _fill(
             "Liu et al. 2022, (IA)3",
             "factors on keys, values and the hidden units of the MLP",
             "mmfuse.methods.scaling:IA3",
+            defaults={"targets": ("k", "v", "fc2"), "layers": None},
         ),
         MethodInfo(
             "vpt-shallow",
@@ -172,6 +215,7 @@ _fill(
             "prompt tokens before the first layer",
             "mmfuse.methods.prompts:VPTShallow",
             starts_as_noop=False,
+            defaults={"length": 10},
         ),
         MethodInfo(
             "vpt-deep",
@@ -181,6 +225,7 @@ _fill(
             "prompt tokens, fresh ones before every layer",
             "mmfuse.methods.prompts:VPTDeep",
             starts_as_noop=False,
+            defaults={"length": 10, "depth": None},
         ),
         MethodInfo(
             "coop",
@@ -190,6 +235,7 @@ _fill(
             "context vectors shared by the classes, in place of the template's words",
             "mmfuse.methods.prompts:CoOp",
             starts_as_noop=False,
+            defaults={"length": 16, "words": None},
         ),
         MethodInfo(
             "deep-prompt",
@@ -199,6 +245,7 @@ _fill(
             "context vectors in place of the template's words, fresh ones before every layer",
             "mmfuse.methods.prompts:DeepPrompt",
             starts_as_noop=False,
+            defaults={"length": 10, "depth": None, "words": None},
         ),
         MethodInfo(
             "prefix",
@@ -208,6 +255,7 @@ _fill(
             "keys and values that all tokens may attend to, in every layer",
             "mmfuse.methods.prompts:Prefix",
             starts_as_noop=False,
+            defaults={"length": 10, "layers": None},
         ),
         MethodInfo(
             "houlsby",
@@ -216,6 +264,7 @@ _fill(
             "Houlsby et al. 2019, Parameter-Efficient Transfer Learning for NLP",
             "a bottleneck after each attention and each MLP",
             "mmfuse.methods.bottlenecks:Houlsby",
+            defaults={"bottleneck": 64, "layers": None},
         ),
         MethodInfo(
             "pfeiffer",
@@ -224,6 +273,7 @@ _fill(
             "Pfeiffer et al. 2020, AdapterFusion",
             "a bottleneck after each MLP",
             "mmfuse.methods.bottlenecks:Pfeiffer",
+            defaults={"bottleneck": 64, "layers": None},
         ),
         MethodInfo(
             "adaptformer",
@@ -232,6 +282,7 @@ _fill(
             "Chen et al. 2022, AdaptFormer",
             "a bottleneck parallel to each MLP, scaled by 0.1",
             "mmfuse.methods.bottlenecks:AdaptFormer",
+            defaults={"bottleneck": 64, "scale": 0.1, "layers": None},
         ),
         MethodInfo(
             "adapter",
@@ -240,6 +291,7 @@ _fill(
             "Chen et al. 2022 (image), Pfeiffer et al. 2020 (text)",
             "alias: adaptformer on the image tower, pfeiffer on the text tower",
             "mmfuse.methods.bottlenecks:adapter",
+            defaults={"bottleneck": 64, "layers": None},
         ),
         MethodInfo(
             "clip-adapter",
@@ -249,6 +301,7 @@ _fill(
             "a two-layer MLP on the final feature, mixed in by 0.2",
             "mmfuse.methods.bottlenecks:CLIPAdapter",
             starts_as_noop=False,
+            defaults={"reduction": 4, "ratio": 0.2},
         ),
         MethodInfo(
             "st-adapter",
@@ -257,6 +310,7 @@ _fill(
             "Pan et al. 2022, ST-Adapter",
             "bottlenecks with a depth-wise convolution over the frames",
             "mmfuse.methods.temporal:STAdapter",
+            defaults={"bottleneck": 384, "kernel": 3, "layers": None},
         ),
         MethodInfo(
             "aim",
@@ -265,6 +319,7 @@ _fill(
             "Yang et al. 2023, AIM",
             "spatial, temporal and joint bottlenecks; the frozen attention reused over the frames",
             "mmfuse.methods.temporal:AIM",
+            defaults={"ratio": 0.25, "scale": 0.5, "layers": None},
         ),
         MethodInfo(
             "lora",
@@ -273,6 +328,7 @@ _fill(
             "Hu et al. 2021, LoRA",
             "a product of two thin matrices added to linear layers",
             "mmfuse.methods.low_rank:LoRA",
+            defaults={"rank": 8, "alpha": 16, "dropout": 0.0, **QV},
         ),
         MethodInfo(
             "dora",
@@ -281,6 +337,7 @@ _fill(
             "Liu et al. 2024, DoRA",
             "LoRA on the direction of a weight, and its magnitude as a vector",
             "mmfuse.methods.low_rank:DoRA",
+            defaults={"rank": 8, "alpha": 16, "dropout": 0.0, **QV},
         ),
         MethodInfo(
             "vera",
@@ -289,6 +346,7 @@ _fill(
             "Kopiczko et al. 2024, VeRA",
             "two vectors over random matrices that all layers share",
             "mmfuse.methods.low_rank:VeRA",
+            defaults={"rank": 256, "initial": 0.1, "dropout": 0.0, **QV},
         ),
         MethodInfo(
             "loha",
@@ -297,6 +355,7 @@ _fill(
             "Hyeon-Woo et al. 2022, FedPara",
             "the Hadamard product of two low-rank products",
             "mmfuse.methods.low_rank:LoHa",
+            defaults={"rank": 8, "alpha": 8, **QV},
         ),
         MethodInfo(
             "lokr",
@@ -305,6 +364,7 @@ _fill(
             "Yeh et al. 2024, LyCORIS",
             "a Kronecker product with a low-rank factor",
             "mmfuse.methods.low_rank:LoKr",
+            defaults={"rank": 8, "alpha": 8, **QV},
         ),
         MethodInfo(
             "oft",
@@ -313,6 +373,7 @@ _fill(
             "Qiu et al. 2023, OFT",
             "block-diagonal rotations of linear layers",
             "mmfuse.methods.orthogonal:OFT",
+            defaults={"block_size": 32, **QV},
         ),
         MethodInfo(
             "boft",
@@ -321,6 +382,7 @@ _fill(
             "Liu et al. 2024, BOFT",
             "rotations of linear layers in butterfly form",
             "mmfuse.methods.orthogonal:BOFT",
+            defaults={"block_size": 4, **QV},
         ),
         MethodInfo(
             "peft",
@@ -330,6 +392,8 @@ _fill(
             "any configuration of huggingface/peft, by its type and arguments",
             "mmfuse.methods.any_peft:AnyPeft",
             starts_as_noop=None,
+            defaults={"type": "required", **QV},
+            takes_any=True,
         ),
     ]
 )
