@@ -60,10 +60,12 @@ def values_by_draw(entries: Iterable[Entry], metric: str) -> Values:
 
     With a single draw the seeds are the repetitions.
     """
-    done = [entry for entry in entries if entry.state == "done"]
+    planned = list(entries)
     by_draw: dict[Hashable, list[float]] = {}
-    single = len({entry.cell.draw for entry in done}) == 1
-    for entry in done:
+    single = len({entry.cell.draw for entry in planned}) == 1
+    for entry in planned:
+        if entry.state != "done":
+            continue
         assert entry.record is not None
         assert entry.record.metrics is not None
         value = getattr(entry.record.metrics, metric)
@@ -170,11 +172,8 @@ class Comparison:
     def _value(self, pair: str, shots: tuple[Any, ...]) -> Value:
         cells = self._cells(pair, shots)
         values = list(self.over(pair, shots).values())
-        planned = (
-            len({(entry.cell.draw) for entry in cells})
-            if len({e.cell.draw for e in cells}) > 1
-            else len({entry.cell.seed for entry in cells})
-        )
+        draws, seeds = {entry.cell.draw for entry in cells}, {entry.cell.seed for entry in cells}
+        planned = len(draws) if len(draws) > 1 else len(seeds)
         return Value(mean_of(values) if values else None, planned, gaps_of(cells))
 
     def _gains(self, shots: tuple[Any, ...]) -> list[Value]:

@@ -1,0 +1,167 @@
+"""Grid files: what they expand to, and how their faults are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mmfuse.bench.grid import grid_names, load_grid
+from mmfuse.bench.plan import select
+from mmfuse.errors import MmfuseError
+from mmfuse.methods.names import METHODS, names
+
+GRID = """\
+name: mine
+datasets: [ucf101, {name: motions, root: clips, train: train.csv, test: test.csv}]
+splits: [1, 2]
+shots: [2, 16, all]
+draws: [0, 1]
+pairs:
+  - frozen+frozen
+  - dora+adapter
+  - {name: wide-lora, image: {method: lora, rank: 32}, text: frozen}
+  - {name: late, image: frozen, text: frozen, fusion: {kind: late}}
+encoders: {image: facebook/dinov2-base, text: openai/clip-vit-base-patch16}
+fusion: {kind: joint, width: 512, layers: 2}
+train: {epochs: 30, method_lr: 1e-3}
+overrides:
+  - where: {shots: [2]}
+    train: {epochs: 60}
+  - where: {datasets: ucf101, pairs: "dora+*"}
+    clip: {frames: 32}
+    train: {batch_size: 8}
+"""
+
+
+def write(folder: Path, text: str = GRID) -> str:
+    path = folder / "mine.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_grid_expands_to_its_product_in_table_order(tmp_path: Path) -> None:
+    cells = load_grid(write(tmp_path)).cells()
+    assert len(cells) == len({cell.slot for cell in cells}) == len({cell.spec for cell in cells}) == 2 * 2 * 4 * 3 * 2
+    assert [cell.slot for cell in cells[:3]] == [
+        "ucf101-split1-frozen+frozen-k2-draw0-seed0",
+        "ucf101-split1-frozen+frozen-k2-draw1-seed0",
+        "ucf101-split1-frozen+frozen-k16-draw0-seed0",
+    ]
+
+
+def test_overrides_and_pairs_change_their_cells_and_no_others(tmp_path: Path) -> None:
+    cells = load_grid(write(tmp_path)).cells()
+    for cell in cells:
+        assert cell.train.epochs == (60 if cell.shots == 2 else 30)
+        chosen = cell.dataset.name == "ucf101" and cell.pair.name == "dora+adapter"
+        assert cell.clip.frames == (32 if chosen else None)
+        assert cell.train.batch_size == (8 if chosen else 16)
+        assert cell.train.method_lr == 1e-3
+        # Another kind of fusion does not inherit the arguments of the grid's.
+        assert cell.fusion.model_dump() == (
+            {"kind": "late"} if cell.pair.name == "late" else {"kind": "joint", "width": 512, "layers": 2}
+        )
+
+
+def test_paths_are_found_beside_the_grid_file(tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "tower").mkdir()
+    cells = load_grid(write(tmp_path, GRID.replace("facebook/dinov2-base", "./tower"))).cells()
+    assert cells[-1].dataset.root == str(tmp_path / "clips")
+    assert cells[0].encoders.image == str(tmp_path / "tower")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "told"),
+    [
+        ("splits:", "split:", 3, r"split: unknown key 'split'; did you mean 'splits'\?"),
+        ("epochs: 30", "epoch: 30", 13, r"train\.epoch: .*did you mean 'epochs'\?"),
+        ("epochs: 30", "epochs: 0", 13, r"train\.epochs: .*greater than or equal to 1; got 0"),
+        ("epochs: 30", "epochs: many", 13, r"train\.epochs: .*got 'many'"),
+        ("    train: {epochs: 60}", "    train: {epoch: 60}", 16, r"overrides\[0\]\.train\.epoch: .*'epochs'\?"),
+        ("dora+adapter", "dorra+adapter", 8, r"pairs\[1\]: unknown image method 'dorra'; did you mean 'dora'\?"),
+        ("dora+adapter", "dora", 8, r"pairs\[1\]: a pair is written image\+text"),
+        ("dora+adapter", "zora*+adapter", 8, r"pairs\[1\]: unknown image method 'zora\*'"),
+        ("dora+adapter", "frozen+frozen", 6, r"pairs: 'frozen\+frozen' stands here twice"),
+        ("method: lora", "methd: lora", 9, r"pairs\[2\]\.image: .*needs the key 'method'"),
+        ("[ucf101,", "[ucf11,", 2, r"datasets\[0\]: unknown data set 'ucf11'; did you mean 'ucf101'\?"),
+        (", test: test.csv", "", 2, r"datasets\[1\]: .*both CSV files"),
+        ("shots: [2, 16, all]", "shots: [2, 16, 16]", 4, r"shots: 16 stands here twice"),
+        ("shots: [2, 16, all]", "shots: [0]", 4, r"shots\[0\]: shots are a number from 1 on, or all; got 0"),
+        ("shots: [2, 16, all]", "shots: [yes]", 4, r"shots\[0\]: .*got True"),
+        ("shots: [2, 16, all]", "shots: []", 4, "shots: "),
+        ("where: {shots: [2]}", "where: {shots: [3]}", 15, r"unknown value of shots '3'"),
+        ("where: {shots: [2]}", "where: {shot: [2]}", 15, r"overrides\[0\]\.where\.shot: .*did you mean 'shots'\?"),
+        ("draws: [0, 1]", "shots: [1]", 5, "the key 'shots' stands here twice"),
+        ("train: {epochs: 30, method_lr: 1e-3}", "precision: 33", 13, "precision: unknown precision '33'"),
+        ("fusion: {", "fusion: [", 10, "not YAML"),
+    ],
+)
+def test_a_fault_names_file_line_and_key(tmp_path: Path, old: str, new: str, line: int, told: str) -> None:
+    assert old in GRID
+    path = write(tmp_path, GRID.replace(old, new, 1))
+    with pytest.raises(MmfuseError, match=rf"mine\.yaml:{line}: .*{told}"):
+        load_grid(path).cells()
+
+
+def test_unknown_grids_and_files() -> None:
+    with pytest.raises(MmfuseError, match=r"unknown grid 'dmeo'; did you mean 'demo'\?"):
+        load_grid("dmeo")
+    with pytest.raises(MmfuseError, match=r"no grid file nowhere/at\.yaml"):
+        load_grid("nowhere/at.yaml")
+
+
+@pytest.mark.parametrize("name", grid_names())
+def test_shipped_grids_expand_and_say_what_they_cost(name: str) -> None:
+    loaded = load_grid(name)
+    assert loaded.grid.name == name
+    assert loaded.cells()
+    head = loaded.source.path.read_text().split("\nname:")[0]
+    for word in ("command", f"mmfuse-bench --grid {name}", "costs", "expect"):
+        assert word in head
+
+
+def test_the_full_grid_covers_the_catalogue() -> None:
+    cells = load_grid("full").cells()
+    for tower in ("image", "text"):
+        used = {getattr(cell.pair, tower)["method"] for cell in cells}
+        expected = {
+            name
+            for name in names(tower)
+            if METHODS[name].family != "other" and not METHODS[name].summary.startswith("alias")
+        }
+        assert expected <= used
+    assert {cell.dataset.name for cell in cells} == {"ucf101", "hmdb51", "diving48"}
+    assert {cell.shots for cell in cells} == {2, 4, 5, 8, 16, "all"}
+
+
+def test_only_filters_cells(tmp_path: Path) -> None:
+    cells = load_grid(write(tmp_path)).cells()
+    chosen = select(cells, ["pair=dora+adapter,late", "shots=2,all", "dataset=ucf101", "split=1"])
+    assert len(chosen) == 2 * 2 * 2
+    assert {cell.pair.name for cell in chosen} == {"dora+adapter", "late"}
+    assert len(select(cells, ["shots=2", "shots=16"])) == 2 * len(select(cells, ["shots=2"]))
+
+
+@pytest.mark.parametrize(
+    ("only", "told"),
+    [
+        (["pair=dorra+adapter"], r"unknown pair .*did you mean 'dora\+adapter'\?"),
+        (["pairs"], "KEY=VALUE"),
+        (["colour=red"], "unknown key of --only 'colour'"),
+        (["shots=3"], "unknown shots"),
+    ],
+)
+def test_only_that_means_nothing_is_refused(tmp_path: Path, only: list[str], told: str) -> None:
+    cells = load_grid(write(tmp_path)).cells()
+    with pytest.raises(MmfuseError, match=told):
+        select(cells, only)
+
+
+def test_a_hostile_grid_runs_no_code(tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    path = write(tmp_path, f"name: !!python/object/apply:os.mkdir ['{mark}']\n")
+    with pytest.raises(MmfuseError, match=r"mine\.yaml:1"):
+        load_grid(path)
+    assert not mark.exists()

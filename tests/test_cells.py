@@ -1,0 +1,85 @@
+"""A cell's identity: everything that changes its numbers, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mmfuse.cells import Cell, Inputs, identity
+
+BASE: dict[str, Any] = {
+    "dataset": "tiny",
+    "pair": {"name": "dora+adapter", "image": "dora", "text": "adapter"},
+    "shots": 4,
+}
+
+
+def build(**changes: Any) -> Cell:
+    return Cell.model_validate({**BASE, **changes})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dataset": "ucf101"},
+        {"split": 2},
+        {"shots": "all"},
+        {"draw": 1},
+        {"seed": 1},
+        {"pair": {"name": "dora+adapter", "image": "lora", "text": "adapter"}},
+        {"pair": {"name": "dora+adapter", "image": {"method": "dora", "rank": 4}, "text": "adapter"}},
+        {"encoders": {"image": "facebook/dinov2-base"}},
+        {"encoders": {"text": "openai/clip-vit-base-patch16"}},
+        {"encoders": {"feature": "cls"}},
+        {"clip": {"frames": 16}},
+        {"clip": {"flip": True}},
+        {"fusion": {"kind": "late"}},
+        {"fusion": {"kind": "joint", "width": 128}},
+        {"train": {"epochs": 7}},
+        {"train": {"method_lr": 0.1}},
+        {"templates": ["a clip of {}"]},
+        {"precision": "bf16-mixed"},
+    ],
+    ids=str,
+)
+def test_what_changes_the_numbers_changes_the_identity(change: dict[str, Any]) -> None:
+    assert build(**change).spec != build().spec
+
+
+@pytest.mark.parametrize("digest", list(Inputs.model_fields))
+def test_inputs_are_part_of_the_identity(digest: str) -> None:
+    assert identity(build(), Inputs(**{digest: "a"})) != identity(build(), Inputs(**{digest: "b"}))
+
+
+def test_names_and_places_are_not() -> None:
+    renamed = build(pair={"name": "my favourite", "image": "dora", "text": "adapter"})
+    assert renamed.spec == build().spec
+    here, there = (
+        build(dataset={"name": "own", "root": root, "train": "a.csv", "test": "b.csv"}) for root in ("/here", "/there")
+    )
+    assert here.spec == there.spec
+    assert build(encoders={"image": "/one/tower"}).spec == build(encoders={"image": "/another/tower"}).spec
+
+
+def test_writing_a_default_changes_nothing() -> None:
+    assert build(train={"epochs": 20}, split=1, seed=0, fusion={"kind": "joint"}).spec == build().spec
+
+
+def test_unknown_inputs_are_not_compared() -> None:
+    assert Inputs(card="a").agrees_with(Inputs(card="a", draw="d"))
+    assert Inputs(card="a", draw="e").changes(Inputs(card="b", draw="d")) == ["card", "draw"]
+
+
+def test_draws_at_all_shots_still_repeat_the_training() -> None:
+    seeds = {build(shots="all", draw=draw, seed=seed).training_seed for draw in range(5) for seed in range(5)}
+    assert len(seeds) == 25
+    assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "a/b", "x" * 500, "per cent %s", ".hidden"])
+def test_no_name_leads_out_of_the_records_folder(name: str) -> None:
+    stem = build(dataset={"name": name, "root": "/r"}).file_stem
+    assert "/" not in stem
+    assert not stem.startswith(".")
+    assert len(stem) <= 150
