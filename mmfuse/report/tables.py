@@ -5,7 +5,10 @@ from __future__ import annotations
 from rich.console import Console
 
 from mmfuse.errors import unknown
+from mmfuse.report.ablation import ablation_sheet
 from mmfuse.report.comparison import Comparison, groups
+from mmfuse.report.cost import cost_sheet
+from mmfuse.report.literature import literature_sheet
 from mmfuse.report.render import STYLES, show
 from mmfuse.report.sheet import Sheet
 from mmfuse.survey import Entry
@@ -15,7 +18,7 @@ APART = 0.005
 
 
 def tables(entries: list[Entry]) -> list[Sheet]:
-    """The tables of a results folder."""
+    """The tables of a results folder: pairs × shots and gains, beside the literature, cost, ablation."""
     sheets: list[Sheet] = []
     for group in groups(entries):
         comparison = Comparison(group)
@@ -24,6 +27,8 @@ def tables(entries: list[Entry]) -> list[Sheet]:
             sheets.append(gains)
         if _unbalanced(group.entries):
             sheets.append(Comparison(group, metric="mean_class").sheet())
+        further = (literature_sheet(group), cost_sheet(group), ablation_sheet(group))
+        sheets += [sheet for sheet in further if sheet is not None]
     return sheets
 
 
