@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,15 @@ def load_catalogue(
     Raises:
         MmfuseError: an unknown data set or split; lists that are missing, incomplete or of the wrong version.
     """
+    catalogue = published(dataset, split=split, root=root, annotations=annotations)
+    used = catalogue.table[catalogue.table["part"] != "unused"].reset_index(drop=True)
+    return replace(catalogue, table=used)
+
+
+def published(
+    dataset: str | dict[str, Any], *, split: int = 1, root: Path | None = None, annotations: Path | None = None
+) -> Catalogue:
+    """Like `load_catalogue`, with the clips that the lists name but do not use, whose part is "unused"."""
     if isinstance(dataset, dict) and set(dataset) == {"name"}:
         dataset = dataset["name"]
     if isinstance(dataset, dict):

@@ -1,4 +1,7 @@
-"""Readers of the official annotation files, one a data set; nothing but those files decides what a clip's label is."""
+"""Readers of the official annotation files, one a data set; nothing but those files decides what a clip's label is.
+
+A row's part is "train", "test", or "unused" where the lists name a clip without using it.
+"""
 
 from __future__ import annotations
 
@@ -56,17 +59,16 @@ def _hmdb51(card: DataCard, split: int, places: list[Path]) -> list[Row]:
     # Names are built from the classes: sorting or globbing file names mixes up kick and kick_ball.
     found = {path.name.removesuffix(ending) for path in folder.iterdir() if path.name.endswith(ending)}
     _check_classes(card, sorted(found), folder)
-    parts = {"1": "train", "2": "test"}
+    parts = {"0": "unused", "1": "train", "2": "test"}
     rows = []
     for label, name in enumerate(card.class_names):
         path = folder / f"{name}{ending}"
         for number, line in enumerate(_lines(path), start=1):
             video, _, use = line.rpartition(" ")
-            if use not in {"0", "1", "2"} or not video:
+            if use not in parts or not video:
                 raise MmfuseError(f"{path}:{number}: expected '<name>.avi <0, 1 or 2>', found {line!r}")
-            if use in parts:
-                clip = Path(video).stem
-                rows.append(_row(card, clip, label, _hmdb_source(clip, name), parts[use], f"{name}/{video}"))
+            clip = Path(video).stem
+            rows.append(_row(card, clip, label, _hmdb_source(clip, name), parts[use], f"{name}/{video}"))
     return rows
 
 

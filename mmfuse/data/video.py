@@ -18,21 +18,42 @@ import bisect
 import functools
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmfuse.data.containers import (
+    UnreadableVideo,
+    VideoHeader,
+    cut_short,
+    damaged_video,
+    naming,
+    opened,
+    probe,
+    video_stream,
+    video_without_frames,
+)
 from mmfuse.data.sampling import Chooser, Indices
-from mmfuse.errors import MmfuseError
 
 if TYPE_CHECKING:
     import av
     from av.video.frame import VideoFrame
+
+__all__ = [
+    "Damaged",
+    "Examined",
+    "UnreadableVideo",
+    "VideoHeader",
+    "decoder_version",
+    "examine",
+    "probe",
+    "read_counted",
+    "read_frames",
+    "scaled_size",
+]
 
 READER_VERSION = 1
 """Raised whenever the same file could give other pixels than before."""
@@ -49,23 +70,6 @@ _SKIPPING_CODECS = frozenset({"h264"})
 _PACKETS_IN_MEMORY = 64 * 2**20
 # Pictures held unconverted while the count is not known yet: at most this much.
 _PICTURES_IN_MEMORY = 256 * 2**20
-
-
-class UnreadableVideo(MmfuseError):
-    """A video that cannot be decoded, or that is damaged where damage is not accepted. Names the file."""
-
-
-@dataclass(frozen=True)
-class VideoHeader:
-    """What a file says of itself; `frames` may be wrong or 0."""
-
-    frames: int
-    width: int
-    height: int
-    codec: str
-    container: str
-    frames_per_second: float
-    seconds: float
 
 
 def decoder_version() -> str:
@@ -109,39 +113,44 @@ def read_counted(
     damaged: Damaged = "error",
 ) -> tuple[NDArray[np.uint8], int]:
     """Like `read_frames`, with the number of frames that `choose` was given beside the frames."""
-    with _naming(path), _opened(path) as container:
+    with naming(path), opened(path) as container:
         clip = _Clip(container, Path(path))
         if damaged == "error" and clip.damage:
-            raise _damaged(path, clip.damage)
+            raise damaged_video(path, clip.damage)
         pictures, wanted = _by_timeline(clip, choose) or _in_order(clip, choose)
         if damaged == "error" and clip.damage:
-            raise _damaged(path, clip.damage)
+            raise damaged_video(path, clip.damage)
         return _to_rgb(pictures, wanted.indices, short_side=short_side), wanted.count
 
 
-def probe(path: Path | str) -> VideoHeader:
-    """What the header says, without decoding.
+@dataclass(frozen=True)
+class Examined:
+    """What is found wrong with a file, or that nothing is."""
+
+    header: VideoHeader
+    damage: str
+    """Empty for a sound file."""
+    decoded: int | None
+    """The frames that decoding gave, where it was decoded."""
+
+
+def examine(path: Path | str, *, decode: bool) -> Examined:
+    """Look for damage: by the header and the file's length, or by decoding every frame.
 
     Raises:
-        UnreadableVideo: missing, empty or not a video.
+        UnreadableVideo: missing, empty, not a video, or without any frame.
     """
-    with _naming(path), _opened(path) as container:
-        stream = _video_stream(container, path)
-        context = stream.codec_context
-        rate = stream.average_rate or stream.guessed_rate or Fraction(0)
-        if stream.duration and stream.time_base:
-            seconds = float(stream.duration * stream.time_base)
-        else:
-            seconds = (container.duration or 0) / 1e6
-        return VideoHeader(
-            frames=stream.frames or round(seconds * float(rate)),
-            width=context.width,
-            height=context.height,
-            codec=context.name,
-            container=container.format.name.split(",")[0],
-            frames_per_second=float(rate),
-            seconds=seconds,
-        )
+    header = probe(path)
+    with naming(path), opened(path) as container:
+        stream = video_stream(container, path)
+        damage = cut_short(Path(path), container, stream)
+        if not decode:
+            return Examined(header, damage, None)
+        clip = _Clip(container, Path(path))
+        frames = sum(len(pictures) for _, pictures in clip.decoded(0))
+        if frames == 0:
+            raise video_without_frames(path)
+        return Examined(header, damage or clip.damage, frames)
 
 
 def scaled_size(height: int, width: int, short_side: int | None) -> tuple[int, int]:
@@ -154,47 +163,6 @@ def scaled_size(height: int, width: int, short_side: int | None) -> tuple[int, i
         return height, width
     shorter = min(height, width)
     return max(1, round(height * short_side / shorter)), max(1, round(width * short_side / shorter))
-
-
-# --- opening -----------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _naming(path: Path | str) -> Iterator[None]:
-    """Turn whatever the libraries raise into one line that names the file."""
-    import av
-
-    try:
-        yield
-    except av.error.FFmpegError as fault:
-        raise UnreadableVideo(
-            f"{path}: cannot be decoded ({fault.strerror}); replace or re-download the file"
-        ) from fault
-    except OSError as fault:
-        raise UnreadableVideo(f"{path}: cannot be read ({fault.strerror or fault})") from fault
-
-
-@contextmanager
-def _opened(path: Path | str) -> Iterator[av.container.InputContainer]:
-    import av
-
-    if Path(path).stat().st_size == 0:
-        raise UnreadableVideo(f"{path}: the file is empty; replace or re-download it")
-    # Some files of HMDB51 carry metadata that is not UTF-8. A str path with a colon would be taken for a protocol.
-    with av.open("file:" + str(path), metadata_errors="ignore") as container:
-        yield container
-
-
-def _video_stream(container: av.container.InputContainer, path: Path | str) -> av.VideoStream:
-    if not container.streams.video:
-        raise UnreadableVideo(f"{path}: holds no video stream")
-    stream = container.streams.video[0]
-    stream.codec_context.thread_count = 1
-    return stream
-
-
-def _damaged(path: Path | str, how: str) -> UnreadableVideo:
-    return UnreadableVideo(f"{path}: damaged ({how}); replace the file, or accept what can be read with damaged=keep")
 
 
 # --- packets -----------------------------------------------------------------------------------------------------
@@ -214,7 +182,7 @@ class _Clip:
 
     def __init__(self, container: av.container.InputContainer, path: Path) -> None:
         self.container = container
-        self.stream = _video_stream(container, path)
+        self.stream = video_stream(container, path)
         self.damage = ""
         self._fed = False
         self.path = path
@@ -225,7 +193,7 @@ class _Clip:
             (m.pts, number) for number, m in enumerate(self.marks) if m.is_keyframe and m.pts is not None
         )
         if not self.damage:
-            self.damage = _cut_short(path, container.format.name, self.stream.frames, len(self.marks))
+            self.damage = cut_short(path, container, self.stream)
 
     def _index(self) -> None:
         for packet in self._demux(self.container, self.stream):
@@ -251,7 +219,7 @@ class _Clip:
             yield from enumerate(self._held[first:], start=first)
             return
         # A fresh container each time: where a seek lands is then independent of what was read before.
-        with _opened(self.path) as container:
+        with opened(self.path) as container:
             stream = container.streams.video[0]
             start = self.marks[first].pts
             if first and start is not None:
@@ -294,21 +262,6 @@ class _Clip:
             return []
 
 
-def _cut_short(path: Path, container: str, announced: int, found: int) -> str:
-    """Whether the file ends before its own table of contents says; empty when it does not."""
-    if container == "avi":
-        with path.open("rb") as file:
-            head = file.read(8)
-        # An AVI's first chunk gives its length; writers that were stopped leave 0 or all ones there.
-        length = int.from_bytes(head[4:8], "little")
-        missing = length + 8 - path.stat().st_size
-        if head[:4] == b"RIFF" and 0 < length < 2**32 - 1 and missing > 1:
-            return f"cut off, {missing:,} bytes are missing"
-    if container.startswith("mov") and found < announced:
-        return f"cut off, {found} of {announced} frames are there"
-    return ""
-
-
 # --- decoding ----------------------------------------------------------------------------------------------------
 
 
@@ -321,10 +274,14 @@ class _Wanted:
 
     @classmethod
     def of(cls, choose: Chooser, count: int) -> _Wanted:
-        indices = np.asarray(choose(count), dtype=np.int64)
+        indices = _indices(choose, count)
         if len(indices) == 0 or indices.min() < 0 or indices.max() >= count:
             raise ValueError(f"asked for frames {indices.tolist()} of a clip of {count}")
         return cls(indices, count)
+
+
+def _indices(choose: Chooser, count: int) -> Indices:
+    return np.asarray(choose(count), dtype=np.int64)
 
 
 _Pictures = dict[int, "VideoFrame"]
@@ -401,15 +358,15 @@ def _read_run(clip: _Clip, start: int, targets: list[int], times: frozenset[int]
 
 def _in_order(clip: _Clip, choose: Chooser) -> tuple[_Pictures, _Wanted]:
     """Read every picture, in order, and keep the wanted ones."""
-    # One packet a picture is the rule; files whose last packet shows nothing are common. Both counts are prepared for,
-    # so that a second pass is rare.
+    # One packet a picture is the rule, and files whose last packet shows nothing are common. Both guesses are prepared
+    # for, so that a second pass is rare.
     packets = len(clip.marks)
-    prepared = {count: _Wanted.of(choose, count) for count in (packets, packets - 1) if count > 0}
+    guesses = {count: _indices(choose, count) for count in (packets, packets - 1) if count > 0}
     bytes_a_picture = 2 * clip.stream.codec_context.width * clip.stream.codec_context.height
-    if bytes_a_picture * sum(len(wanted.indices) for wanted in prepared.values()) > _PICTURES_IN_MEMORY:
-        prepared.pop(packets - 1, None)
+    if bytes_a_picture * sum(map(len, guesses.values())) > _PICTURES_IN_MEMORY:
+        guesses.pop(packets - 1, None)
     for _ in range(2):
-        kept = {index for wanted in prepared.values() for index in wanted.indices.tolist()}
+        kept = {index for guess in guesses.values() for index in guess.tolist()}
         pictures: _Pictures = {}
         count = 0
         for _number, came_out in clip.decoded(0):
@@ -419,10 +376,10 @@ def _in_order(clip: _Clip, choose: Chooser) -> tuple[_Pictures, _Wanted]:
                 count += 1
         if count == 0:
             break
-        if count in prepared:
-            return pictures, prepared[count]
-        prepared = {count: _Wanted.of(choose, count)}
-    raise UnreadableVideo(f"{clip.path}: not a single frame can be decoded; replace or re-download the file")
+        if count in guesses:
+            return pictures, _Wanted.of(choose, count)
+        guesses = {count: _indices(choose, count)}
+    raise video_without_frames(clip.path)
 
 
 # --- pixels ------------------------------------------------------------------------------------------------------

@@ -94,6 +94,12 @@ def test_seeking_in_any_order_and_with_repeats(clips: dict[str, Path], data: st.
     assert [number_in(frame) for frame in read_frames(path, lambda _: chosen)] == chosen
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_last_frame_can_be_asked_for_by_number(clips: dict[str, Path], kind: str) -> None:
+    last = KINDS[kind].get("count", 40) - 1
+    assert number_in(read_frames(clips[kind], lambda _: [last])[0]) == last
+
+
 def test_long_clips_are_sought_not_read_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = encode(tmp_path / "long.mp4", codec="libx264", count=250, options={"g": "10"})
     fed: list[int] = []
