@@ -17,7 +17,8 @@ from mmfuse.data.clip_store import ClipStore, Sampling, Wanted
 from mmfuse.data.features import Compute, Features
 from mmfuse.data.few_shot import Shots
 from mmfuse.data.lists import read_list
-from mmfuse.data.progress import progress_bar, usable_cores
+from mmfuse.data.parallel import usable_cores
+from mmfuse.data.progress import progress_bar
 from mmfuse.data.sources import Decoding, FrameSource, Remembering
 from mmfuse.data.store_filling import ensure
 from mmfuse.data.video import Damaged

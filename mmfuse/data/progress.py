@@ -1,8 +1,7 @@
-"""How far a long piece of work is, and how many cores it may use."""
+"""How far a long piece of work is."""
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,11 +31,3 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
         yield report
     finally:
         bar.stop()
-
-
-def usable_cores() -> int:
-    """The cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on this system
-        return os.cpu_count() or 1

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import multiprocessing
-import os
 import shutil
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mmfuse.data.clip_store import ClipStore, Wanted
+from mmfuse.data.parallel import each
 from mmfuse.errors import MmfuseError
 
 Report = Callable[[int, int], None]
@@ -129,7 +126,7 @@ def fill(store: ClipStore, plan: Plan, *, workers: int, report: Report | None = 
     try:
         store.folder.mkdir(parents=True, exist_ok=True)
         store.sweep()
-        for done, (clip, fault) in enumerate(_added(store, plan.todo, workers), start=1):
+        for done, (clip, fault) in enumerate(each(partial(_add, store), plan.todo, workers=workers), start=1):
             if fault:
                 failures[clip] = fault
             if report is not None:
@@ -145,22 +142,6 @@ def fill(store: ClipStore, plan: Plan, *, workers: int, report: Report | None = 
     return failures
 
 
-def _added(store: ClipStore, todo: Sequence[Wanted], workers: int) -> Iterable[tuple[str, str]]:
-    if workers <= 1 or len(todo) <= 1:
-        yield from (_add(store, want) for want in todo)
-        return
-    # Forked processes need no main guard in a user's script, but only Linux forks safely.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with, initargs=(os.getpid(),)) as pool:
-        futures = [pool.submit(_add, store, want) for want in todo]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
 def _add(store: ClipStore, want: Wanted) -> tuple[str, str]:
     """(clip, why it could not be added or nothing)."""
     try:
@@ -168,17 +149,6 @@ def _add(store: ClipStore, want: Wanted) -> tuple[str, str]:
     except MmfuseError as fault:
         return want.clip, str(fault)
     return want.clip, ""
-
-
-def _end_with(parent: int) -> None:
-    """End this process when the one that started it is gone, even killed: nobody would ever give it work again."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _free(folder: Path) -> int:
