@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.files import sha256_of_json
-from mmfuse.methods.names import IMAGE, TEXT, split_spec
+from mmfuse.methods.names import IMAGE, METHODS, TEXT, split_spec
 
 PROTOCOL = 1
 """Version of everything that turns a cell into numbers and has no key of its own (loss, sampling, defaults of methods).
@@ -182,7 +182,7 @@ class Cell(Strict):
         """Everything the cell asks for that changes its numbers: names and settings, but no path and no label."""
         asked: dict[str, Any] = self.model_dump(mode="json")
         asked["dataset"] = {"name": self.dataset.name, "classes": self.dataset.classes, "own": self.dataset.own}
-        asked["pair"] = {"image": self.pair.image, "text": self.pair.text}
+        asked["pair"] = {"image": resolved(self.pair.image), "text": resolved(self.pair.text)}
         for tower in (IMAGE, TEXT):
             if is_folder(asked["encoders"][tower]):
                 asked["encoders"][tower] = "folder"  # its weights' digest is among the inputs
@@ -193,6 +193,11 @@ class Cell(Strict):
     def spec(self) -> str:
         """Hash of what is asked. With the inputs' digests it makes the identity of a record."""
         return sha256_of_json(self.asked())
+
+
+def resolved(method: dict[str, Any]) -> dict[str, Any]:
+    """A method with all its arguments, so that writing a default changes no identity and changing one does."""
+    return {**METHODS[method["method"]].defaults, **method}
 
 
 def is_folder(encoder: str) -> bool:

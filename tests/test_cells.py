@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mmfuse.cells import Cell, Inputs, identity
+from mmfuse.methods.names import METHODS
 
 BASE: dict[str, Any] = {
     "dataset": "tiny",
@@ -64,6 +65,9 @@ def test_names_and_places_are_not() -> None:
 
 def test_writing_a_default_changes_nothing() -> None:
     assert build(train={"epochs": 20}, split=1, seed=0, fusion={"kind": "joint"}).spec == build().spec
+    rank = METHODS["dora"].defaults["rank"]
+    written = {"name": "dora+adapter", "image": {"method": "dora", "rank": rank}, "text": "adapter"}
+    assert build(pair=written).spec == build().spec
 
 
 def test_unknown_inputs_are_not_compared() -> None:

@@ -49,7 +49,7 @@ def _grids() -> list[dict[str, Any]]:
 
 
 def _methods() -> list[dict[str, Any]]:
-    from mmfuse.methods.names import METHODS
+    from mmfuse.methods.names import catalogue
 
     return [
         {
@@ -59,7 +59,7 @@ def _methods() -> list[dict[str, Any]]:
             "trains": info.summary,
             "paper": info.paper,
         }
-        for info in METHODS.values()
+        for info in catalogue()
     ]
 
 
