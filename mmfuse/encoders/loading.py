@@ -1,20 +1,23 @@
-"""Loading a tower by name: embedded, a folder in hub layout, or a hub id."""
+"""Loading a tower by name, with every tensor accounted for."""
 
 from __future__ import annotations
 
 import json
-import os
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from transformers.utils import logging
 
+from mmfuse.encoders.folders import find_folder, one_line
+from mmfuse.encoders.layout import find_layout
 from mmfuse.encoders.tower import ImageTower, TextTower
 from mmfuse.errors import MmfuseError
-from mmfuse.resources import assets_folder
 
-EMBEDDED = {"tiny-dinov2": "image", "tiny-clip-text": "text"}
 IMAGE_MODELS = {
     "dinov2": "Dinov2Model",
     "dinov2_with_registers": "Dinov2WithRegistersModel",
@@ -31,9 +34,13 @@ TEXT_MODELS = {
     "siglip": "SiglipTextModel",
     "siglip_text_model": "SiglipTextModel",
 }
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# Heads that no tower uses: a checkpoint may lack them.
-UNUSED_HEADS = ("pooler.",)
+# A pooler that the tower does not read: without it, a checkpoint that lacks one gets no random weights in its place.
+OPTIONS: dict[str, dict[str, Any]] = {"ViTModel": {"add_pooling_layer": False}}
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+# What the architectures were trained with, for checkpoints that do not say.
+PIXELS = {"clip": CLIP, "clip_vision_model": CLIP, "siglip": HALF, "siglip_vision_model": HALF, "vit": HALF}
 
 
 def load_image_tower(name: str) -> ImageTower:
@@ -45,9 +52,11 @@ def load_image_tower(name: str) -> ImageTower:
     Raises:
         MmfuseError: it cannot be found, is not an image tower, or its weights are incomplete.
     """
-    source = _resolve(name, "image")
-    model = _load(source, name, IMAGE_MODELS, "image")
-    mean, std = _pixel_statistics(source)
+    folder = find_folder(name, "image")
+    model = _load(folder, name, IMAGE_MODELS, "image")
+    if model.config.model_type == "siglip_vision_model" and not model.use_head:
+        raise MmfuseError(f"image tower {name!r} has neither a CLS token nor a pooling head, so no feature of a frame")
+    mean, std = _pixel_statistics(folder, name)
     return ImageTower(model, name=name, mean=mean, std=std)
 
 
@@ -61,82 +70,113 @@ def load_text_tower(name: str) -> TextTower:
     Raises:
         MmfuseError: it cannot be found, is not a text tower, or its weights are incomplete.
     """
-    source = _resolve(name, "text")
-    model = _load(source, name, TEXT_MODELS, "text")
+    folder = find_folder(name, "text")
+    model = _load(folder, name, TEXT_MODELS, "text")
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise MmfuseError(f"text tower {name!r}: its tokenizer cannot be read: {_one_line(error)}") from error
+        with _quiet():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+    except Exception as error:  # broken files raise whatever their reader raises
+        raise MmfuseError(f"text tower {name!r}: its tokenizer cannot be read: {one_line(error)}") from error
+    if len(tokenizer) > model.config.vocab_size:
+        raise MmfuseError(
+            f"text tower {name!r}: its tokenizer knows {len(tokenizer)} tokens, its weights {model.config.vocab_size}; "
+            "they do not belong together"
+        )
     return TextTower(model, tokenizer=tokenizer, name=name)
 
 
-def _resolve(name: str, kind: str) -> str:
-    """Where the tower lies: a folder, or the hub id as it is."""
-    if name in EMBEDDED:
-        if EMBEDDED[name] != kind:
-            raise MmfuseError(f"{name!r} is the embedded {EMBEDDED[name]} tower; a {kind} tower is wanted")
-        return str(assets_folder() / name)
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise MmfuseError(f"{kind} tower {name!r}: the folder has no config.json; bring it in hub layout")
-        return str(folder)
-    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1 or os.sep not in name
-    if looks_local:
-        raise MmfuseError(
-            f"{kind} tower {name!r} is neither an embedded tower ({', '.join(EMBEDDED)}), nor a folder that exists, "
-            "nor a hub id of the form owner/name"
-        )
-    return name
-
-
-def _load(source: str, name: str, models: dict[str, str], kind: str) -> Any:
-    config = _read_config(source, name, kind)
+def _load(folder: Path, name: str, models: dict[str, str], kind: str) -> Any:
+    config = _read_config(folder, name, kind)
     if config.model_type not in models:
         raise MmfuseError(
             f"{kind} tower {name!r} is a {config.model_type!r} checkpoint; known here: {', '.join(sorted(models))}"
         )
     architecture = getattr(transformers, models[config.model_type])
     try:
-        model, report = architecture.from_pretrained(
-            source, dtype=torch.float32, attn_implementation="sdpa", weights_only=True, output_loading_info=True
-        )
-    except (OSError, RuntimeError, ValueError) as error:
-        raise MmfuseError(f"{kind} tower {name!r} cannot be loaded: {_one_line(error)}") from error
-    missing = sorted(key for key in report["missing_keys"] if not key.startswith(UNUSED_HEADS))
-    mismatched = sorted(str(entry[0] if isinstance(entry, tuple) else entry) for entry in report["mismatched_keys"])
-    for fault, keys in (("lacks", missing), ("has other shapes for", mismatched)):
-        if keys:
-            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-            raise MmfuseError(f"{kind} tower {name!r}: the checkpoint {fault} {', '.join(keys[:3])}{more}")
+        with _quiet():
+            model, report = architecture.from_pretrained(
+                folder,
+                dtype=torch.float32,
+                attn_implementation="sdpa",
+                weights_only=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
+                **OPTIONS.get(models[config.model_type], {}),
+            )
+    except pickle.UnpicklingError as error:
+        raise MmfuseError(
+            f"{kind} tower {name!r} cannot be loaded: its pytorch_model.bin is broken, or holds more than tensors, "
+            "which is never unpickled, as that can run foreign code"
+        ) from error
+    except Exception as error:  # broken files raise whatever their reader raises
+        raise MmfuseError(f"{kind} tower {name!r} cannot be loaded: {one_line(error)}") from error
+    _account_for_every_tensor(model, report, name, kind)
     return model
 
 
-def _read_config(source: str, name: str, kind: str) -> Any:
+def _account_for_every_tensor(model: Any, report: dict[str, Any], name: str, kind: str) -> None:
+    """Refuse a checkpoint that fits only in part.
+
+    Tensors that the model has no place for are heads and other towers, and are left; but not whole layers, which would
+    mean that the configuration is another model's.
+    """
+    shapes = sorted(str(entry[0] if isinstance(entry, tuple) else entry) for entry in report["mismatched_keys"])
+    layers = find_layout(model).layers
+    own = tuple(f"{prefix}{layers}." for prefix in ("", f"{'vision' if kind == 'image' else 'text'}_model."))
+    more = sorted(key for key in report["unexpected_keys"] if key.startswith(own))
+    faults = {
+        "lacks": sorted(report["missing_keys"]),
+        "has another shape for": shapes,
+        "has, beyond what its config.json describes,": more,
+    }
+    for fault, keys in faults.items():
+        if keys:
+            others = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            raise MmfuseError(f"{kind} tower {name!r}: the checkpoint {fault} {', '.join(keys[:3])}{others}")
+
+
+def _read_config(folder: Path, name: str, kind: str) -> Any:
     try:
-        return transformers.AutoConfig.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        if Path(source).is_dir():
-            raise MmfuseError(f"{kind} tower {name!r}: config.json cannot be read: {_one_line(error)}") from error
-        raise MmfuseError(
-            f"{kind} tower {name!r} cannot be reached on the hub and is not in its cache; download its folder on "
-            "another machine (`hf download`) and give the path of that folder instead"
-        ) from error
+        with _quiet():
+            return transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # broken files raise whatever their reader raises
+        raise MmfuseError(f"{kind} tower {name!r}: config.json cannot be read: {one_line(error)}") from error
 
 
-def _pixel_statistics(source: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and std from the checkpoint's own preprocessor file; ImageNet's where it has none."""
+def _pixel_statistics(folder: Path, name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std from the checkpoint's own files; where it has none, those of its architecture."""
+    settings: dict[str, Any] = {}
+    for file in ("preprocessor_config.json", "processor_config.json"):
+        if (folder / file).is_file():
+            try:
+                content = json.loads((folder / file).read_text(encoding="utf-8"))
+                settings = content.get("image_processor", content)
+                break
+            except (ValueError, AttributeError) as error:
+                raise MmfuseError(f"image tower {name!r}: {file} cannot be read: {one_line(error)}") from error
+    kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type", "")
+    usual = PIXELS.get(kind, IMAGENET)
+    mean, std = settings.get("image_mean") or usual[0], settings.get("image_std") or usual[1]
+    if settings.get("do_normalize") is False:
+        mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    if not (len(mean) == len(std) == 3 and all(value > 0 for value in std)):
+        raise MmfuseError(f"image tower {name!r}: pixels cannot be normalised with mean {mean} and std {std}")
+    return tuple(map(float, mean)), tuple(map(float, std))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the reports and progress bars of `transformers`: what matters of them is checked here."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
-        path = transformers.utils.cached_file(
-            source, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False
-        )
-    except OSError:
-        path = None
-    if path is None:
-        return IMAGENET_MEAN, IMAGENET_STD
-    settings = json.loads(Path(path).read_text(encoding="utf-8"))
-    return tuple(settings.get("image_mean", IMAGENET_MEAN)), tuple(settings.get("image_std", IMAGENET_STD))
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
