@@ -1,0 +1,168 @@
+"""Real cells end to end, on clips and towers small enough for a test."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mmfuse.bench.cell import run_cell
+from mmfuse.bench.job import Job, Outcome, Progress
+from mmfuse.bench.worker import run_guarded
+from mmfuse.cells import Cell
+from mmfuse.predictions import decode
+from mmfuse.records import ResultsFolder
+from tests.bench.real import make_cell, make_clips, make_towers
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def towers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return make_towers(tmp_path_factory.mktemp("towers"))
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return make_clips(tmp_path_factory.mktemp("clips"))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MMFUSE_CACHE", str(tmp_path / "cache"))
+
+
+def run(cell: Cell, **settings: Any) -> Outcome:
+    return run_guarded(run_cell, Job(cell=cell, command="again", **settings), lambda progress: None)
+
+
+def test_a_cell_leaves_a_full_record(clips: dict[str, str], towers: dict[str, str], tmp_path: Path) -> None:
+    cell = make_cell(clips, towers, "lora+adapter")
+    told: list[Progress] = []
+    outcome = run_cell(Job(cell=cell, command="again"), progress=told.append)
+    record = outcome.record
+    assert record.state == "done"
+    assert record.metrics is not None
+    assert (record.metrics.test_clips, record.metrics.train_clips) == (3, 6)
+    assert record.parameters is not None
+    assert min(record.parameters.image_method, record.parameters.text_method, record.parameters.fusion) > 0
+    assert record.cost is not None
+    assert record.cost.seconds > 0
+    assert record.cost.peak_memory_bytes is not None
+    trained = sum(record.parameters.model_dump().values())
+    assert record.cost.checkpoint_bytes is not None
+    assert 4 * trained <= record.cost.checkpoint_bytes <= 4 * trained + 20_000
+    assert None not in record.inputs.model_dump().values()
+    assert record.provenance.versions["torch"]
+    assert record.provenance.precision == "32-true"
+    assert record.seeds.training == cell.training_seed
+    assert {progress.phase for progress in told} == {"loading", "training", "testing"}
+    assert [progress.epoch for progress in told if progress.phase == "training"] == [1, 1, 2, 2]
+    # Predictions tell the same as the metrics.
+    folder = ResultsFolder(tmp_path / "r")
+    folder.prepare()
+    folder.write(record, outcome.files)
+    table = decode(folder.predictions_of(record))
+    assert np.mean(table["label"] == table["predicted"]) == pytest.approx(record.metrics.top1)
+    assert sorted(table["label"]) == [0, 1, 2]
+    assert (table["probability"] >= table["probability_of_label"]).all()
+
+
+def test_the_same_cell_twice_gives_the_same_numbers_whatever_ran_between(
+    clips: dict[str, str], towers: dict[str, str]
+) -> None:
+    for pair in ("frozen+frozen", "lora+coop"):
+        first = run(make_cell(clips, towers, pair))
+        run(make_cell(clips, towers, "dora+adapter"))
+        second = run(make_cell(clips, towers, pair))
+        assert first.record.error is None
+        assert first.record.metrics == second.record.metrics
+        assert first.record.identity == second.record.identity
+        assert first.files["predictions"] == second.files["predictions"]
+
+
+def test_seeds_and_draws_change_the_training(clips: dict[str, str], towers: dict[str, str]) -> None:
+    base, *others = [
+        run(make_cell(clips, towers, **change)).files["predictions"] for change in ({}, {"seed": 1}, {"draw": 1})
+    ]
+    assert all(other != base for other in others)
+
+
+def test_a_loss_that_is_not_a_number_fails_the_cell_by_name(clips: dict[str, str], towers: dict[str, str]) -> None:
+    record = run(
+        make_cell(clips, towers, "lora+frozen", train={"method_lr": 1e30, "fusion_lr": 1e30, "epochs": 5})
+    ).record
+    assert record.error is not None
+    assert record.error.kind == "NonFiniteLoss"
+    assert record.metrics is None
+
+
+def test_a_video_that_went_bad_is_named(towers: dict[str, str], tmp_path: Path) -> None:
+    clips = make_clips(tmp_path / "clips")
+    whole = run(make_cell(clips, towers))
+    bad = tmp_path / "clips" / "test_running_0.mp4"
+    content = bad.read_bytes()
+    bad.write_bytes(b"\0" * len(content))
+    record = run(make_cell(clips, towers)).record
+    assert record.error is not None
+    assert "test_running_0.mp4" in record.error.message
+    bad.write_bytes(content)
+    assert run(make_cell(clips, towers)).files["predictions"] == whole.files["predictions"]
+
+
+@pytest.mark.parametrize("change", [{"fusion": {"kind": "jiont"}}, {"fusion": {"kind": "late", "widht": 3}}])
+def test_wrong_arguments_fail_in_one_line(
+    clips: dict[str, str], towers: dict[str, str], change: dict[str, Any]
+) -> None:
+    record = run(make_cell(clips, towers, **change)).record
+    assert record.error is not None
+    assert record.error.kind == "MmfuseError"
+    assert "did you mean" in record.error.message
+    assert "\n" not in record.error.message
+
+
+OUT_OF_MEMORY = """
+import resource, sys
+from pathlib import Path
+from mmfuse.bench.cell import run_cell
+from mmfuse.bench.job import Job
+from mmfuse.cells import Cell
+
+def run(batch):
+    cell = whole.model_copy(update={"train": whole.train.model_copy(update={"batch_size": batch})})
+    return run_cell(Job(cell=cell), progress=lambda news: None).record
+
+whole = Cell.model_validate_json(sys.stdin.read())
+run(30)
+lines = Path("/proc/self/status").read_text().splitlines()
+[peak] = [1024 * int(line.split()[1]) for line in lines if line.startswith("VmPeak")]
+resource.setrlimit(resource.RLIMIT_AS, (peak + 100 * 2**20, resource.RLIM_INFINITY))
+print(run(60).model_dump_json())
+"""
+
+
+def test_out_of_memory_halves_the_batch_and_keeps_the_effective_one(towers: dict[str, str], tmp_path: Path) -> None:
+    """The process may use little more than a batch of 30 clips takes; one of 60 takes 240 MB more."""
+    clips = make_clips(tmp_path / "clips", train=20)
+    size = {"frames": 64, "size": 64}
+    cell = make_cell(clips, towers, "lora+frozen", shots=20, clip=size, train={"epochs": 1})
+    done = subprocess.run(
+        [sys.executable, "-c", OUT_OF_MEMORY],
+        input=cell.model_dump_json(),
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    record = json.loads(done.stdout.splitlines()[-1])
+    assert record["provenance"]["micro_batch"] == 30
+    assert record["notes"] == ["out of memory with batches of 60; run again with 30 and accumulated gradients"]
+    assert record["cell"]["train"]["batch_size"] == 60
+    assert record["metrics"]["train_clips"] == 60
