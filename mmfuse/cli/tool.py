@@ -7,6 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from mmfuse.cli import data
 from mmfuse.cli.common import run_app
 
 app = typer.Typer(
@@ -15,6 +16,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Few-shot action recognition with frozen image and text towers.",
 )
+
+app.add_typer(data.app, name="data")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from safetensors.numpy import save
 
 from mmfuse.data.sampling import Chooser, Indices, candidate_frames
@@ -38,6 +39,15 @@ class Wanted:
     path: str
     candidates: int | None
     """Of each segment; None: every frame of the clip; 1: the centres, which is all that testing looks at."""
+
+
+def wanted_clips(training: pd.DataFrame, others: pd.DataFrame, *, candidates: int | None) -> list[Wanted]:
+    """What a store is to hold: all that training can look at, and of the other clips the centres."""
+    return [
+        Wanted(clip, path, kept)
+        for rows, kept in ((training, candidates), (others, 1))
+        for clip, path in zip(rows["clip"], rows["path"], strict=True)
+    ]
 
 
 @dataclass(frozen=True)

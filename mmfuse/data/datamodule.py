@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from mmfuse.data import few_shot
 from mmfuse.data.annotations import Catalogue, load_catalogue
 from mmfuse.data.batches import Batch, ClipBatches, EpochBatches, flipped
-from mmfuse.data.clip_store import ClipStore, Sampling, Wanted
+from mmfuse.data.clip_store import ClipStore, Sampling, Wanted, wanted_clips
 from mmfuse.data.features import Compute, Features
 from mmfuse.data.few_shot import Shots
 from mmfuse.data.lists import read_list
@@ -189,16 +189,8 @@ class FewShotVideoDataModule(L.LightningDataModule):
         self._ready = True
 
     def _wanted(self) -> list[Wanted]:
-        """What the clip store is to hold: what training can look at, and the centres of the other clips."""
-        return [
-            Wanted(clip, path, candidates)
-            for rows, candidates in (
-                (self.train_clips, self.card.candidates),
-                (self.validation_clips, 1),
-                (self.test_clips, 1),
-            )
-            for clip, path in zip(rows["clip"], rows["path"], strict=True)
-        ]
+        others = pd.concat([self.validation_clips, self.test_clips])
+        return wanted_clips(self.train_clips, others, candidates=self.card.candidates)
 
     def _fill_store(self, store: ClipStore) -> None:
         wanted = self._wanted()

@@ -19,7 +19,7 @@ Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 Distance = Callable[[Floats, Floats], Floats]
 
-CLUTTER: Final = 3  # pieces of clutter a picture has room for; opacity 0 hides one
+CLUTTER: Final = 2  # pieces of clutter a picture has room for; opacity 0 hides one
 WAVES: Final = 3  # plane waves that a ground's texture is made of
 
 
@@ -221,7 +221,7 @@ def random_pictures(count: int, *, rng: np.random.Generator) -> Pictures:
         paint=paint,
         x=uniform(-0.75, 0.75, count),
         y=uniform(-0.75, 0.75, count),
-        radius=np.exp(uniform(float(np.log(0.16)), float(np.log(0.62)), count)),
+        radius=np.exp(uniform(float(np.log(0.2)), float(np.log(0.62)), count)),
         angle=uniform(-np.pi, np.pi, count),
         opacity=np.where(rng.random(count) < 0.3, uniform(0.15, 1.0, count), 1.0).astype(np.float32),
         ground=rng.integers(len(GROUND_NAMES), size=count),
@@ -237,7 +237,7 @@ def random_pictures(count: int, *, rng: np.random.Generator) -> Pictures:
         **_clutter(count, ground_paint, rng=rng),
         camera=np.zeros((count, 2), np.float32),
         brightness=uniform(0.75, 1.15, count),
-        noise=uniform(0.0, 0.04, count),
+        noise=uniform(0.0, 0.03, count),
     )
 
 
@@ -264,9 +264,9 @@ def _ground_paint(paint: Floats, *, rng: np.random.Generator) -> Floats:
     tries = np.clip(grey + rng.normal(0.0, 0.07, (count, 16, 3)), 0.0, 1.0).astype(np.float32)
     apart = np.linalg.norm(tries - paint[:, None], axis=-1)
     # The first two candidates that stand out; of 16 there are all but surely two, else the two farthest.
-    order = np.argsort(np.where(apart > 0.45, np.arange(16)[None], 32.0 - apart), axis=1, kind="stable")[:, :2]
+    order = np.argsort(np.where(apart > 0.55, np.arange(16)[None], 32.0 - apart), axis=1, kind="stable")[:, :2]
     pair = np.take_along_axis(tries, order[:, :, None], axis=1)
-    contrast = np.asarray(rng.uniform(0.1, 0.6, (count, 1)), np.float32)
+    contrast = np.asarray(rng.uniform(0.05, 0.35, (count, 1)), np.float32)
     pair[:, 1] = pair[:, 0] + contrast * (pair[:, 1] - pair[:, 0])
     return pair
 
@@ -280,13 +280,13 @@ def _clutter(count: int, ground_paint: Floats, *, rng: np.random.Generator) -> d
         [
             uniform(-1.0, 1.0, many),
             uniform(-1.0, 1.0, many),
-            uniform(0.0, 0.22, many),
-            uniform(0.0, 0.22, many),
-            uniform(0.03, 0.12, many),
+            uniform(0.0, 0.14, many),
+            uniform(0.0, 0.14, many),
+            uniform(0.03, 0.09, many),
             np.where(shown, uniform(0.4, 1.0, many), 0.0).astype(np.float32),
         ],
         axis=-1,
     )
     near = ground_paint[:, rng.integers(2)][:, None]
     strange = uniform(0.0, 1.0, (*many, 3))
-    return {"clutter": place, "clutter_paint": np.asarray(0.5 * near + 0.5 * strange, np.float32)}
+    return {"clutter": place, "clutter_paint": np.asarray(0.6 * near + 0.4 * strange, np.float32)}

@@ -26,7 +26,7 @@ from mmfuse.data.drawing import Floats, Pictures, draw, random_pictures
 from mmfuse.errors import MmfuseError
 from mmfuse.files import cache_folder, write_atomically
 
-VERSION: Final = 1  # another number for whatever changes the pixels: it names the folder and seeds the draws
+VERSION: Final = 2  # another number for whatever changes the pixels: it names the folder and seeds the draws
 SIZE: Final = 64
 TRAIN_GROUPS: Final = 8
 TEST_GROUPS: Final = 5
@@ -66,7 +66,7 @@ def _turn_clockwise(rest: Pose, progress: Floats, rng: np.random.Generator) -> P
 
 
 def _grow(rest: Pose, progress: Floats, rng: np.random.Generator) -> Pose:
-    factor = rng.uniform(1.8, 3.0)
+    factor = rng.uniform(1.8, 2.6)
     return replace(rest, radius=rest.radius * factor ** (progress - 0.5))
 
 
@@ -254,11 +254,11 @@ def choreograph(scene: Pictures, action: Action, *, rng: np.random.Generator) ->
     frames = scene.repeated(count)
     frames = replace(
         frames,
-        x=pose.x + _sway(count, 0.04, rng),
-        y=pose.y + _sway(count, 0.04, rng),
-        radius=pose.radius * (1.0 + _sway(count, 0.05, rng)),
-        angle=pose.angle + _sway(count, 0.12, rng),
-        opacity=pose.opacity,
+        x=np.asarray(pose.x + _sway(count, 0.04, rng), np.float32),
+        y=np.asarray(pose.y + _sway(count, 0.04, rng), np.float32),
+        radius=np.asarray(pose.radius * (1.0 + _sway(count, 0.05, rng)), np.float32),
+        angle=np.asarray(pose.angle + _sway(count, 0.12, rng), np.float32),
+        opacity=np.asarray(pose.opacity, np.float32),
         camera=np.stack([_sway(count, 0.04, rng), _sway(count, 0.04, rng)], axis=-1),
         brightness=frames.brightness * (1.0 + _sway(count, 0.05, rng)),
     )
@@ -289,7 +289,7 @@ def _scene(group: str, rng: np.random.Generator) -> Pictures:
 def _rest(count: int, rng: np.random.Generator) -> Pose:
     """The pose of a shape that does nothing, for `count` frames; the range is what the motions together cover."""
     x, y = rng.uniform(-0.6, 0.6, 2)
-    radius = np.exp(rng.uniform(np.log(0.24), np.log(0.42)))
+    radius = np.exp(rng.uniform(np.log(0.28), np.log(0.46)))
     angle = _mean_angle(rng) + _sweep(rng) * rng.uniform(-0.5, 0.5)
     opacity = rng.uniform(0.3, 1.0) if rng.random() < 0.3 else 1.0
     still = [np.full(count, value, np.float32) for value in (x, y, radius, angle, opacity)]

@@ -1,0 +1,195 @@
+"""What the commands of `mmfuse data` do, but for `cache`."""
+
+from __future__ import annotations
+
+import csv
+import json as json_format
+import sys
+from pathlib import Path
+from typing import Any
+
+from mmfuse.cli.common import out, print_json
+from mmfuse.data import check as checking
+from mmfuse.data import few_shot
+from mmfuse.data.annotations import load_catalogue, published
+from mmfuse.data.archives import unpack as unpack_archive
+from mmfuse.data.cards import Source, card_names, load_card
+from mmfuse.data.few_shot import Shots
+from mmfuse.data.locate import dataset_folder
+from mmfuse.data.parallel import usable_cores
+from mmfuse.data.progress import progress_bar
+from mmfuse.errors import MmfuseError, unknown
+from mmfuse.files import write_atomically
+
+_SHOWN = 10
+
+
+def named(dataset: str) -> str | dict[str, Any]:
+    """A data set by what a user calls it on the command line: a name, or a folder of clips."""
+    folder = Path(dataset).expanduser()
+    if dataset in card_names() or not folder.is_dir():
+        return dataset
+    own = {"name": folder.absolute().name, "root": str(folder.absolute())}
+    lists = {part: f"{part}.csv" for part in ("train", "test") if (folder / f"{part}.csv").is_file()}
+    return own | lists
+
+
+def shots_of(text: str) -> Shots:
+    """K as it is written on the command line.
+
+    Raises:
+        MmfuseError: neither a whole number nor "all".
+    """
+    if text == "all":
+        return "all"
+    if not text.isdecimal():
+        raise MmfuseError(f"shots is a whole number from 1, or 'all'; not {text!r}")
+    return int(text)
+
+
+def check(
+    dataset: str,
+    *,
+    root: Path | None,
+    annotations: Path | None,
+    split: int,
+    decode: bool,
+    workers: int | None,
+    json: bool,
+) -> bool:
+    """Print the findings; returns whether the data set is whole and sound."""
+    folder = _folder(dataset, root)
+    request = named(dataset)
+    catalogue = published(request, split=split, root=folder, annotations=annotations)
+    place = folder if isinstance(request, dict) else dataset_folder(folder, catalogue.name)
+    with progress_bar(f"{'decoding' if decode else 'opening'} {catalogue.card.title}") as report:
+        findings = checking.check(
+            catalogue,
+            place,
+            decode=decode,
+            workers=workers or usable_cores(),
+            journal=checking.journal_for(catalogue, place) if decode else None,
+            report=report,
+        )
+    if json:
+        print_json(findings.as_json())
+    else:
+        _print_findings(findings)
+    return findings.good
+
+
+def _folder(dataset: str, root: Path | None) -> Path:
+    if root is None and dataset == "tiny":
+        from mmfuse.data import tiny_actions
+
+        return tiny_actions.generate()
+    given = root or Path(dataset).expanduser()
+    if not given.is_dir():
+        if root is None:
+            # A mistyped name deserves to hear of the right one first.
+            raise (
+                MmfuseError("say where the videos are: --root DIR")
+                if dataset in card_names()
+                else unknown("data set", dataset, card_names())
+            )
+        raise MmfuseError(f"{root}: there is no such folder")
+    return given
+
+
+def _print_findings(findings: checking.Findings) -> None:
+    console = out()
+    listed = ", ".join(f"{count:,} {part}" for part, count in sorted(findings.listed.items()))
+    console.print(f"{findings.dataset} split {findings.split} in {findings.root}", soft_wrap=True)
+    console.print(f"  listed      {listed}" + (" (the official counts)" if findings.official else ""))
+    console.print(f"  present     {findings.present:,}")
+    _print_some("missing", findings.missing)
+    _print_some("empty", findings.empty)
+    _print_some("unreadable", [f"{path}: {why}" for path, why in findings.unreadable.items()])
+    _print_some("truncated", [f"{path}: {why}" for path, why in findings.truncated.items()])
+    _print_some("extra", findings.extra)
+    if findings.frames:
+        seen = findings.frames
+        kind = "decoded" if findings.decoded else "announced"
+        console.print(f"  frames      {seen['least']:,} to {seen['most']:,} a clip, {seen['total']:,} {kind}")
+        console.print(f"  codecs      {_counts(findings.codecs)}")
+        console.print(f"  sizes       {_counts(findings.sizes)}")
+    console.print("good" if findings.good else "NOT good: a run on these files would stop or differ")
+
+
+def _print_some(kind: str, names: list[str]) -> None:
+    if not names:
+        return
+    console = out()
+    console.print(f"  {kind:<11} {len(names):,}")
+    for name in names[:_SHOWN]:
+        console.print(f"    {name}", markup=False, soft_wrap=True)
+    if len(names) > _SHOWN:
+        console.print(f"    and {len(names) - _SHOWN:,} more (all of them: --json)")
+
+
+def _counts(counts: dict[str, int]) -> str:
+    shown = [f"{name} ({count:,})" for name, count in list(counts.items())[:6]]
+    return ", ".join(shown) + (f" and {len(counts) - 6} more" if len(counts) > 6 else "")
+
+
+def print_draw(dataset: str, *, shots: str, draw: int, split: int, root: Path | None, annotations: Path | None) -> None:
+    """Print a draw as CSV."""
+    catalogue = load_catalogue(named(dataset), split=split, root=root, annotations=annotations)
+    number = shots_of(shots)
+    rows = few_shot.draw(catalogue, shots=number, draw=draw)
+    few_shot.certify(catalogue, rows, shots=number, draw=draw)
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    columns = ["clip", "label", "class", "group"]
+    writer.writerow(columns)
+    writer.writerows(rows[columns].itertuples(index=False, name=None))
+
+
+def get(dataset: str, *, root: Path | None, unpack: list[Path]) -> None:
+    """Tell where a data set is published, or unpack its archives."""
+    card = load_card(dataset)
+    console = out()
+    if unpack:
+        if root is None:
+            raise MmfuseError("say where to unpack to: --root DIR")
+        for archive in unpack:
+            count = unpack_archive(archive, root, report=lambda name: print(f"unpacking {name}", file=sys.stderr))
+            console.print(f"{count:,} files of {archive.name} are in {root}", markup=False, soft_wrap=True)
+        console.print(f"next: mmfuse data check {dataset} --root {root}", markup=False, soft_wrap=True)
+        return
+    clips = f", {card.clips:,} clips" if card.clips else ""
+    console.print(f"{card.title}: {len(card.class_names)} classes{clips}")
+    for source in card.sources:
+        if isinstance(source, Source):
+            console.print(f"  {source.file} ({source.holds})\n    {source.address}", markup=False, soft_wrap=True)
+        else:
+            console.print(f"  {source}", markup=False, soft_wrap=True)
+    console.print(f"layout    {card.layout}", markup=False, soft_wrap=True)
+    if card.annotations:
+        console.print(f"lists     {card.annotations}, anywhere below the same folder", markup=False, soft_wrap=True)
+    console.print(f"licence   {card.licence}", markup=False, soft_wrap=True)
+    if card.clips:
+        console.print(
+            f"unpack    mmfuse data get {dataset} --root DIR --unpack ARCHIVE [--unpack ARCHIVE]", markup=False
+        )
+
+
+def certify(dataset: str, *, annotations: Path | None, write: Path | None) -> bool:
+    """Compute the fingerprints of a data set's draws; returns whether they are those on record."""
+    card = load_card(dataset)
+    computed = {}
+    for split in sorted(card.splits):
+        try:
+            catalogue = load_catalogue(dataset, split=split, annotations=annotations)
+        except MmfuseError as fault:
+            print(f"split {split}: not computed: {fault}", file=sys.stderr)
+            continue
+        computed[str(split)] = few_shot.certificate_of(catalogue)
+    if write is not None:
+        write_atomically(write, json_format.dumps(computed, indent=1) + "\n")
+        return True
+    path = few_shot.fingerprints_file(dataset)
+    recorded = json_format.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    for name, certificate in computed.items():
+        same = "as on record" if recorded.get(name) == certificate else "NOT as on record"
+        print(f"{dataset} split {name}: {same if name in recorded else 'not on record'}")
+    return bool(computed) and all(recorded.get(name) == found for name, found in computed.items())
