@@ -27,6 +27,11 @@ Raise it when a change of the code changes the numbers: old records then show as
 Shots: TypeAlias = int | Literal["all"]
 
 
+def _misnamed(key: str, error: MmfuseError) -> PydanticCustomError:
+    """A fault of one key; the key goes along so that a grid file can name its line."""
+    return PydanticCustomError("unknown_key", "{text}", {"text": str(error), "key": key})
+
+
 class Strict(BaseModel):
     """A frozen pydantic model that refuses unknown keys and names the nearest right one."""
 
@@ -38,8 +43,7 @@ class Strict(BaseModel):
         if isinstance(value, dict):
             for key in value:
                 if key not in cls.model_fields:
-                    text = str(unknown("key", key, cls.model_fields))
-                    raise PydanticCustomError("unknown_key", "{text}", {"text": text, "key": str(key)})
+                    raise _misnamed(str(key), unknown("key", key, cls.model_fields))
         return value
 
 
@@ -103,8 +107,23 @@ class Train(Strict):
     validation: float = Field(default=0.0, ge=0, lt=1)
 
 
+_SHALLOW: dict[str, Any] = {"width": 256, "dropout": 0.1}
+_DEEP: dict[str, Any] = {"width": 256, "layers": 2, "heads": 4, "dropout": 0.1}
+FUSIONS: dict[str, dict[str, Any]] = {
+    "joint": _DEEP,
+    "cross": _DEEP,
+    "late": _DEEP,
+    "plain": _DEEP,
+    "pool": _SHALLOW,
+    "mean": _SHALLOW,
+    "linear": _SHALLOW,
+    "concat": _SHALLOW,
+}
+"""The fusions of `mmfuse.fusion` with their arguments, as a table that needs no torch."""
+
+
 class Fusion(Strict):
-    """The fusion's kind; every other key is an argument of that kind, checked where it is built."""
+    """The fusion's kind; every other key is an argument of that kind."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -113,7 +132,19 @@ class Fusion(Strict):
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown_keys(cls, value: Any) -> Any:
-        return {"kind": value} if isinstance(value, str) else value
+        given = {"kind": value} if isinstance(value, str) else value
+        if isinstance(given, dict):
+            kind = given.get("kind", "joint")
+            if kind not in FUSIONS:
+                raise _misnamed("kind", unknown("fusion", kind, FUSIONS))
+            for key in given:
+                if key != "kind" and key not in FUSIONS[kind]:
+                    raise _misnamed(str(key), unknown(f"argument of fusion {kind!r}", key, FUSIONS[kind]))
+        return given
+
+    def resolved(self) -> dict[str, Any]:
+        """The fusion with all its arguments."""
+        return {**FUSIONS[self.kind], **self.model_dump()}
 
 
 def _method(tower: str) -> BeforeValidator:
@@ -183,6 +214,7 @@ class Cell(Strict):
         asked: dict[str, Any] = self.model_dump(mode="json")
         asked["dataset"] = {"name": self.dataset.name, "classes": self.dataset.classes, "own": self.dataset.own}
         asked["pair"] = {"image": resolved(self.pair.image), "text": resolved(self.pair.text)}
+        asked["fusion"] = self.fusion.resolved()
         for tower in (IMAGE, TEXT):
             if is_folder(asked["encoders"][tower]):
                 asked["encoders"][tower] = "folder"  # its weights' digest is among the inputs

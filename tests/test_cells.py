@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
 
-from mmfuse.cells import Cell, Inputs, identity
+from mmfuse import fusion
+from mmfuse.cells import FUSIONS, Cell, Inputs, identity
 from mmfuse.methods.names import METHODS
 
 BASE: dict[str, Any] = {
@@ -64,7 +66,7 @@ def test_names_and_places_are_not() -> None:
 
 
 def test_writing_a_default_changes_nothing() -> None:
-    assert build(train={"epochs": 20}, split=1, seed=0, fusion={"kind": "joint"}).spec == build().spec
+    assert build(train={"epochs": 20}, split=1, seed=0, fusion={"kind": "joint", "width": 256}).spec == build().spec
     rank = METHODS["dora"].defaults["rank"]
     written = {"name": "dora+adapter", "image": {"method": "dora", "rank": rank}, "text": "adapter"}
     assert build(pair=written).spec == build().spec
@@ -87,3 +89,15 @@ def test_no_name_leads_out_of_the_records_folder(name: str) -> None:
     assert "/" not in stem
     assert not stem.startswith(".")
     assert len(stem) <= 150
+
+
+def test_the_table_of_fusions_is_what_the_fusions_take() -> None:
+    assert set(FUSIONS) == set(fusion.FUSIONS)
+    for kind, arguments in FUSIONS.items():
+        taken: dict[str, Any] = {}
+        for base in reversed(fusion.FUSIONS[kind].__mro__):
+            if issubclass(base, fusion.Fusion) and "__init__" in vars(base):
+                for name, parameter in inspect.signature(base.__init__).parameters.items():
+                    if parameter.default is not parameter.empty:
+                        taken[name] = parameter.default
+        assert taken == arguments, kind

@@ -96,6 +96,9 @@ def test_paths_are_found_beside_the_grid_file(tmp_path: Path) -> None:
         ("draws: [0, 1]", "shots: [1]", 5, "the key 'shots' stands here twice"),
         ("train: {epochs: 30, method_lr: 1e-3}", "precision: 33", 13, "precision: unknown precision '33'"),
         ("fusion: {", "fusion: [", 10, "not YAML"),
+        ("kind: late", "kind: laet", 10, r"pairs\[3\]\.fusion\.kind: unknown fusion 'laet'; did you mean 'late'\?"),
+        ("width: 512", "widht: 512", 12, r"fusion\.widht: unknown argument of fusion 'joint' 'widht'.*'width'\?"),
+        ("rank: 32", "rnk: 32", 9, r"pairs\[2\]\.image: unknown argument of method 'lora' 'rnk'.*'rank'\?"),
     ],
 )
 def test_a_fault_names_file_line_and_key(tmp_path: Path, old: str, new: str, line: int, told: str) -> None:
