@@ -96,13 +96,18 @@ def _unpack_one(archive: Path, folder: Path) -> None:
         elif tarfile.is_tarfile(archive):
             with tarfile.open(archive) as file:
                 file.extractall(folder, filter="data")
-        elif archive.open("rb").read(4) == b"Rar!":
+        elif _is_rar(archive):
             _unrar(archive, folder)
         else:
             raise MmfuseError(f"{archive}: not a zip, tar or rar archive; download it again")
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, RuntimeError) as fault:
         raise MmfuseError(f"{archive}: damaged or not to be trusted ({fault}); download it again") from fault
     _check_links(archive, folder)
+
+
+def _is_rar(archive: Path) -> bool:
+    with archive.open("rb") as file:
+        return file.read(4) == b"Rar!"
 
 
 def _unrar(archive: Path, folder: Path) -> None:

@@ -39,22 +39,26 @@ def probe(path: Path | str) -> VideoHeader:
         UnreadableVideo: missing, empty or not a video.
     """
     with naming(path), opened(path) as container:
-        stream = video_stream(container, path)
-        context = stream.codec_context
-        rate = stream.average_rate or stream.guessed_rate or Fraction(0)
-        if stream.duration and stream.time_base:
-            seconds = float(stream.duration * stream.time_base)
-        else:
-            seconds = (container.duration or 0) / 1e6
-        return VideoHeader(
-            frames=stream.frames or round(seconds * float(rate)),
-            width=context.width,
-            height=context.height,
-            codec=context.name,
-            container=container.format.name.split(",")[0],
-            frames_per_second=float(rate),
-            seconds=seconds,
-        )
+        return header_of(container, video_stream(container, path))
+
+
+def header_of(container: av.container.InputContainer, stream: av.VideoStream) -> VideoHeader:
+    """What the header of an open file says."""
+    context = stream.codec_context
+    rate = stream.average_rate or stream.guessed_rate or Fraction(0)
+    if stream.duration and stream.time_base:
+        seconds = float(stream.duration * stream.time_base)
+    else:
+        seconds = (container.duration or 0) / 1e6
+    return VideoHeader(
+        frames=stream.frames or round(seconds * float(rate)),
+        width=context.width,
+        height=context.height,
+        codec=context.name,
+        container=container.format.name.split(",")[0],
+        frames_per_second=float(rate),
+        seconds=seconds,
+    )
 
 
 @contextmanager

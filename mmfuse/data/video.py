@@ -30,6 +30,7 @@ from mmfuse.data.containers import (
     VideoHeader,
     cut_short,
     damaged_video,
+    header_of,
     naming,
     opened,
     probe,
@@ -140,9 +141,9 @@ def examine(path: Path | str, *, decode: bool) -> Examined:
     Raises:
         UnreadableVideo: missing, empty, not a video, or without any frame.
     """
-    header = probe(path)
     with naming(path), opened(path) as container:
         stream = video_stream(container, path)
+        header = header_of(container, stream)
         damage = cut_short(Path(path), container, stream)
         if not decode:
             return Examined(header, damage, None)
