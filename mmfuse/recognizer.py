@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import shutil
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -11,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmfuse import checkpoint
 from mmfuse.encoders import ImageTower, TextTower, load_image_tower, load_text_tower
 from mmfuse.encoders.tower import Prompts
 from mmfuse.errors import MmfuseError, unknown
@@ -78,6 +82,7 @@ class ActionRecognizer(L.LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        self.save_hyperparameters(ignore=("image_encoder", "text_encoder"), logger=False)
         if len(class_names) < 2:
             raise MmfuseError(f"at least two classes are needed to tell apart; got {len(class_names)}")
         if feature not in FEATURES:
@@ -152,6 +157,57 @@ class ActionRecognizer(L.LightningModule):
             "image": self.image_tower.weights_fingerprint(),
             "text": self.text_tower.weights_fingerprint(),
         }
+
+    def save_trained(self, folder: str | Path, *, sampling: dict[str, Any] | None = None) -> None:
+        """Write a small checkpoint: the trained weights, and all that `from_checkpoint` needs besides the towers.
+
+        Args:
+            folder: where; made if it is not there. See `mmfuse.checkpoint` for what it holds.
+            sampling: how frames were taken from videos (size and so on), kept for those who predict later.
+        """
+        towers = {"image": self.image_tower, "text": self.text_tower}
+        prints = self.fingerprints()
+        checkpoint.write(
+            Path(folder),
+            weights=self.trained_state(),
+            towers={side: {"name": tower.lasting_name, "fingerprint": prints[side]} for side, tower in towers.items()},
+            arguments=dict(self.hparams),
+            sampling=sampling,
+        )
+        for side, method in (("image", self.image_method), ("text", self.text_method)):
+            besides = Path(folder) / f"peft-{side}"
+            shutil.rmtree(besides, ignore_errors=True)  # of an earlier checkpoint in the same folder
+            method.save_besides(besides)
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        folder: str | Path,
+        *,
+        image_encoder: str | ImageTower | None = None,
+        text_encoder: str | TextTower | None = None,
+    ) -> ActionRecognizer:
+        """Rebuild a recogniser from what `save_trained` left, in evaluation mode.
+
+        Args:
+            folder: the checkpoint.
+            image_encoder: the image tower, where it is not to be found under the name it had then.
+            text_encoder: the same for the text tower.
+
+        Raises:
+            MmfuseError: no or a broken checkpoint, a tower that is not found, or one with other weights.
+        """
+        folder = Path(folder)
+        description = checkpoint.read_description(folder, accepted=inspect.signature(cls).parameters)
+        towers = description["towers"]
+        model = cls(
+            **description["arguments"],
+            image_encoder=image_encoder or towers["image"]["name"],
+            text_encoder=text_encoder or towers["text"]["name"],
+        )
+        checkpoint.refuse_other_towers(towers, model.fingerprints(), folder=folder)
+        checkpoint.put(checkpoint.read_weights(folder), model.trained_state(), folder=folder)
+        return model.eval()
 
     # -- forward --------------------------------------------------------------------------------------------------
 

@@ -298,7 +298,7 @@ class ResultsFolder:
         if (predictions := files.pop("predictions", None)) is not None and record.predictions is not None:
             write_atomically(self.records / record.predictions.file, predictions)
         for name, content in files.items():
-            write_atomically(self.path / "checkpoints" / record.stem / Path(name).name, content)
+            write_atomically(self.path / "checkpoints" / record.stem / name.removeprefix("checkpoint/"), content)
         write_atomically(self.records / f"{record.stem}.json", record.to_json())
         if record.state == "done":
             self._set_failures_aside(record)

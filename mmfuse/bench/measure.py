@@ -71,7 +71,8 @@ def checkpoint(model: ActionRecognizer, *, keep: bool) -> tuple[dict[str, bytes]
         return {}, size
     with tempfile.TemporaryDirectory() as folder:
         model.save_trained(Path(folder))
-        return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}, size
+        files = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}, size
 
 
 def digest(content: bytes) -> str:

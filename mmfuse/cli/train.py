@@ -163,7 +163,7 @@ def _conclude(request: TrainRequest, outcome: Outcome) -> int:
         print(f"mmfuse: failed: {text} (traceback in {folder / 'failure.json'})", file=sys.stderr)
         return FAILED
     for name, content in outcome.files.items():
-        file = "predictions.csv.gz" if name == "predictions" else Path(name).name
+        file = "predictions.csv.gz" if name == "predictions" else name.removeprefix("checkpoint/")
         write_atomically(folder / file, content)
     write_atomically(folder / "record.json", record.to_json())
     if request.json:

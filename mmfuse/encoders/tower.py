@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from types import MethodType
 from typing import Any
 
@@ -90,6 +91,11 @@ class Tower(nn.Module):
         self.enabled = True
         # References, taken before any method adds weights of its own to the model.
         self._pretrained = list(model.parameters())
+
+    @property
+    def lasting_name(self) -> str:
+        """The name under which the tower is found again: that of a local folder with its whole path."""
+        return str(Path(self.name).expanduser().resolve()) if Path(self.name).expanduser().is_dir() else self.name
 
     @property
     def layers(self) -> nn.ModuleList:

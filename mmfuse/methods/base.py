@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,6 +40,9 @@ class Method(nn.Module):
 
     def unmerge(self) -> None:
         """Undo `merge`."""
+
+    def save_besides(self, folder: Path) -> None:
+        """Write the method in a format of its own besides, where it has one; `folder` is not there yet."""
 
 
 class Frozen(Method):

@@ -40,9 +40,11 @@ class PeftMethod(Foldable):
         self._wrapped = (wrapped,)
         self._tuners = [module for module in tower.model.modules() if isinstance(module, BaseTunerLayer)]
 
-    def save_for_peft(self, folder: Path) -> None:
+    def save_besides(self, folder: Path) -> None:
         """Write the adapter in peft's own format, for `PeftModel.from_pretrained` on the tower's model."""
-        self._wrapped[0].save_pretrained(folder, safe_serialization=True)
+        with _quiet():
+            self._wrapped[0].save_pretrained(str(folder), safe_serialization=True)
+        (folder / "README.md").unlink(missing_ok=True)  # a form to fill in
 
     def _turn(self, on: bool) -> None:
         for tuner in self._tuners:

@@ -1,0 +1,153 @@
+"""Small checkpoints: the trained weights, and what is needed to rebuild the recogniser around them.
+
+    trained.safetensors     trained weights by name
+    recognizer.json         towers by name and fingerprint, methods, fusion, classes, prompts, sampling
+    peft-image, peft-text   where the method comes from huggingface/peft: the same adapter in peft's own format
+
+The towers are not in it. They are loaded by name, and refused if their weights are others than those trained on.
+Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Container, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from mmfuse import __version__
+from mmfuse.errors import MmfuseError
+from mmfuse.files import write_atomically
+
+WEIGHTS, DESCRIPTION = "trained.safetensors", "recognizer.json"
+FORMAT = 1
+SIDES = ("image", "text")
+
+
+def write(
+    folder: Path,
+    *,
+    weights: Mapping[str, Tensor],
+    towers: Mapping[str, Mapping[str, str]],
+    arguments: Mapping[str, Any],
+    sampling: Mapping[str, Any] | None,
+) -> None:
+    """Write a checkpoint; the description last, so that a folder with one is whole.
+
+    Args:
+        folder: where; made if it is not there.
+        weights: trained weights by name.
+        towers: name and fingerprint of the tower "image" and of the tower "text".
+        arguments: keyword arguments of the recogniser, the towers left out.
+        sampling: how frames were taken from videos, for those who predict later.
+
+    Raises:
+        MmfuseError: an argument is no plain value that JSON can hold.
+    """
+    description = {
+        "format": FORMAT,
+        "mmfuse": __version__,
+        "towers": towers,
+        "arguments": arguments,
+        "sampling": sampling,
+        "trained_weights": sum(weight.numel() for weight in weights.values()),
+    }
+    try:
+        text = json.dumps(description, indent=2, ensure_ascii=False)
+    except TypeError as error:
+        raise MmfuseError(f"a recogniser with such arguments cannot be written down: {error}") from error
+    plain = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
+    write_atomically(folder / WEIGHTS, safetensors.torch.save(plain, metadata={"format": "pt"}))
+    write_atomically(folder / DESCRIPTION, text + "\n")
+
+
+def read_description(folder: Path, *, accepted: Container[str] | None = None) -> dict[str, Any]:
+    """What a checkpoint says of itself: keys `towers`, `arguments`, `sampling`, `mmfuse`.
+
+    Args:
+        folder: the checkpoint.
+        accepted: arguments that the recogniser takes; where given, others are a fault.
+
+    Raises:
+        MmfuseError: the folder holds no checkpoint, a broken one, or one of another version's format.
+    """
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise MmfuseError(f"{folder} holds no checkpoint: it has no {DESCRIPTION}")
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        complete = all(set(description["towers"][side]) >= {"name", "fingerprint"} for side in SIDES)
+        complete = complete and isinstance(description["arguments"], dict) and isinstance(description["format"], int)
+    except (KeyError, TypeError, ValueError):
+        complete = False
+    if not complete:
+        raise MmfuseError(f"{path} is broken; it does not say which towers and methods the weights belong to")
+    if description["format"] > FORMAT:
+        raise MmfuseError(f"{folder} was written by mmfuse {description['mmfuse']}; this is {__version__}: update it")
+    foreign = [] if accepted is None else [name for name in description["arguments"] if name not in accepted]
+    if foreign:
+        raise MmfuseError(
+            f"{folder} was written by mmfuse {description['mmfuse']}, whose recogniser took {', '.join(foreign)}; this "
+            f"one ({__version__}) does not"
+        )
+    return description
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The trained weights of a checkpoint by name, on the CPU.
+
+    Raises:
+        MmfuseError: the file is missing or broken.
+    """
+    try:
+        return safetensors.torch.load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise MmfuseError(f"{folder / WEIGHTS} cannot be read: {error}") from error
+
+
+def put(weights: Mapping[str, Tensor], into: Mapping[str, Tensor], *, folder: Path) -> None:
+    """Copy weights into the trained ones of a model that was built alike.
+
+    Raises:
+        MmfuseError: a weight is missing, left over or of another shape; nothing is copied then.
+    """
+    shapes = [name for name in into.keys() & weights.keys() if into[name].shape != weights[name].shape]
+    faults = {
+        "lacks": into.keys() - weights.keys(),
+        "has, beyond what its description asks for,": weights.keys() - into.keys(),
+        "has another shape for": shapes,
+    }
+    for fault, names in faults.items():
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise MmfuseError(f"the checkpoint {folder} {fault} {', '.join(sorted(names)[:3])}{more}")
+    with torch.no_grad():
+        for name, weight in into.items():
+            weight.copy_(weights[name])
+
+
+def refuse_other_towers(
+    trained_on: Mapping[str, Mapping[str, str]], loaded: Mapping[str, str], *, folder: Path
+) -> None:
+    """Refuse towers whose weights are not those that a checkpoint was trained on.
+
+    Args:
+        trained_on: `towers` of the description.
+        loaded: fingerprints of the towers at hand, by side.
+        folder: the checkpoint's.
+
+    Raises:
+        MmfuseError: naming the tower.
+    """
+    for side in SIDES:
+        if loaded[side] != trained_on[side]["fingerprint"]:
+            raise MmfuseError(
+                f"the checkpoint {folder} was trained on other weights of the {side} tower: on those of "
+                f"{trained_on[side]['name']!r} with fingerprint {trained_on[side]['fingerprint'][:12]}, while these "
+                f"have {loaded[side][:12]}"
+            )
