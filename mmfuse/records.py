@@ -357,6 +357,14 @@ class ResultsFolder:
         return path
 
 
+def _inside(name: str) -> Path:
+    """A file's name that cannot lead out of the folder it is meant for."""
+    path = Path(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise MmfuseError(f"a checkpoint's file cannot be called {name!r}")
+    return path
+
+
 def _glob_safe(name: str) -> str:
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 

@@ -7,9 +7,10 @@ import copy
 import logging
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -23,9 +24,12 @@ from mmfuse.bench.inputs import known_inputs
 from mmfuse.bench.job import Job, Outcome, Progress, Report
 from mmfuse.bench.prepare import dataset_root
 from mmfuse.cells import Cell, Inputs, identity
+from mmfuse.data.cards import DataCard, load_card
+from mmfuse.data.clip_store import ClipStore, Sampling
 from mmfuse.data.datamodule import FewShotVideoDataModule
 from mmfuse.encoders import ImageTower, TextTower, load_image_tower, load_text_tower
 from mmfuse.errors import MmfuseError
+from mmfuse.files import cache_folder
 from mmfuse.predictions import encode
 from mmfuse.recognizer import ActionRecognizer
 from mmfuse.records import Cost, Metrics, Parameters, Predictions, Provenance, Record, Seeds, now
@@ -86,7 +90,7 @@ def _train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
     cell = job.cell
     with quiet():
         data = make_data(cell, data_root=job.data_root, batch_size=micro_batch, loader_workers=job.loader_workers)
-        model = make_model(cell, data)
+        model = make_model(cell, class_names=data.class_names, templates=data.templates, frames=data.frames)
         trainer = make_trainer(job, micro_batch, [_Teller(progress, cell.train.epochs)])
         if data.views and not model.trains_image:
             serve_frozen_features(data, model, trainer)
@@ -123,21 +127,32 @@ def make_data(cell: Cell, *, data_root: str | None, batch_size: int, loader_work
         root=dataset_root(cell.dataset, data_root),
         num_workers=loader_workers,
         validation=cell.train.validation,
+        store=clip_store(cell),
     )
 
 
-def make_model(cell: Cell, data: FewShotVideoDataModule) -> ActionRecognizer:
-    """The model side of a cell."""
+def clip_store(cell: Cell) -> Path | None:
+    """The store of decoded clips that `mmfuse data cache` has made for such cells, if it has."""
+    folder = cache_folder() / "clips"
+    if not (folder / cell.dataset.name).is_dir():
+        return None
+    card = DataCard(name="", title="", class_names=(), phrases=()) if cell.dataset.own else load_card(cell.dataset.name)
+    sampling = Sampling(frames=cell.clip.frames or card.frames, short_side=card.scale_for(cell.clip.size or card.size))
+    return folder if ClipStore(folder, dataset=cell.dataset.name, sampling=sampling).folder.is_dir() else None
+
+
+def make_model(cell: Cell, *, class_names: Sequence[str], templates: Sequence[str], frames: int) -> ActionRecognizer:
+    """The model side of a cell. What the data say comes as arguments: names of the classes, prompts, frames a clip."""
     rates = {"method_lr": cell.train.method_lr, "fusion_lr": cell.train.fusion_lr}
     return ActionRecognizer(
-        data.class_names,
+        class_names,
         image_encoder=copy.deepcopy(_image_tower(cell.encoders.image)),
         text_encoder=copy.deepcopy(_text_tower(cell.encoders.text)),
         image_method=cell.pair.image,
         text_method=cell.pair.text,
         fusion=cell.fusion.model_dump(),
-        templates=cell.templates or data.templates,
-        frames=data.frames,
+        templates=cell.templates or templates,
+        frames=frames,
         feature=cell.encoders.feature,
         weight_decay=cell.train.weight_decay,
         warmup=cell.train.warmup,
@@ -280,7 +295,8 @@ def _outcome(job: Job, trained: Trained, *, started: str, seconds: float, notes:
     cell, data, model = job.cell, trained.data, trained.model
     inputs = known_inputs(cell).model_copy(update={"draw": data.draw_fingerprint, "test": data.test_fingerprint})
     own = identity(cell, inputs)
-    weights, checkpoint_bytes = measure.checkpoint(model, keep=job.keep_checkpoint)
+    sampling = {"frames": data.frames, "size": data.size, "short_side": data.card.scale_for(data.size)}
+    weights, checkpoint_bytes = measure.checkpoint(model, keep=job.keep_checkpoint, sampling=sampling)
     table = encode(data.test_clips, model.test_predictions)
     train_clips, test_clips = len(data.train_clips), len(data.test_clips)
     record = Record(

@@ -63,14 +63,14 @@ def device_name(device: torch.device) -> str:
     return f"{device.type} ({platform.machine()})"
 
 
-def checkpoint(model: ActionRecognizer, *, keep: bool) -> tuple[dict[str, bytes], int]:
-    """The trained weights as files, where they are kept, and their size in bytes."""
+def checkpoint(model: ActionRecognizer, *, keep: bool, sampling: dict[str, object]) -> tuple[dict[str, bytes], int]:
+    """The checkpoint's files by name, where it is kept, and the bytes of the trained weights."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.trained_state().items()}
     size = len(safetensors.torch.save(weights))
     if not keep:
         return {}, size
     with tempfile.TemporaryDirectory() as folder:
-        model.save_trained(Path(folder))
+        model.save_trained(folder, sampling=sampling)
         files = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
         return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}, size
 

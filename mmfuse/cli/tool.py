@@ -70,6 +70,21 @@ def train(
     raise typer.Exit(carry_out(request))
 
 
+@app.command()
+def predict(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="DIR", help="What train, or a cell that keeps checkpoints, left.")
+    ],
+    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="Video files, or folders of them.")],
+    top: Annotated[int, typer.Option(help="How many classes to show.")] = 5,
+    json: AsJson = False,
+) -> None:
+    """Name the action in videos."""
+    from mmfuse.cli.predict import predict as carry_out
+
+    raise typer.Exit(carry_out(checkpoint, videos, top=top, json=json))
+
+
 def main() -> NoReturn:
     """Entry point of `mmfuse`."""
     run_app(app, "mmfuse")
