@@ -10,6 +10,7 @@ Nothing is unpickled.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Container, Mapping
 from pathlib import Path
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from mmfuse import __version__
 from mmfuse.errors import MmfuseError
-from mmfuse.files import write_atomically
+from mmfuse.files import sha256_of_file, write_atomically
 
 WEIGHTS, DESCRIPTION = "trained.safetensors", "recognizer.json"
 FORMAT = 1
@@ -49,6 +50,8 @@ def write(
     Raises:
         MmfuseError: an argument is no plain value that JSON can hold.
     """
+    plain = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
+    content = safetensors.torch.save(plain, metadata={"format": "pt"})
     description = {
         "format": FORMAT,
         "mmfuse": __version__,
@@ -56,13 +59,13 @@ def write(
         "arguments": arguments,
         "sampling": sampling,
         "trained_weights": sum(weight.numel() for weight in weights.values()),
+        "sha256": hashlib.sha256(content).hexdigest(),
     }
     try:
         text = json.dumps(description, indent=2, ensure_ascii=False)
     except TypeError as error:
         raise MmfuseError(f"a recogniser with such arguments cannot be written down: {error}") from error
-    plain = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
-    write_atomically(folder / WEIGHTS, safetensors.torch.save(plain, metadata={"format": "pt"}))
+    write_atomically(folder / WEIGHTS, content)
     write_atomically(folder / DESCRIPTION, text + "\n")
 
 
@@ -110,11 +113,22 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         raise MmfuseError(f"{folder / WEIGHTS} cannot be read: {error}") from error
 
 
+def refuse_damaged(folder: Path) -> None:
+    """Refuse weights that are not those that the description was written for, such as after a flipped bit.
+
+    Raises:
+        MmfuseError: naming the file.
+    """
+    expected = read_description(folder).get("sha256")
+    if expected is not None and sha256_of_file(folder / WEIGHTS) != expected:
+        raise MmfuseError(f"{folder / WEIGHTS} was damaged or changed since it was written; train it again")
+
+
 def put(weights: Mapping[str, Tensor], into: Mapping[str, Tensor], *, folder: Path) -> None:
     """Copy weights into the trained ones of a model that was built alike.
 
     Raises:
-        MmfuseError: a weight is missing, left over or of another shape; nothing is copied then.
+        MmfuseError: a weight is missing, left over, of another shape or damaged; nothing is copied then.
     """
     shapes = [name for name in into.keys() & weights.keys() if into[name].shape != weights[name].shape]
     faults = {
@@ -126,6 +140,7 @@ def put(weights: Mapping[str, Tensor], into: Mapping[str, Tensor], *, folder: Pa
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise MmfuseError(f"the checkpoint {folder} {fault} {', '.join(sorted(names)[:3])}{more}")
+    refuse_damaged(folder)
     with torch.no_grad():
         for name, weight in into.items():
             weight.copy_(weights[name])

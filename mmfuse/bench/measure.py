@@ -12,7 +12,7 @@ import tempfile
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
 import torch
@@ -63,7 +63,7 @@ def device_name(device: torch.device) -> str:
     return f"{device.type} ({platform.machine()})"
 
 
-def checkpoint(model: ActionRecognizer, *, keep: bool, sampling: dict[str, object]) -> tuple[dict[str, bytes], int]:
+def checkpoint(model: ActionRecognizer, *, keep: bool, sampling: dict[str, Any]) -> tuple[dict[str, bytes], int]:
     """The checkpoint's files by name, where it is kept, and the bytes of the trained weights."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.trained_state().items()}
     size = len(safetensors.torch.save(weights))
