@@ -165,6 +165,7 @@ class ActionRecognizer(L.LightningModule):
             folder: where; made if it is not there. See `mmfuse.checkpoint` for what it holds.
             sampling: how frames were taken from videos (size and so on), kept for those who predict later.
         """
+        self.unmerge()
         towers = {"image": self.image_tower, "text": self.text_tower}
         prints = self.fingerprints()
         checkpoint.write(
@@ -259,6 +260,7 @@ class ActionRecognizer(L.LightningModule):
 
     def on_fit_start(self) -> None:
         """Train in training mode, whatever mode the model was left in; the towers stay in evaluation mode."""
+        self.unmerge()  # what a test that was broken off left folded in
         self.train()
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
@@ -273,8 +275,23 @@ class ActionRecognizer(L.LightningModule):
         return loss
 
     def on_test_start(self) -> None:
-        """Forget what an earlier test has seen."""
+        """Forget what an earlier test has seen, and fold what can be folded into the towers' weights.
+
+        Not in half precision, where a small change of a weight would be rounded away in the sum of both.
+        """
         self.metrics.reset()
+        if str(self.trainer.precision).startswith("32"):
+            for method in (self.image_method, self.text_method):
+                method.merge()
+
+    def on_test_end(self) -> None:
+        """Give the towers their own weights back."""
+        self.unmerge()
+
+    def unmerge(self) -> None:
+        """Give the towers their own weights back, where methods are folded into them."""
+        for method in (self.image_method, self.text_method):
+            method.unmerge()
 
     def test_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         """Collect the predictions of one batch."""
@@ -318,8 +335,19 @@ class ActionRecognizer(L.LightningModule):
         checkpoint["state_dict"] = self.trained_state()
 
 
-NOT_DECAYED = ("prompts", "context", "time", "modality", "pooling", "video", "magnitude")
+NOT_DECAYED = (
+    "prompts",
+    "context",
+    "time",
+    "modality",
+    "pooling",
+    "video",
+    "position_embedding",
+    "position_embeddings",
+)
 
 
 def _decays(name: str, parameter: nn.Parameter) -> bool:
-    return parameter.ndim >= 2 and not any(word in NOT_DECAYED for word in name.split("."))
+    # Factors that a library keeps as a matrix of one row or column are vectors all the same; decay would pull factors
+    # that start at one towards zero.
+    return parameter.squeeze().ndim >= 2 and not any(word in NOT_DECAYED for word in name.split("."))

@@ -34,8 +34,9 @@ class Foldable(Method):
     def merge(self) -> None:
         """Fold the method into the frozen weights; without effect where it is folded in already."""
         if not self.merged:
-            self._kept = [(module, _copies(module)) for module in self._folded_into()]
-            with torch.no_grad():
+            # A test may run in inference mode, whose tensors could not be trained on afterwards.
+            with torch.inference_mode(False), torch.no_grad():
+                self._kept = [(module, _copies(module)) for module in self._folded_into()]
                 self._fold()
 
     def unmerge(self) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
+import lightning as L
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from mmfuse.fusion import FUSIONS
 from mmfuse.methods import METHODS, names
 from mmfuse.recognizer import ActionRecognizer
 from tests import towers
-from tests.methods.sweep import SMALL
+from tests.methods.sweep import SMALL, disturb
 
 FEATURES = itertools.cycle(["both", "cls", "patch", "grid"])
 # Features meet methods nowhere but in the tower's output: each method is tried with one fusion and each fusion with
@@ -23,9 +26,11 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("image", "text", "fusion", "feature"), CASES)
-def test_pair_trains(image: str, text: str, fusion: str, feature: str) -> None:
-    model = ActionRecognizer(
+METHODS_FOLDED = {"dora": True, "ssf": True, "oft": True, "ia3": True, "vera": True, "frozen": False, "adapter": False}
+
+
+def build(image: str, text: str, *, fusion: str = "joint", feature: str = "both") -> ActionRecognizer:
+    return ActionRecognizer(
         towers.PHRASES,
         image_encoder=towers.image_tower(),
         text_encoder=towers.text_tower(),
@@ -35,6 +40,11 @@ def test_pair_trains(image: str, text: str, fusion: str, feature: str) -> None:
         frames=4,
         feature=feature,
     )
+
+
+@pytest.mark.parametrize(("image", "text", "fusion", "feature"), CASES)
+def test_pair_trains(image: str, text: str, fusion: str, feature: str) -> None:
+    model = build(image, text, fusion=fusion, feature=feature)
     before, labels = model.fingerprints(), torch.tensor([0, 1, 4])
     model.train()
     optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad])
@@ -62,3 +72,76 @@ def test_each_catalogue_entry_is_complete() -> None:
             "other",
         }
         assert info.paper or info.family == "baseline"
+
+
+def trainer(**changes: Any) -> L.Trainer:
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    return L.Trainer(accelerator="cpu", max_epochs=1, **{**quiet, **changes})
+
+
+def batches() -> DataLoader[Any]:
+    video = towers.clips(6)
+    rows = [{"video": clip, "label": torch.tensor(i % 5), "index": torch.tensor(i)} for i, clip in enumerate(video)]
+    return DataLoader(rows, batch_size=3)
+
+
+@pytest.mark.parametrize(
+    ("image", "text"), [("dora", "ssf"), ("oft", "ia3"), ("frozen", "frozen"), ("adapter", "vera")]
+)
+def test_testing_folds_methods_in_and_leaves_no_trace(image: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(image, text)
+    disturb(model, torch.nn.Identity())
+    before, merged = model.fingerprints(), []
+    seen = model.test_step
+    monkeypatch.setattr(model, "test_step", lambda *given: merged.append(model.fingerprints()) or seen(*given))
+    for _ in range(2):  # a test, a training, and a test of what was trained
+        trainer().test(model, batches(), verbose=False)
+        with torch.no_grad():
+            plain = model.eval()(towers.clips(6)).softmax(-1)
+        torch.testing.assert_close(model.test_predictions["probabilities"], plain, rtol=1e-4, atol=1e-4)
+        assert model.fingerprints() == before
+        trainer().fit(model, batches())
+    for side, method in (("image", image), ("text", text)):
+        assert all((prints[side] != before[side]) is METHODS_FOLDED[method] for prints in merged), side
+
+
+def test_half_precision_is_not_folded(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build("dora", "frozen")
+    disturb(model, torch.nn.Identity())
+    before, merged = model.fingerprints(), []
+    seen = model.test_step
+    monkeypatch.setattr(model, "test_step", lambda *given: merged.append(model.fingerprints()) or seen(*given))
+    trainer(precision="bf16-mixed").test(model, batches(), verbose=False)
+    assert merged == [before, before]
+
+
+def test_a_test_that_was_broken_off_leaves_the_model_trainable(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build("dora", "lora")
+    before = model.fingerprints()
+    disturb(model, torch.nn.Identity())
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(model, "test_step", fail)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            trainer().test(model, batches(), verbose=False)
+    started = {name: weight.clone() for name, weight in model.trained_state().items()}
+    trainer().fit(model, batches())
+    assert model.fingerprints() == before
+    assert not [name for name, weight in model.trained_state().items() if torch.equal(weight, started[name])]
+
+
+def test_factors_do_not_decay_towards_zero() -> None:
+    for method in ("ia3", "boft", "ssf", "vera", "ln", "bitfit"):
+        model = build(method, "frozen")
+        decayed = [group["params"] for group in model._parameter_groups() if group["weight_decay"]]
+        inside = {id(weight) for weight in model._side("image")} & {id(weight) for group in decayed for weight in group}
+        kept = {name for name, weight in model.named_parameters() if id(weight) in inside}
+        assert not {name for name in kept if "boft_R" not in name}, method

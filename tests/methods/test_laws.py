@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
+from mmfuse.methods import names
+from tests import towers
 from tests.methods.sweep import adapt, build_tower, combinations, disturb, inputs, trained
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+ONE_OF_EACH = [case for case in combinations() if case.values[1] in ("dinov2", "clip-text")]
 
 
 @pytest.mark.parametrize(("name", "kind"), combinations(starts_as_noop=True))
@@ -75,3 +80,51 @@ def test_trimmed_prompts_equal_full_length_ones(name: str, kind: str) -> None:
     assert short.ids.shape[1] < full.ids.shape[1] == tower.context_length - method.room
     with torch.no_grad():
         torch.testing.assert_close(tower(short), tower(full), **CLOSE)
+
+
+@pytest.mark.parametrize(("name", "kind"), ONE_OF_EACH)
+def test_a_copy_is_a_model_of_its_own(name: str, kind: str) -> None:
+    tower, method = adapt(kind, name)
+    disturb(tower, method)
+    twin, twin_method = copy.deepcopy((tower, method))
+    batch = inputs(tower, method)
+    with torch.no_grad():
+        before = tower(batch)
+        assert torch.equal(twin(batch), before)
+        if name == "frozen":
+            return
+        disturb(twin, twin_method, seed=2)
+        assert torch.equal(tower(batch), before)
+        assert not torch.allclose(twin(batch), before, atol=1e-4)
+        with twin.disabled():
+            assert torch.equal(tower(batch), before)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [case for case in combinations() if case.values[1] in ("dinov2", "clip-text")]
+)
+def test_mixed_precision_trains(name: str, kind: str) -> None:
+    tower, method = adapt(kind, name)
+    disturb(tower, method)
+    batch = inputs(tower, method)
+    with torch.no_grad():
+        exact = tower(batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = tower(batch)
+        if name != "frozen":
+            output.float().square().sum().backward()
+    assert (output.float() - exact).abs().mean() < 0.05 * exact.abs().mean()
+    assert all(torch.isfinite(weight.grad).all() for weight in trained(tower, method).values())
+
+
+@pytest.mark.parametrize("name", names("image"))
+def test_only_temporal_adapters_let_frames_see_each_other(name: str) -> None:
+    tower, method = adapt("dinov2", name)
+    disturb(tower, method)
+    clips = towers.clips()
+    with torch.no_grad():
+        alone = torch.stack([tower(clips[:, frame : frame + 1])[:, 0] for frame in range(clips.shape[1])], dim=1)
+        apart = torch.allclose(tower(clips), alone, atol=1e-5)
+        one_by_one = torch.cat([tower(clip.unsqueeze(0)) for clip in clips])
+        torch.testing.assert_close(tower(clips), one_by_one, **CLOSE)  # clips never see each other
+    assert apart is (name not in {"st-adapter", "aim"})
