@@ -47,6 +47,9 @@ def bench(
     ] = None,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Begin no further cell after one has failed.")] = False,
     time_limit: Annotated[float | None, typer.Option(help="Stop a cell after so many seconds.")] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Measure this device first; --dry-run then tells times from it.")
+    ] = False,
     json: AsJson = False,
     version: Annotated[bool, typer.Option("--version", help="Print versions and stop.")] = False,
 ) -> None:
@@ -79,6 +82,7 @@ def bench(
         fail_fast=fail_fast,
         json=json,
         time_limit=time_limit,
+        calibrate=calibrate,
     )
     running.check_request(request)
     raise typer.Exit(running.run(request))

@@ -12,8 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from mmfuse.bench.estimate import Estimator, work_of
 from mmfuse.bench.job import Job, Progress
-from mmfuse.bench.plan import Estimator
 from mmfuse.bench.runner import Task
 from mmfuse.cells import Cell
 from mmfuse.cli.common import duration
@@ -44,7 +44,7 @@ class Clock:
         expected = [estimator.expected(cell).seconds for cell in cells]
         known = all(seconds is not None for seconds in expected)
         self._weights = {
-            cell.slot: (seconds if known and seconds else estimator.work(cell))
+            cell.slot: (seconds if known and seconds else work_of(cell))
             for cell, seconds in zip(cells, expected, strict=True)
         }
         self.total = sum(self._weights.values()) or 1.0

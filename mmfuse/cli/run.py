@@ -8,11 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-from rich.table import Table
-
+from mmfuse.bench.estimate import Estimator, Expected, read_calibration
 from mmfuse.bench.grid import LoadedGrid, load_grid
-from mmfuse.bench.plan import Estimator, select, survey_plan, to_run, with_known_inputs
+from mmfuse.bench.plan import select, survey_plan, to_run, with_known_inputs
 from mmfuse.cells import Cell
 from mmfuse.cli.common import DONE, FAILED, INTERRUPTED, amount, default_data_root, duration, notes, out, print_json
 from mmfuse.errors import MmfuseError
@@ -38,6 +36,7 @@ class Request:
     fail_fast: bool = False
     json: bool = False
     time_limit: float | None = None
+    calibrate: bool = False
     style: str = "rich"
 
     @property
@@ -57,14 +56,24 @@ def run(request: Request) -> int:
     chosen = {cell.slot for cell in select(cells, request.only)}
     folder = ResultsFolder(request.results or Path("results") / loaded.grid.name)
     planned = with_known_inputs(cells)
+    if request.calibrate:
+        _calibrate(select(cells, request.only))
     if request.dry_run:
         entries = [entry for entry in survey_plan(folder, planned) if entry.cell.slot in chosen]
         return _show_plan(request, loaded, folder, entries)
     return _carry_out(request, loaded, folder, planned, chosen)
 
 
+def _calibrate(cells: list[Cell]) -> None:
+    from mmfuse.bench.calibrate import calibrate
+    from mmfuse.bench.estimate import keep_calibration
+
+    with notes().status("measuring one step of each kind of cell"):
+        keep_calibration(calibrate(cells))
+
+
 def _show_plan(request: Request, loaded: LoadedGrid, folder: ResultsFolder, entries: list[Entry]) -> int:
-    estimator = Estimator(folder.read()[0])
+    estimator = Estimator(folder.read()[0], rates=read_calibration())
     ordered = estimator.longest_first(entries)
     going = {entry.cell.slot for entry in to_run(entries, retry_failed=request.retry_failed, rerun=request.rerun)}
     expected = {entry.cell.slot: estimator.expected(entry.cell) for entry in ordered}
@@ -82,28 +91,24 @@ def _show_plan(request: Request, loaded: LoadedGrid, folder: ResultsFolder, entr
         print_json({"grid": loaded.grid.name, "results": str(folder.path), "cells": rows, "counts": counts(entries)})
         return DONE
     console = out()
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for name, justify in (
-        ("state", "left"),
-        ("data set", "left"),
-        ("split", "right"),
-        ("pair", "left"),
-        ("K", "right"),
-    ):
-        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    for name in ("draw", "seed", "time", "memory", "disk"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for entry in ordered:
-        cell, cost = entry.cell, expected[entry.cell.slot]
-        place = (cell.dataset.name, str(cell.split), escape(cell.pair.name), str(cell.shots), str(cell.draw))
-        costs = (duration(cost.seconds), amount(cost.memory_bytes), amount(cost.disk_bytes))
-        table.add_row(entry.state, *place, str(cell.seed), *costs)
-    console.print(table)
+    _print_columns(ordered, expected)
     times = [expected[slot].seconds for slot in going]
     total = sum(seconds or 0 for seconds in times) if times and None not in times else None
     states = ", ".join(f"{number} {state}" for state, number in counts(entries).items() if number)
     console.print(f"\n{len(entries)} cells: {states}. To run: {len(going)}, expected {duration(total)} on one worker.")
     return DONE
+
+
+def _print_columns(entries: list[Entry], expected: dict[str, Expected]) -> None:
+    """Aligned lines, made by hand: ten thousand of them must not take long."""
+    lines = [("state", "data set", "split", "pair", "K", "draw", "seed", "time", "memory", "disk")]
+    for entry in entries:
+        cell, cost = entry.cell, expected[entry.cell.slot]
+        place = (cell.dataset.name, str(cell.split), cell.pair.name, str(cell.shots), str(cell.draw), str(cell.seed))
+        lines.append((entry.state, *place, duration(cost.seconds), amount(cost.memory_bytes), amount(cost.disk_bytes)))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
 
 
 def _carry_out(
@@ -159,7 +164,7 @@ def _run_cells(
     from mmfuse.cli.live import LiveView, PlainView
 
     settings = loaded.grid.run
-    estimator = Estimator(folder.read()[0])
+    estimator = Estimator(folder.read()[0], rates=read_calibration())
     tasks = [
         Task(
             entry,
