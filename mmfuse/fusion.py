@@ -50,8 +50,8 @@ class OrderedPooling(nn.Module):
     """Temporal pooling that knows the order: each channel has a learned weight for each frame.
 
     A depth-wise filter as long as the clip. The filters start as the first cosines over the clip, dealt out to the
-    channels in turn: the mean, the drift from beginning to end, and two slower and faster swings. Motions are smooth, so
-    these tell more from few clips than random filters do.
+    channels in turn: the mean, the drift from beginning to end, and faster swings. Motions are smooth, so these tell
+    more from few clips than random filters do.
 
     Args:
         frames: T.
