@@ -83,8 +83,7 @@ class ActionRecognizer(L.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=("image_encoder", "text_encoder"), logger=False)
-        if len(class_names) < 2:
-            raise MmfuseError(f"at least two classes are needed to tell apart; got {len(class_names)}")
+        _check_prompts(class_names, templates)
         if feature not in FEATURES:
             raise unknown("frame feature", feature, FEATURES)
         generator = torch.Generator().manual_seed(seed)
@@ -94,6 +93,9 @@ class ActionRecognizer(L.LightningModule):
         self.warmup, self.label_smoothing = warmup, label_smoothing
         self.image_tower = load_image_tower(image_encoder) if isinstance(image_encoder, str) else image_encoder
         self.text_tower = load_text_tower(text_encoder) if isinstance(text_encoder, str) else text_encoder
+        for tower, kind in ((self.image_tower, ImageTower), (self.text_tower, TextTower)):
+            if not isinstance(tower, kind):
+                raise MmfuseError(f"{tower!r:.80} is no {kind.kind} tower, nor the name of one")
         self.image_method = attach(self.image_tower, image_method, generator=generator)
         self.text_method = attach(self.text_tower, text_method, generator=generator)
         self.templates = ["{}."] if self.text_method.replaces_template else list(templates)
@@ -223,6 +225,10 @@ class ActionRecognizer(L.LightningModule):
 
     def frame_features(self, video: Tensor) -> Tensor:
         """Clips (B, T, 3, H, W) to frame features (B, T, F)."""
+        if video.shape[1] != self.frames:
+            raise MmfuseError(
+                f"clips of {video.shape[1]} frames given to a recogniser that was built for {self.frames}"
+            )
         tokens = self.image_tower(video)
         cls, patches = tokens[:, :, 0], tokens[:, :, 1:]
         if self.feature == "cls":
@@ -273,6 +279,11 @@ class ActionRecognizer(L.LightningModule):
             )
         self.log("train/loss", loss, prog_bar=True, batch_size=len(logits))
         return loss
+
+    def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
+        """Top-1 accuracy on clips held out of the training list, logged as `val/top1`; nothing is selected by it."""
+        hits = (self._logits(batch).argmax(dim=-1) == batch["label"]).float()
+        self.log("val/top1", hits.mean(), batch_size=len(hits), prog_bar=True)
 
     def on_test_start(self) -> None:
         """Forget what an earlier test has seen, and fold what can be folded into the towers' weights.
@@ -351,3 +362,20 @@ def _decays(name: str, parameter: nn.Parameter) -> bool:
     # Factors that a library keeps as a matrix of one row or column are vectors all the same; decay would pull factors
     # that start at one towards zero.
     return parameter.squeeze().ndim >= 2 and not any(word in NOT_DECAYED for word in name.split("."))
+
+
+def _check_prompts(class_names: Sequence[str], templates: Sequence[str]) -> None:
+    """Refuse names and templates of which no prompts can be made that tell the classes apart."""
+    for what, given in (("class_names", class_names), ("templates", templates)):
+        if isinstance(given, str) or not all(isinstance(text, str) and text.strip() for text in given):
+            raise MmfuseError(f"{what} must be a list of texts, none of them empty; got {given!r:.80}")
+    if len(class_names) < 2:
+        raise MmfuseError(f"at least two classes are needed to tell apart; got {len(class_names)}")
+    twice = [name for name in class_names if list(class_names).count(name) > 1]
+    if twice:
+        raise MmfuseError(f"the class name {twice[0]!r} is given twice; no prompt could tell the two apart")
+    if not templates:
+        raise MmfuseError("at least one template is needed, such as 'a video of a person {}.'")
+    for template in templates:
+        if template.count("{}") != 1 or {"{", "}"} & set(template.replace("{}", "", 1)):
+            raise MmfuseError(f"a template has one {{}} for the class name, and no other braces; got {template!r}")
