@@ -251,18 +251,19 @@ def accelerators() -> list[str]:
     return (ids or [str(number) for number in range(count)])[:count]
 
 
-def device_slots(*, workers: int | None, devices_per_cell: int = 1) -> list[Slot]:
+def device_slots(*, workers: int | None, devices_per_cell: int = 1, share: float = 1.0) -> list[Slot]:
     """Places for workers: one a group of devices, or one a CPU core where there are none.
 
     Args:
         workers: how many; `None` for as many as there are devices or cores.
         devices_per_cell: devices that one cell trains on.
+        share: of a device that a cell takes: at 0.5 two workers share one.
     """
     found = accelerators()
     cpus = usable_cpus()
     groups = [",".join(found[at : at + devices_per_cell]) for at in range(0, len(found), devices_per_cell)]
     groups = [group for group in groups if group.count(",") == devices_per_cell - 1]
-    count = workers or len(groups) or max(1, cpus // devices_per_cell)
+    count = workers or int(len(groups) / share) or max(1, cpus // devices_per_cell)
     threads = max(1, cpus // count)
     slots = []
     for number in range(count):

@@ -167,6 +167,7 @@ class RunSettings(Strict):
     keep_checkpoints: bool = False
     loader_workers: int = Field(default=0, ge=0)
     devices: int = Field(default=1, ge=1)
+    gpu_share: float = Field(default=1.0, gt=0, le=1)
     loggers: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
 
 

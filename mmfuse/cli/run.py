@@ -208,8 +208,8 @@ def _engine(request: Request, loaded: LoadedGrid, tasks: int) -> Any:
     if request.engine == "ray":
         from mmfuse.bench.ray_engine import RayEngine
 
-        return RayEngine(limits=limits, devices=settings.devices, workers=request.workers)
-    slots = device_slots(workers=request.workers, devices_per_cell=settings.devices)
+        return RayEngine(limits=limits, devices=settings.devices * settings.gpu_share, workers=request.workers)
+    slots = device_slots(workers=request.workers, devices_per_cell=settings.devices, share=settings.gpu_share)
     return LocalEngine(slots=slots[: max(1, tasks)], limits=limits)
 
 

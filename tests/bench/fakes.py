@@ -29,8 +29,8 @@ def run(job: Job, *, progress: Report) -> Outcome:
         os.kill(os.getpid(), signal.SIGKILL)
     if act == "hangs" or (act == "hangs-once" and not _seen_before(job)):
         time.sleep(1000)
-    if act == "slow":
-        time.sleep(0.3)
+    if act.startswith("slow"):
+        time.sleep(3.0 if act.startswith("slower") else 0.3)
     if act == "wrong":
         raise MmfuseError("the loss became nan in epoch 0")
     if act == "big":
