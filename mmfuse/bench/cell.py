@@ -23,6 +23,7 @@ from mmfuse.bench import measure
 from mmfuse.bench.inputs import known_inputs
 from mmfuse.bench.job import Job, Outcome, Progress, Report
 from mmfuse.bench.prepare import dataset_root
+from mmfuse.bench.ranks import companions
 from mmfuse.cells import Cell, Inputs, identity
 from mmfuse.data.cards import DataCard, load_card
 from mmfuse.data.clip_store import ClipStore, Sampling
@@ -65,9 +66,11 @@ def run_cell(job: Job, *, progress: Report) -> Outcome:
     started, begun = now(), time.monotonic()
     progress(Progress("loading"))
     measure.reset_peak_memory()
-    batch, notes = job.cell.train.batch_size, []
+    # The cell's batch is shared among its devices.
+    batch, notes = max(1, job.cell.train.batch_size // job.devices), []
     try:
-        trained = _train_and_test(job, batch, progress)
+        with companions(job, batch):
+            trained = train_and_test(job, batch, progress)
     except (RuntimeError, MemoryError) as error:
         if not _out_of_memory(error) or batch == 1:
             raise
@@ -75,7 +78,8 @@ def run_cell(job: Job, *, progress: Report) -> Outcome:
         notes.append(f"out of memory with batches of {batch}; run again with {batch // 2} and accumulated gradients")
     if trained is None:  # outside the handler, which would keep the tensors of the first try alive
         measure.free_memory()
-        trained = _train_and_test(job, batch // 2, progress)
+        with companions(job, batch // 2):
+            trained = train_and_test(job, batch // 2, progress)
     return _outcome(job, trained, started=started, seconds=time.monotonic() - begun, notes=tuple(notes))
 
 
@@ -86,7 +90,14 @@ def _out_of_memory(error: BaseException) -> bool:
     return "out of memory" in text or "can't allocate memory" in text or "cannot allocate memory" in text
 
 
-def _train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
+def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
+    """Train and test a cell in this process, which may be one of several ranks.
+
+    Args:
+        job: the cell.
+        micro_batch: clips a batch in this process; gradients of several are added up to the cell's own batch.
+        progress: told now and then how far it is.
+    """
     cell = job.cell
     with quiet():
         data = make_data(cell, data_root=job.data_root, batch_size=micro_batch, loader_workers=job.loader_workers)
@@ -193,7 +204,9 @@ def make_trainer(job: Job, micro_batch: int, callbacks: list[Callback]) -> L.Tra
         accelerator="auto",
         devices=job.devices,
         precision=resolve_precision(cell.precision),
-        accumulate_grad_batches=max(1, cell.train.batch_size // micro_batch),
+        # Unused weights are looked for: a fusion without text leaves a text method out.
+        strategy="auto" if job.devices == 1 else "ddp_find_unused_parameters_true",
+        accumulate_grad_batches=max(1, cell.train.batch_size // (micro_batch * job.devices)),
         callbacks=callbacks,
         logger=_loggers(job),
         enable_checkpointing=False,

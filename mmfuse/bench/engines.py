@@ -264,7 +264,7 @@ def device_slots(*, workers: int | None, devices_per_cell: int = 1, share: float
     groups = [",".join(found[at : at + devices_per_cell]) for at in range(0, len(found), devices_per_cell)]
     groups = [group for group in groups if group.count(",") == devices_per_cell - 1]
     count = workers or int(len(groups) / share) or max(1, cpus // devices_per_cell)
-    threads = max(1, cpus // count)
+    threads = max(1, cpus // (count * devices_per_cell))
     slots = []
     for number in range(count):
         environment = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "0"}

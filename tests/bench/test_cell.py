@@ -124,6 +124,30 @@ def test_wrong_values_fail_in_one_line(clips: dict[str, str], towers: dict[str, 
     assert "\n" not in record.error.message
 
 
+def test_two_processes_see_the_same_shots_and_every_test_clip_once(
+    clips: dict[str, str], towers: dict[str, str], tmp_path: Path
+) -> None:
+    """Three test clips do not divide by two, so that any padding would show."""
+    fusion = {"kind": "joint", "width": 16, "layers": 1, "heads": 2, "dropout": 0.0}
+    cell = make_cell(clips, towers, "lora+adapter", fusion=fusion)
+    alone, together = run(cell), run(cell, devices=2)
+    assert together.record.error is None
+    assert together.record.inputs == alone.record.inputs
+    assert together.record.identity == alone.record.identity
+    assert together.record.metrics is not None
+    assert together.record.metrics.test_clips == 3
+    tables = []
+    for name, outcome in (("alone", alone), ("together", together)):
+        path = tmp_path / f"{name}.csv.gz"
+        path.write_bytes(outcome.files["predictions"])
+        tables.append(decode(path))
+    assert tables[1]["clip"].tolist() == tables[0]["clip"].tolist()
+    # The same clips make up each step, so the two trainings differ by rounding alone.
+    np.testing.assert_allclose(tables[1]["probability"], tables[0]["probability"], atol=1e-4)
+    # The process stands alone again.
+    assert run(cell).files["predictions"] == alone.files["predictions"]
+
+
 OUT_OF_MEMORY = """
 import resource, sys
 from pathlib import Path
