@@ -25,3 +25,9 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> MmfuseError:
     nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ";"
     return MmfuseError(f"unknown {kind} {str(name)!r}{hint} known: {', '.join(known)}")
+
+
+def one_line(reason: object, *, most: int = 300) -> str:
+    """What another library says, short and on one line."""
+    text = " ".join(str(reason).split()) or repr(reason)
+    return text if len(text) <= most else text[: most - 3] + "..."

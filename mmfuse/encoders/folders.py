@@ -14,7 +14,7 @@ from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import get_session
 
-from mmfuse.errors import MmfuseError
+from mmfuse.errors import MmfuseError, one_line
 from mmfuse.resources import assets_folder
 
 EMBEDDED = {"tiny-dinov2": "image", "tiny-clip-text": "text"}
@@ -134,9 +134,3 @@ def _unreachable(name: str, kind: str, reason: object) -> MmfuseError:
         f"{kind} tower {name!r} is not in the hub's cache and the hub cannot be reached ({one_line(reason)}); on a "
         f"machine that can, run `hf download {name} --local-dir FOLDER`, and give the path of that folder instead"
     )
-
-
-def one_line(reason: object) -> str:
-    """What another library says, short and on one line."""
-    text = " ".join(str(reason).split()) or repr(reason)
-    return text if len(text) <= 300 else text[:297] + "..."

@@ -13,10 +13,10 @@ import torch
 import transformers
 from transformers.utils import logging
 
-from mmfuse.encoders.folders import find_folder, one_line
+from mmfuse.encoders.folders import find_folder
 from mmfuse.encoders.layout import find_layout
 from mmfuse.encoders.tower import ImageTower, TextTower
-from mmfuse.errors import MmfuseError
+from mmfuse.errors import MmfuseError, one_line
 
 IMAGE_MODELS = {
     "dinov2": "Dinov2Model",

@@ -89,8 +89,9 @@ class Tower(nn.Module):
         self.finish: list[Socket] = []
         self.switches: list[Callable[[bool], None]] = []
         self.enabled = True
+        self.adapted_by: str | None = None
         # References, taken before any method adds weights of its own to the model.
-        self._pretrained = list(model.parameters())
+        self.pretrained = list(model.parameters())
 
     @property
     def lasting_name(self) -> str:
@@ -184,6 +185,15 @@ class Tower(nn.Module):
                 module.train(mode)
         return self
 
+    @property
+    def on_meta(self) -> bool:
+        """Whether the weights have shapes only, and no values."""
+        return self.pretrained[0].is_meta
+
+    def try_out(self) -> None:
+        """Run the tower once on the smallest input, so that a fault shows at once."""
+        raise NotImplementedError
+
     @contextmanager
     def disabled(self) -> Iterator[None]:
         """Run the tower as if it had no method: the frozen output, whatever was trained."""
@@ -201,7 +211,7 @@ class Tower(nn.Module):
     def weights_fingerprint(self) -> str:
         """SHA-256 of the pretrained weights' values, the same whatever names or file format they were stored under."""
         digests = []
-        for tensor in self._pretrained:
+        for tensor in self.pretrained:
             content = tensor.detach().cpu().contiguous()
             digest = hashlib.sha256(f"{tuple(content.shape)}{content.dtype}".encode())
             digest.update(content.reshape(-1).view(torch.uint8).numpy().data)
@@ -276,7 +286,14 @@ class ImageTower(Tower):
         Returns:
             CLS token and patch tokens after the final norm, (B, T, 1 + P, D). In a tower without CLS token its pooled
             output stands in the first place.
+
+        Raises:
+            MmfuseError: frames of another shape, or ones that cannot be cut into whole patches.
         """
+        if frames.ndim != 5 or frames.shape[2] != 3:
+            raise MmfuseError(f"clips are pixels of shape (B, T, 3, H, W); got {tuple(frames.shape)}")
+        for side in set(frames.shape[-2:]):
+            self.check_size(side)
         clips, count = frames.shape[:2]
         pixels = frames.flatten(0, 1)
         if not pixels.is_floating_point():
@@ -293,6 +310,12 @@ class ImageTower(Tower):
         if self.enabled:
             tokens = _plug(self.finish, tokens, context)
         return tokens.unflatten(0, (clips, count))
+
+    def try_out(self) -> None:
+        """See `Tower.try_out`: one black frame of two by two patches."""
+        side = 2 * self.patch_size
+        with torch.no_grad():
+            self(torch.zeros(1, 1, 3, side, side, device=self.pretrained[0].device))
 
     def _embed(self, pixels: Tensor, context: Context) -> Tensor:
         """Pixels (N, 3, H, W) to tokens (N, S, D)."""
@@ -411,8 +434,10 @@ class TextTower(Tower):
         Raises:
             MmfuseError: a prompt does not fit.
         """
+        if not texts:
+            raise MmfuseError("there are no prompts to read")
         limit = self.context_length - room
-        rows = [self.tokenizer(text)["input_ids"] for text in texts]
+        rows = [self.tokenizer(text, verbose=False)["input_ids"] for text in texts]
         longest = max(range(len(rows)), key=lambda row: len(rows[row]))
         if len(rows[longest]) > limit:
             reserved = f" less {room} for learned context" if room else ""
@@ -443,6 +468,11 @@ class TextTower(Tower):
         pooled = tokens[torch.arange(len(tokens), device=tokens.device), last]
         embedded = self.model.text_projection(pooled) if self.causal else self.model.head(pooled)
         return _plug(self.finish, embedded, context) if self.enabled else embedded
+
+    def try_out(self) -> None:
+        """See `Tower.try_out`: one short prompt."""
+        with torch.no_grad():
+            self(self.tokenize(["a"]).to(self.pretrained[0].device))
 
     def _attention_arguments(self, hidden: Tensor, context: Context) -> dict[str, Any]:
         if not self.causal:

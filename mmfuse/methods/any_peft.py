@@ -12,8 +12,9 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.tuners_utils import BaseTuner
 
 from mmfuse.encoders.tower import Tower
-from mmfuse.errors import unknown
-from mmfuse.methods.low_rank import PeftMethod, target_names
+from mmfuse.errors import one_line, unknown
+from mmfuse.methods.arguments import target_names
+from mmfuse.methods.low_rank import PeftMethod
 
 
 class AnyPeft(PeftMethod):
@@ -48,12 +49,22 @@ class AnyPeft(PeftMethod):
                 raise unknown(f"argument of peft's {type}", key, [*fields, "targets", "layers"])
         if "target_modules" in fields and "target_modules" not in arguments:
             arguments["target_modules"] = target_names(tower, targets, layers)
+        before = None if tower.on_meta else tower.weights_fingerprint()
         try:
             super().__init__(tower, generator=generator, config=configuration(**arguments))
+            tower.try_out()
         except (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, RuntimeError) as error:
-            raise ValueError(f"peft's {type}: {' '.join(str(error).split()) or repr(error)}") from error
-        if not self._tuners:
-            raise ValueError(f"peft's {type} puts no layer into the tower; it is not a method for an encoder's layers")
+            raise ValueError(f"peft's {type}: {one_line(error)}") from error
+        self._keep_to_the_laws(tower, type, before)
+
+    def _keep_to_the_laws(self, tower: Tower, type: str, fingerprint: str | None) -> None:
+        """Refuse arguments under which peft trains or changes the tower's own weights, or trains nothing."""
+        if any(weight.requires_grad for weight in tower.pretrained):
+            raise ValueError(f"peft's {type} would train the tower's own weights under these arguments")
+        if fingerprint is not None and tower.weights_fingerprint() != fingerprint:
+            raise ValueError(f"peft's {type} changes the tower's own weights under these arguments")
+        if not any(weight.requires_grad for weight in tower.model.parameters()):
+            raise ValueError(f"peft's {type} trains nothing in the tower under these arguments")
 
 
 def _configuration(name: str) -> Any:

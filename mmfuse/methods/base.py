@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from mmfuse.encoders.tower import Tower
-from mmfuse.errors import MmfuseError
+from mmfuse.errors import MmfuseError, one_line
 from mmfuse.methods.names import MethodInfo, add, lookup, split_spec
 
 
@@ -69,13 +69,18 @@ def attach(tower: Tower, spec: str | dict[str, Any], *, generator: torch.Generat
         MmfuseError: no such method on this tower, or an argument it does not take or cannot work with.
     """
     name, arguments = split_spec(spec, tower.kind)
-    info = lookup(name, tower.kind)
-    build = _implementation(info)
+    if tower.adapted_by is not None:
+        raise MmfuseError(
+            f"the {tower.kind} tower {tower.name!r} carries the method {tower.adapted_by!r} already; load it anew, or "
+            "take a copy.deepcopy of it before"
+        )
     try:
-        method: Method = build(tower, generator=generator, **arguments)
+        method = _implementation(lookup(name, tower.kind))(tower, generator=generator, **arguments)
+        method.attach(tower)
     except (TypeError, ValueError) as error:
-        raise MmfuseError(f"method {name!r} on the {tower.kind} tower: {error}") from error
-    method.attach(tower)
+        raise MmfuseError(f"method {name!r} on the {tower.kind} tower: {one_line(error)}") from error
+    if name != "frozen":
+        tower.adapted_by = name
     return method
 
 
@@ -112,47 +117,3 @@ def register(
         return implementation
 
     return put
-
-
-def chosen_layers(tower: Tower, layers: Sequence[int] | None) -> list[int]:
-    """Numbers of the layers that a method works on, in order.
-
-    Args:
-        tower: the tower.
-        layers: numbers from 0; negative ones count from the last layer; None for all layers.
-
-    Raises:
-        ValueError: none is given, one is given twice, or the tower has no such layer.
-    """
-    if layers is None:
-        return list(range(tower.depth))
-    wanted = [layers] if isinstance(layers, int) else list(layers)
-    for layer in wanted:
-        if isinstance(layer, bool) or not isinstance(layer, int) or not -tower.depth <= layer < tower.depth:
-            raise ValueError(f"the tower has layers 0 to {tower.depth - 1}; layers has {layer!r}")
-    numbers = sorted(layer % tower.depth for layer in wanted)
-    if not numbers or len(set(numbers)) < len(numbers):
-        raise ValueError(f"layers must name at least one layer and none twice, got {wanted}")
-    return numbers
-
-
-def at_least(name: str, value: int, least: int) -> None:
-    """Refuse an argument that is not a whole number, or one below its least sensible value.
-
-    Raises:
-        ValueError: with the argument's name, so that `attach` can say which method it was.
-    """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{name} must be a whole number, got {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
-
-
-def share(name: str, value: float) -> None:
-    """Refuse a probability outside 0 ≤ p < 1.
-
-    Raises:
-        ValueError: with the argument's name.
-    """
-    if not 0 <= value < 1:
-        raise ValueError(f"{name} must be at least 0 and below 1, got {value}")

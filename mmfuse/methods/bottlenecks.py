@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmfuse.encoders.tower import Context, Tower
-from mmfuse.methods.base import Method, at_least, chosen_layers
+from mmfuse.methods.arguments import at_least, chosen_layers, number
+from mmfuse.methods.base import Method
 
 
 class Bottleneck(nn.Module):
@@ -102,6 +103,7 @@ class AdaptFormer(LayerAdapters):
         layers: Sequence[int] | None = None,
     ) -> None:
         super().__init__(tower, generator=generator, bottleneck=bottleneck, layers=layers)
+        number("scale", scale)
         self.scale = scale
 
     def attach(self, tower: Tower) -> None:
@@ -175,8 +177,10 @@ class CLIPAdapter(Method):
     def __init__(self, tower: Tower, *, generator: torch.Generator, reduction: int = 4, ratio: float = 0.2) -> None:
         super().__init__()
         width = tower.embedding_width
-        if not 1 <= reduction <= width:
+        at_least("reduction", reduction, 1)
+        if reduction > width:
             raise ValueError(f"reduction must be between 1 and the feature's width {width}, got {reduction}")
+        number("ratio", ratio)
         if not 0 < ratio <= 1:
             raise ValueError(f"ratio must be above 0 and at most 1, got {ratio}")
         self.ratio = ratio

@@ -14,7 +14,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from mmfuse.encoders.tower import Tower
-from mmfuse.methods.base import at_least, chosen_layers, share
+from mmfuse.methods.arguments import at_least, number, probability, target_names
 from mmfuse.methods.folding import Foldable
 from mmfuse.seeding import seeded
 
@@ -47,9 +47,9 @@ class PeftMethod(Foldable):
         (folder / "README.md").unlink(missing_ok=True)  # a form to fill in
 
     def _turn(self, on: bool) -> None:
-        for tuner in self._tuners:
-            # Public since peft 0.5; it also turns gradients of the inserted weights off and on.
-            tuner.enable_adapters(on)
+        # It also turns gradients of the inserted weights off and on.
+        tuner = self._wrapped[0].base_model
+        (tuner.enable_adapter_layers if on else tuner.disable_adapter_layers)()
 
     def _folded_into(self) -> list[nn.Module]:
         return [tuner.get_base_layer() for tuner in self._tuners]
@@ -90,7 +90,8 @@ class LoRA(PeftMethod):
         layers: Sequence[int] | None = None,
     ) -> None:
         at_least("rank", rank, 1)
-        share("dropout", dropout)
+        number("alpha", alpha)
+        probability("dropout", dropout)
         config = peft.LoraConfig(
             r=rank,
             lora_alpha=alpha,
@@ -135,7 +136,8 @@ class VeRA(PeftMethod):
         layers: Sequence[int] | None = None,
     ) -> None:
         at_least("rank", rank, 1)
-        share("dropout", dropout)
+        number("initial", initial)
+        probability("dropout", dropout)
         names = target_names(tower, targets, layers)
         with _quiet():
             config = peft.VeraConfig(
@@ -174,6 +176,7 @@ class LoHa(PeftMethod):
         layers: Sequence[int] | None = None,
     ) -> None:
         at_least("rank", rank, 1)
+        number("alpha", alpha)
         config = self.configuration(r=rank, alpha=alpha, target_modules=target_names(tower, targets, layers))
         super().__init__(tower, generator=generator, config=config)
 
@@ -198,17 +201,3 @@ def _quiet() -> Iterator[None]:
         warnings.filterwarnings("ignore", category=FutureWarning)
         warnings.filterwarnings("ignore", message=".*(CUDA extension|butterfly_factor|vera_A).*")
         yield
-
-
-def target_names(tower: Tower, roles: Sequence[str], layers: Sequence[int] | None = None) -> list[str]:
-    """Full names of the linear maps with the given roles, in the given layers or in all.
-
-    Raises:
-        ValueError: no role is given, or a layer that the tower lacks.
-        MmfuseError: the tower has no such role.
-    """
-    wanted = [roles] if isinstance(roles, str) else list(roles)
-    if not wanted:
-        raise ValueError("targets must name at least one of q, k, v, o, fc1, fc2")
-    numbers = chosen_layers(tower, layers)
-    return [path for role in wanted for path in tower.linear_paths(role, numbers)]

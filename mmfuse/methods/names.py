@@ -135,6 +135,8 @@ def split_spec(spec: str | dict[str, Any], tower: str) -> tuple[str, dict[str, A
     Raises:
         MmfuseError: no such method on this tower, or no such argument.
     """
+    if not isinstance(spec, str | Mapping):
+        raise MmfuseError(f"a method is a name or keys such as {{method: lora, rank: 32}}; got {spec!r}")
     if isinstance(spec, str):
         name, arguments = spec, {}
     else:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mmfuse.encoders.tower import Context, ImageTower, Socket, TextTower, Tower
-from mmfuse.methods.base import Method, at_least, chosen_layers
+from mmfuse.methods.arguments import at_least, chosen_depth, chosen_layers
+from mmfuse.methods.base import Method
 
 
 class VPTDeep(Method):
@@ -34,7 +35,7 @@ class VPTDeep(Method):
         bound = math.sqrt(6 / (3 * tower.patch_size**2 + tower.width))
         self.length = length
         self.first = min(tower.special_tokens, 1)
-        self.prompts = nn.Parameter(torch.empty(_depth(tower, depth), length, tower.width))
+        self.prompts = nn.Parameter(torch.empty(chosen_depth(tower, depth), length, tower.width))
         nn.init.uniform_(self.prompts, -bound, bound, generator=generator)
 
     def attach(self, tower: Tower) -> None:
@@ -97,7 +98,9 @@ class CoOp(Method):
             self.context = nn.Parameter(0.02 * torch.randn(length, width, generator=generator))
         else:
             start_and_end = 2 if tower.causal else 1
-            ids = tower.tokenizer(words)["input_ids"]
+            if not isinstance(words, str):
+                raise ValueError(f"words must be text, got {words!r}")
+            ids = tower.tokenizer(words, verbose=False)["input_ids"]
             ids = ids[1:-1] if start_and_end == 2 else ids[:-1]
             text = getattr(tower.model, "text_model", tower.model)
             self.context = nn.Parameter(text.embeddings.token_embedding.weight[ids].detach().clone())
@@ -142,7 +145,7 @@ class DeepPrompt(CoOp):
         words: str | None = None,
     ) -> None:
         super().__init__(tower, generator=generator, length=length, words=words)
-        later = _depth(tower, depth) - 1
+        later = chosen_depth(tower, depth) - 1
         self.prompts = nn.Parameter(0.02 * torch.randn(later, self.room, tower.width, generator=generator))
 
     def attach(self, tower: Tower) -> None:
@@ -202,11 +205,3 @@ class Prefix(Method):
     def _overwrite(self, vectors: Tensor, linear: nn.Module, given: tuple[Tensor, ...], mapped: Tensor) -> Tensor:
         learned = vectors.to(mapped.dtype).expand(len(mapped), -1, -1)
         return torch.cat([learned, mapped[:, self.length :]], dim=1)
-
-
-def _depth(tower: Tower, depth: int | None) -> int:
-    if depth is None:
-        return tower.depth
-    if not 1 <= depth <= tower.depth:
-        raise ValueError(f"depth must be between 1 and the tower's {tower.depth} layers, got {depth}")
-    return depth

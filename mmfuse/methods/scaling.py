@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from mmfuse.encoders.tower import Tower
+from mmfuse.methods.arguments import target_names
 from mmfuse.methods.folding import Foldable
-from mmfuse.methods.low_rank import PeftMethod, target_names
+from mmfuse.methods.low_rank import PeftMethod
 
 
 class IA3(PeftMethod):
@@ -33,11 +34,9 @@ class IA3(PeftMethod):
         targets: Sequence[str] = ("k", "v", "fc2"),
         layers: Sequence[int] | None = None,
     ) -> None:
-        inputs = [role for role in targets if role == "fc2"]
-        config = peft.IA3Config(
-            target_modules=target_names(tower, targets, layers),
-            feedforward_modules=target_names(tower, inputs, layers) if inputs else [],
-        )
+        names = target_names(tower, targets, layers)
+        hidden = target_names(tower, ["fc2"], layers) if "fc2" in targets else []
+        config = peft.IA3Config(target_modules=names, feedforward_modules=hidden)
         super().__init__(tower, generator=generator, config=config)
 
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmfuse.encoders.tower import Context, ImageTower, Tower
-from mmfuse.methods.base import Method, at_least, chosen_layers
+from mmfuse.methods.arguments import at_least, chosen_layers, number
+from mmfuse.methods.base import Method
 from mmfuse.methods.bottlenecks import Bottleneck, with_residual
 
 
@@ -73,7 +74,8 @@ class STAdapter(Method):
     ) -> None:
         super().__init__()
         at_least("bottleneck", bottleneck, 1)
-        if kernel < 1 or kernel % 2 == 0:
+        at_least("kernel", kernel, 1)
+        if kernel % 2 == 0:
             raise ValueError(f"kernel must be an odd number of frames, got {kernel}")
         self.layers = chosen_layers(tower, layers)
         self.adapters = nn.ModuleList(
@@ -120,6 +122,8 @@ class AIM(Method):
         layers: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
+        number("ratio", ratio)
+        number("scale", scale)
         hidden = int(tower.width * ratio)
         if hidden < 1:
             raise ValueError(f"ratio {ratio} of a width of {tower.width} leaves no hidden unit")

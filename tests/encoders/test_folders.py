@@ -13,8 +13,8 @@ import pytest
 from huggingface_hub import constants
 
 from mmfuse.encoders import folders
-from mmfuse.encoders.folders import find_folder, one_line
-from mmfuse.errors import MmfuseError
+from mmfuse.encoders.folders import find_folder
+from mmfuse.errors import MmfuseError, one_line
 from tests import towers
 
 HUB_ID = "someone/some-tower"

@@ -20,6 +20,7 @@ TYPES: list[dict[str, Any]] = [
     {"type": "DELORA", "r": 4},
     {"type": "MISS", "r": 4},
     {"type": "VBLORA", "vector_length": 8, "num_vectors": 16},
+    {"type": "LORA", "r": 2, "modules_to_save": ["layernorm"]},
     {"type": "VERA", "r": 4, "target_modules": ["q_proj"]},
 ]
 
@@ -51,6 +52,10 @@ def test_a_type_of_peft_trains_and_can_be_switched_off(arguments: dict[str, Any]
         ({"type": "HRA", "targets": ["w"]}, "no linear map with role 'w'"),
         ({"type": "HRA", "target_modules": ["nothing"]}, "method 'peft' on the image tower: "),
         ({"type": "MISS", "r": 64}, "`r` (64) must be less than or equal to in_features (32)"),
+        ({"type": "LORA", "bias": "all"}, "peft's LORA would train the tower's own weights under these arguments"),
+        ({"type": "LORA", "init_lora_weights": "pissa"}, "peft's LORA changes the tower's own weights under these"),
+        ({"type": "LORA", "inference_mode": True}, "peft's LORA trains nothing in the tower under these arguments"),
+        ({"type": "POLY"}, "method 'peft' on the image tower: task_ids should not be None."),
         ({"type": "ADALORA"}, "method 'peft' on the image tower: AdaLoRA"),
     ],
 )
