@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import av
+
 from mmfuse.errors import MmfuseError
 
 if TYPE_CHECKING:
-    import av
+    from av.container import InputContainer
+    from av.index import IndexEntry
 
 
 class UnreadableVideo(MmfuseError):
@@ -42,7 +45,7 @@ def probe(path: Path | str) -> VideoHeader:
         return header_of(container, video_stream(container, path))
 
 
-def header_of(container: av.container.InputContainer, stream: av.VideoStream) -> VideoHeader:
+def header_of(container: InputContainer, stream: av.VideoStream) -> VideoHeader:
     """What the header of an open file says."""
     context = stream.codec_context
     rate = stream.average_rate or stream.guessed_rate or Fraction(0)
@@ -64,8 +67,6 @@ def header_of(container: av.container.InputContainer, stream: av.VideoStream) ->
 @contextmanager
 def naming(path: Path | str) -> Iterator[None]:
     """Turn whatever the libraries raise into one line that names the file."""
-    import av
-
     try:
         yield
     except av.error.FFmpegError as fault:
@@ -77,14 +78,12 @@ def naming(path: Path | str) -> Iterator[None]:
 
 
 @contextmanager
-def opened(path: Path | str) -> Iterator[av.container.InputContainer]:
+def opened(path: Path | str) -> Iterator[InputContainer]:
     """Open a file and close it again, or memory grows.
 
     Raises:
         UnreadableVideo: the file is empty.
     """
-    import av
-
     if Path(path).stat().st_size == 0:
         raise UnreadableVideo(f"{path}: the file is empty; replace or re-download it")
     # Some files of HMDB51 carry metadata that is not UTF-8. A str path with a colon would be taken for a protocol.
@@ -92,7 +91,7 @@ def opened(path: Path | str) -> Iterator[av.container.InputContainer]:
         yield container
 
 
-def video_stream(container: av.container.InputContainer, path: Path | str) -> av.VideoStream:
+def video_stream(container: InputContainer, path: Path | str) -> av.VideoStream:
     """The first video stream, to be decoded by one thread.
 
     Raises:
@@ -115,18 +114,34 @@ def video_without_frames(path: Path | str) -> UnreadableVideo:
     return UnreadableVideo(f"{path}: not a single frame can be decoded; replace or re-download the file")
 
 
-def cut_short(path: Path, container: av.container.InputContainer, stream: av.VideoStream) -> str:
-    """Whether the file ends before its own table of contents says; empty when it does not."""
+def cut_short(
+    path: Path,
+    container: InputContainer,
+    *,
+    index: Iterable[IndexEntry] = (),
+    packets: int | None = None,
+    announced: int = 0,
+) -> str:
+    """Whether a file ends before its own table of contents says; empty when it does not.
+
+    Args:
+        path, container: the file.
+        index: the stream's index, to be compared with the file's length where packets have not been read.
+        packets: how many packets were read, where they have been.
+        announced: how many frames the header announces.
+    """
     length = path.stat().st_size
     if container.format.name == "avi":
         with path.open("rb") as file:
             head = file.read(8)
         # An AVI's first chunk gives its length; writers that were stopped leave 0 or all ones there.
-        announced = int.from_bytes(head[4:8], "little")
-        if head[:4] == b"RIFF" and 0 < announced < 2**32 - 1 and announced + 8 > length + 1:
-            return f"cut off, {announced + 8 - length:,} bytes are missing"
+        end = int.from_bytes(head[4:8], "little") + 8
+        if head[:4] == b"RIFF" and 8 < end < 2**32 + 7 and end > length + 1:
+            return f"cut off, {end - length:,} bytes are missing"
     if container.format.name.startswith("mov"):
-        end = max((entry.pos + entry.size for entry in stream.index_entries), default=0)
+        end = max((entry.pos + entry.size for entry in index), default=0)
         if end > length:
             return f"cut off, {end - length:,} bytes are missing"
+        if packets is not None and packets < announced:
+            return f"cut off, {packets} of {announced} frames are there"
     return ""
