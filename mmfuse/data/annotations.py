@@ -17,7 +17,7 @@ from mmfuse.data.official import Row
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.files import sha256_of_json
 
-COLUMNS = ("clip", "label", "class", "group", "part", "path")
+COLUMNS = ("clip", "label", "class", "phrase", "group", "part", "path")
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,9 @@ class Catalogue:
     split: int
     card: DataCard
     table: pd.DataFrame
-    """One row a clip: `clip` (id), `label` (from 0), `class` (official name), `group` (clips of one source share it),
-    `part` ("train" or "test"), `path` (below the root as published, or where it was found)."""
+    """One row a clip: `clip` (id), `label` (from 0), `class` (official name), `phrase` (the class in words),
+    `group` (clips of one source share it), `part` ("train" or "test"), `path` (below the root as published, or where it
+    was found)."""
     root: Path | None = None
     """The folder that relative paths start from, where one was given."""
 
@@ -85,7 +86,7 @@ def published(
         dataset = dataset["name"]
     if isinstance(dataset, dict):
         card, rows, folder = own_clips.read(dataset, root=root)
-        return Catalogue(card.name, split, card, _table(rows), folder)
+        return Catalogue(card.name, split, card, _table(rows, card), folder)
     if dataset not in card_names():
         raise unknown("data set", dataset, card_names())
     card = load_card(dataset)
@@ -94,7 +95,7 @@ def published(
     if dataset == "tiny":
         return _tiny(card, split, root)
     folder = dataset_folder(root, dataset) if root is not None else None
-    table = _table(official.READERS[dataset](card, split, _places(annotations, root, folder)))
+    table = _table(official.READERS[dataset](card, split, _places(annotations, root, folder)), card)
     check_counts(table, card, split)
     if folder is not None:
         table = table.assign(path=find_videos(table, folder).paths)
@@ -129,8 +130,12 @@ def _tiny(card: DataCard, split: int, root: Path | None) -> Catalogue:
     from mmfuse.data import tiny_actions
 
     # The clips need not be there yet: they are made when they are first looked at.
-    return Catalogue("tiny", split, card, tiny_actions.listing()[list(COLUMNS)], Path(root) if root else None)
+    return Catalogue("tiny", split, card, _worded(tiny_actions.listing(), card), Path(root) if root else None)
 
 
-def _table(rows: Iterable[Row]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+def _table(rows: Iterable[Row], card: DataCard) -> pd.DataFrame:
+    return _worded(pd.DataFrame(rows, columns=["clip", "label", "class", "group", "part", "path"]), card)
+
+
+def _worded(table: pd.DataFrame, card: DataCard) -> pd.DataFrame:
+    return table.assign(phrase=[card.phrases[label] for label in table["label"]])[list(COLUMNS)]

@@ -58,8 +58,14 @@ def find_videos(table: pd.DataFrame, folder: Path) -> Found:
 
 def videos_below(folder: Path) -> list[Path]:
     """Every file below a folder that has a video's suffix, links followed, hidden ones left out."""
-    found = []
+    found: list[Path] = []
+    entered: set[tuple[int, int]] = set()
     for base, folders, names in os.walk(folder, followlinks=True):
+        status = os.stat(base)
+        if (status.st_dev, status.st_ino) in entered:  # a link that leads back up
+            folders.clear()
+            continue
+        entered.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [
             Path(base, name)

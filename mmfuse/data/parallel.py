@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
@@ -58,7 +59,11 @@ def _several(function: Callable[[Item], Result], items: Sequence[Item]) -> list[
 
 
 def _end_with(parent: int) -> None:
-    """End this process when the one that started it is gone, even killed: nobody would ever give it work again."""
+    """End this process when the one that started it is gone, even killed: nobody would ever give it work again.
+
+    Ctrl-C reaches all processes of a terminal; it is for the one that started this one to answer it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -138,6 +141,27 @@ def test_a_deep_check_is_noted_for_the_next_time(
     assert len(journal.read_text().split()) > 8
     monkeypatch.setattr("mmfuse.data.check.examine", lambda *_, **__: pytest.fail("looked at again"))
     assert call("check", mine, "--decode", "--json") == first
+
+
+def test_an_interrupted_check_ends_quietly_and_is_taken_up_again(mine: Path, tmp_path: Path) -> None:
+    long = encode(tmp_path / "long.mp4", codec="libx264", count=2000, width=320, height=240)
+    for number in range(40):
+        (mine / "train" / "jump" / f"long{number}.mp4").symlink_to(long)
+    environment = os.environ | {"MMFUSE_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "mmfuse.cli.tool", "data", "check", str(mine), "--decode", "--workers", "2"]
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True
+    ) as process:
+        journal = tmp_path / "cache" / "checks"
+        while not (journal.is_dir() and any(path.stat().st_size > 500 for path in journal.iterdir())):
+            assert process.poll() is None
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    [noted] = journal.iterdir()
+    assert 1 <= len(noted.read_text().split("\n{")) - 1 < 48
 
 
 def test_cache_tells_the_need_and_decodes_once(call, mine: Path, tmp_path: Path) -> None:

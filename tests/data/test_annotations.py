@@ -11,6 +11,7 @@ import pytest
 
 from mmfuse.data.annotations import COLUMNS, load_catalogue
 from mmfuse.data.cards import card_names, in_words, load_card, parse_card
+from mmfuse.data.locate import videos_below
 from mmfuse.errors import MmfuseError
 from tests.data.official import ANNOTATIONS, SPLITS, lay_out, needs_official_lists
 
@@ -23,6 +24,7 @@ def test_official_counts_labels_and_parts(name: str, split: int) -> None:
     assert tuple(table.columns) == COLUMNS
     assert table["part"].value_counts().to_dict() == dict(catalogue.card.splits[split])
     assert table["clip"].is_unique
+    assert table["phrase"].tolist() == [catalogue.phrases[label] for label in table["label"]]
     assert all(catalogue.class_names[label] == name for label, name in zip(table["label"], table["class"], strict=True))
     sides = table.groupby(["class", "group"])["part"].nunique()
     assert sides.max() == 1, "clips of one source stand in train and in test"
@@ -174,6 +176,16 @@ def test_videos_are_found_in_any_layout(tmp_path: Path, layout: str) -> None:
     found = load_catalogue("hmdb51", root=root, annotations=ANNOTATIONS).table
     assert all(Path(path).exists() for path in found["path"])
     assert all(Path(path).stem == clip for path, clip in zip(found["path"], found["clip"], strict=True))
+
+
+def test_links_that_lead_in_circles_are_followed_once(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "clip.mp4").touch()
+    (tmp_path / "a" / "b" / "up").symlink_to(tmp_path)
+    (tmp_path / "._clip.mp4").touch()
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / ".hidden" / "clip.mp4").touch()
+    assert videos_below(tmp_path) == [tmp_path / "a" / "b" / "clip.mp4"]
 
 
 @needs_official_lists

@@ -60,7 +60,9 @@ def test_a_list_numbered_by_plain_sorting_is_refused(tmp_path: Path) -> None:
     by_sorting = sorted(catalogue.class_names)
     rows = draw(catalogue, shots=1, draw=0)
     path = tmp_path / "list.txt"
-    path.write_text("\n".join(f"{row.clip}.avi {by_sorting.index(row[3])}" for row in rows.itertuples()))
+    path.write_text(
+        "\n".join(f"{row.clip}.avi {by_sorting.index(catalogue.class_names[row.label])}" for row in rows.itertuples())
+    )
     with pytest.raises(
         MmfuseError, match=r"list.txt:35: label 35 is HammerThrow, but v_Hammering_g\d\d_c\d\d shows Hammering"
     ):

@@ -190,6 +190,15 @@ def test_scaling_gives_the_short_side_and_keeps_the_shape(height: int, width: in
     assert abs(new_height / new_width - height / width) < 0.6 * (1 / new_width + height / width / new_width + 1 / side)
 
 
+@pytest.mark.parametrize("kind", ["mpeg4 avi", "h264, odd size", "mjpeg avi"])
+def test_scaled_frames_look_like_the_originals(clips: dict[str, Path], kind: str) -> None:
+    """Averaged over blocks of 8 by 8, a frame at half its size is what it was."""
+    whole, half = (read_frames(clips[kind], lambda _: [21], short_side=side)[0] for side in (64, 32))
+    assert (whole.shape, half.shape) == ((64, 96, 3), (32, 48, 3))
+    blocks = whole.reshape(8, 8, 12, 8, 3).mean((1, 3)) - half.reshape(8, 4, 12, 4, 3).mean((1, 3))
+    assert np.abs(blocks).mean() < 3  # scaling spreads hard edges over a pixel
+
+
 @pytest.mark.parametrize("suffix", ["avi", "mp4"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
 def test_truncated_files(tmp_path: Path, suffix: str, share: float) -> None:
