@@ -27,6 +27,9 @@ IMAGE_CONFIGS: dict[str, Any] = {
     "dinov3": lambda: transformers.DINOv3ViTConfig(
         intermediate_size=64, num_register_tokens=3, layerscale_value=0.5, **SMALL
     ),
+    "dinov3-gated": lambda: transformers.DINOv3ViTConfig(
+        intermediate_size=64, num_register_tokens=3, layerscale_value=0.5, use_gated_mlp=True, key_bias=True, **SMALL
+    ),
     "clip-image": lambda: transformers.CLIPVisionConfig(intermediate_size=64, **SMALL),
     "siglip-image": lambda: transformers.SiglipVisionConfig(intermediate_size=64, **SMALL),
     "vit": lambda: transformers.ViTConfig(intermediate_size=64, **SMALL),
@@ -36,6 +39,7 @@ IMAGE_CLASSES = {
     "dinov2-swiglu": transformers.Dinov2Model,
     "dinov2-registers": transformers.Dinov2WithRegistersModel,
     "dinov3": transformers.DINOv3ViTModel,
+    "dinov3-gated": transformers.DINOv3ViTModel,
     "clip-image": transformers.CLIPVisionModel,
     "siglip-image": transformers.SiglipVisionModel,
     "vit": transformers.ViTModel,

@@ -13,16 +13,10 @@ import torch
 
 from mmfuse.encoders import tower as towers_module
 from mmfuse.methods import METHODS, attach
-from mmfuse.resources import assets_folder
 from tests import towers
 from tests.methods.sweep import disturb
 
 PAGE = Path(__file__).parents[2] / "docs" / "adding-a-method.md"
-
-
-NEEDS_TOWERS = pytest.mark.skipif(
-    not (assets_folder() / "tiny-dinov2").is_dir(), reason="the embedded towers are not built yet"
-)
 
 
 @pytest.fixture
@@ -38,13 +32,11 @@ def page() -> Iterator[dict[str, Any]]:
         METHODS.update(before)
 
 
-@NEEDS_TOWERS
 def test_the_pages_code_runs(page: dict[str, Any]) -> None:
     tower = page["model"].image_tower
     assert page["model"].trainable_parameters()["image_method"] == tower.depth * tower.width
 
 
-@NEEDS_TOWERS
 def test_the_pages_method_keeps_the_laws(page: dict[str, Any]) -> None:
     frozen, tower, clips = towers.image_tower(), towers.image_tower(), towers.clips()
     method = attach(tower, "gain", generator=torch.Generator())
