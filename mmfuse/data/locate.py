@@ -25,11 +25,11 @@ class Found:
 
 
 def dataset_folder(root: Path, name: str) -> Path:
-    """The data set's own folder: `root` itself, or the folder in it that carries the data set's name.
+    """The data set's own folder, absolute: `root` itself, or the folder in it that carries the data set's name.
 
     `UCF-101`, `ucf101` and `UCF101` are one name.
     """
-    root = Path(root).expanduser()
+    root = Path(root).expanduser().absolute()
     if not root.is_dir():
         return root
     wanted = {_plain(name)}

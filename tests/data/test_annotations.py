@@ -156,15 +156,20 @@ def test_broken_json_is_named(tmp_path: Path) -> None:
 
 
 @needs_official_lists
-@pytest.mark.parametrize("layout", ["published", "flat", "renamed folder, other container", "below the data root"])
-def test_videos_are_found_in_any_layout(tmp_path: Path, layout: str) -> None:
+@pytest.mark.parametrize(
+    "layout", ["published", "named from here", "flat", "renamed folder, other container", "below the data root"]
+)
+def test_videos_are_found_in_any_layout(tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
     catalogue = load_catalogue("hmdb51", annotations=ANNOTATIONS)
     video = tmp_path / "video.bin"
     video.touch()
     root = tmp_path / "root"
-    if layout == "published":
+    as_published = layout in ("published", "named from here")
+    if as_published:
         lay_out(catalogue, root, video)
-    for path in catalogue.table["path"] if layout != "published" else ():
+    if layout == "named from here":
+        monkeypatch.chdir(tmp_path)
+    for path in () if as_published else catalogue.table["path"]:
         folder, name = path.split("/")
         target = {
             "flat": root / name,
@@ -173,8 +178,9 @@ def test_videos_are_found_in_any_layout(tmp_path: Path, layout: str) -> None:
         }[layout]
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(video)
-    found = load_catalogue("hmdb51", root=root, annotations=ANNOTATIONS).table
-    assert all(Path(path).exists() for path in found["path"])
+    given = Path("root") if layout == "named from here" else root
+    found = load_catalogue("hmdb51", root=given, annotations=ANNOTATIONS).table
+    assert all(Path(path).is_absolute() and Path(path).exists() for path in found["path"])
     assert all(Path(path).stem == clip for path, clip in zip(found["path"], found["clip"], strict=True))
 
 
