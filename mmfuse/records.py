@@ -294,6 +294,9 @@ class ResultsFolder:
             OSError: the disk is full or the folder cannot be written; no record appears then.
         """
         files = dict(files or {})
+        if record.state == "failed" and self._is_done(record):
+            self._keep_failure_of_done(record)
+            return record
         self._set_aside(self.records / f"{record.stem}.json", replaced_by=record)
         if (predictions := files.pop("predictions", None)) is not None and record.predictions is not None:
             write_atomically(self.records / record.predictions.file, predictions)
@@ -303,6 +306,22 @@ class ResultsFolder:
         if record.state == "done":
             self._set_failures_aside(record)
         return record
+
+    def _is_done(self, record: Record) -> bool:
+        path = self.records / f"{record.stem}.json"
+        old = read_record(path) if path.exists() else None
+        return isinstance(old, Record) and old.state == "done"
+
+    def _keep_failure_of_done(self, record: Record) -> None:
+        """A rerun that failed takes no finished number away; what went wrong is kept beside."""
+        write_atomically(self._superseded(record.stem), record.to_json())
+
+    def _superseded(self, stem: str) -> Path:
+        """The next free name for a record that has no place among the current ones."""
+        folder = self.path / "superseded"
+        folder.mkdir(exist_ok=True)
+        number = sum(1 for _ in folder.glob(f"{_glob_safe(stem)}.*.json"))
+        return folder / f"{stem}.{number}.json"
 
     def _set_failures_aside(self, done: Record) -> None:
         """A cell that has its numbers has no open failure any more."""
@@ -318,19 +337,13 @@ class ResultsFolder:
         old = read_record(path)
         if isinstance(old, Record) and old.metrics == replaced_by.metrics and old.state == replaced_by.state:
             return
-        folder = self.path / "superseded"
-        folder.mkdir(exist_ok=True)
-        number = sum(1 for _ in folder.glob(f"{_glob_safe(path.stem)}.*.json"))
-        path.rename(folder / f"{path.stem}.{number}.json")
+        path.rename(self._superseded(path.stem))
 
     def discard_damaged(self, damaged: Iterable[Damaged]) -> None:
         """Put files that are no records any more among the superseded ones."""
-        folder = self.path / "superseded"
         for item in damaged:
             if item.path.exists():
-                folder.mkdir(exist_ok=True)
-                number = sum(1 for _ in folder.glob(f"{_glob_safe(item.path.stem)}.*.json"))
-                item.path.rename(folder / f"{item.path.stem}.{number}.json")
+                item.path.rename(self._superseded(item.path.stem))
 
     def read(self) -> tuple[list[Record], list[Damaged]]:
         """All records, and the files among them that are none any more."""

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -80,6 +80,7 @@ class Runner:
         self._claims: dict[str, Claim] = {}
         self._jobs: dict[str, Job] = {}
         self._unwritten: list[tuple[Job, Outcome]] = []
+        self._interrupts = _Interrupts()
         self.tally = Tally()
 
     def run(self) -> Tally:
@@ -90,14 +91,14 @@ class Runner:
         Raises:
             MmfuseError: workers do not start, or the results folder can no longer be written.
         """
-        try:
-            with _terminate_as_interrupt():
+        with self._interrupts.watched():
+            try:
                 for event in self._engine.run(self._next_job):
                     self._handle(event)
-        except KeyboardInterrupt:
-            self.tally.interrupted = True
-        finally:
-            with _no_interrupts():
+            except KeyboardInterrupt:
+                self.tally.interrupted = True
+            finally:
+                self._interrupts.ignored()
                 self._engine.close()
                 self._mark_running()
                 self._write_what_is_left()
@@ -106,7 +107,9 @@ class Runner:
     def _next_job(self) -> Job | None:
         while self._waiting and not (self._fail_fast and self.tally.failed):
             task = self._waiting.pop()
-            if self._claim(task):
+            with self._interrupts.held():
+                claimed = self._claim(task)
+            if claimed:
                 return task.job
             self.tally.elsewhere += 1
             self._view.skipped(task.job)
@@ -146,7 +149,8 @@ class Runner:
             self._tell_others(event)
             self._view.progressed(event.worker, event.job, event.progress)
         elif isinstance(event, Finished):
-            self._finish(event)
+            with self._interrupts.held():
+                self._finish(event)
         else:
             self._view.tick()
 
@@ -230,34 +234,50 @@ def _glob_safe(name: str) -> str:
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
-@contextlib.contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM, which schedulers send before they kill, end a run as Ctrl-C does."""
-    with _handler(signal.SIGTERM, _interrupt):
-        yield
+class _Interrupts:
+    """SIGINT and SIGTERM as KeyboardInterrupt, but never in the middle of what must be done whole.
 
+    Schedulers send SIGTERM before they kill: it ends a run as Ctrl-C does.
+    """
 
-def _interrupt(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt
+    def __init__(self) -> None:
+        self._held = False
+        self._waiting = False
 
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Listen to both signals; elsewhere than in the main thread Python cannot."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._heard) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
-@contextlib.contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """Clean up in peace: an impatient second Ctrl-C must not leave claims or workers behind."""
-    with _handler(signal.SIGINT, signal.SIG_IGN), _handler(signal.SIGTERM, signal.SIG_IGN):
-        yield
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Let nothing interrupt; what came meanwhile interrupts afterwards."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        if self._waiting:
+            self._waiting = False
+            raise KeyboardInterrupt
 
+    def ignored(self) -> None:
+        """Clean up in peace from here on: an impatient second Ctrl-C must leave no claim and no worker behind."""
+        self._held = True
 
-@contextlib.contextmanager
-def _handler(number: int, handler: Callable[[int, object], None] | signal.Handlers) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
+    def _heard(self, _number: int, _frame: object) -> None:
+        if self._held:
+            self._waiting = True
+            return
+        raise KeyboardInterrupt
 
 
 def log_folder(folder: ResultsFolder) -> Path:

@@ -39,7 +39,7 @@ def tool(
 
 @app.command()
 def train(
-    dataset: Annotated[str, typer.Option(help="Name of a data set (mmfuse-bench list datasets).")],
+    dataset: Annotated[str, typer.Option(help="A data set by name, or a folder of your own (see mmfuse data check).")],
     shots: Annotated[str, typer.Option(help="Training clips a class, or all.")],
     pair: Annotated[str, typer.Option(help="Methods as image+text, such as dora+adapter.")],
     out: Annotated[Path, typer.Option(help="Folder for the model, its record and its predictions.")],

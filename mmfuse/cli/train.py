@@ -69,8 +69,11 @@ def build_cell(request: TrainRequest) -> Cell:
     Raises:
         MmfuseError: an unknown name, or a value that does not fit.
     """
-    if request.dataset not in dataset_names():
-        raise unknown("data set", request.dataset, dataset_names())
+    from mmfuse.cli.datasets import named, shots_of
+
+    dataset = named(request.dataset)
+    if isinstance(dataset, str) and dataset not in dataset_names():
+        raise unknown("data set", dataset, dataset_names())
     settings: dict[str, Any] = {group: {} for group in SETTINGS}
     if request.epochs is not None:
         settings["train"]["epochs"] = request.epochs
@@ -78,17 +81,16 @@ def build_cell(request: TrainRequest) -> Cell:
     for text in request.set:
         _apply(text, settings, top)
     methods = {tower: settings.pop(tower) for tower in ("image", "text")}
-    shots: Any = int(request.shots) if request.shots.isdecimal() else request.shots
     try:
         pair = GridPair.model_validate(request.pair).plain()
         if len(pair) != 1:
             raise MmfuseError(f"train takes one pair, such as dora+adapter; got {request.pair!r}")
-        named = {tower: {**getattr(pair[0], tower), **arguments} for tower, arguments in methods.items()}
+        both = {tower: {**getattr(pair[0], tower), **arguments} for tower, arguments in methods.items()}
         return Cell.model_validate(
             {
-                "dataset": request.dataset,
-                "pair": Pair.model_validate({"name": pair[0].name, **named}),
-                "shots": shots,
+                "dataset": dataset,
+                "pair": Pair.model_validate({"name": pair[0].name, **both}),
+                "shots": shots_of(request.shots),
                 "draw": request.draw,
                 **settings,
                 **top,

@@ -27,6 +27,8 @@ def run(job: Job, *, progress: Report) -> Outcome:
         os.kill(os.getpid(), signal.SIGKILL)
     if act == "dies-once" and not _seen_before(job):
         os.kill(os.getpid(), signal.SIGKILL)
+    if act == "dies-second" and _seen_before(job):
+        os.kill(os.getpid(), signal.SIGKILL)
     if act == "hangs" or (act == "hangs-once" and not _seen_before(job)):
         time.sleep(1000)
     if act.startswith("slow"):

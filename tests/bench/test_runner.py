@@ -265,6 +265,16 @@ def test_changed_settings_make_a_record_stale_and_name_what_changed(tmp_path: Pa
     assert (entry.state, entry.reason) == ("stale", "changed: train.epochs")
 
 
+def test_a_rerun_that_fails_takes_no_finished_number_away(tmp_path: Path) -> None:
+    wanted = cells("dies-second")
+    assert run(tmp_path, wanted).done == 1
+    before = records(tmp_path)
+    assert len(run(tmp_path, wanted, rerun="all").failed) == 1
+    assert records(tmp_path) == before
+    [kept] = (tmp_path / "superseded").iterdir()
+    assert "WorkerDied" in kept.read_text()
+
+
 def test_rerun_all_does_everything_again(tmp_path: Path) -> None:
     wanted = cells("one", "two")
     run(tmp_path, wanted)

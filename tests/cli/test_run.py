@@ -1,0 +1,207 @@
+"""Grids and single models through the commands, with real cells: run, resume, kill, train, predict."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+from mmfuse.cli import bench, tool
+from tests.bench.real import SIZE, make_clips, make_towers
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with towers, clips and a grid of eight cells."""
+    folder = tmp_path_factory.mktemp("world")
+    grid = {
+        "name": "drifts",
+        "datasets": [make_clips(folder / "clips")],
+        "shots": [1, 2],
+        "draws": [0, 1],
+        "pairs": ["frozen+frozen", "lora+frozen"],
+        "encoders": make_towers(folder),
+        "clip": {"frames": 4, "size": SIZE},
+        "fusion": {"kind": "joint", "width": 16, "layers": 1, "heads": 2},
+        "train": {"epochs": 2, "batch_size": 4},
+    }
+    (folder / "drifts.yaml").write_text(yaml.safe_dump(grid))
+    return folder
+
+
+@dataclass
+class Done:
+    """What a command left."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def call(world: Path, module: ModuleType, *words: str) -> Done:
+    """A command in this process, which has torch loaded already; the workers that it starts are real ones."""
+    out, err = io.StringIO(), io.StringIO()
+    before, argv = Path.cwd(), sys.argv
+    os.chdir(world)
+    sys.argv = ["mmfuse-bench" if module is bench else "mmfuse", *words]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as end:
+            module.main()
+    finally:
+        os.chdir(before)
+        sys.argv = argv
+    return Done(int(end.value.code or 0), out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(world: Path) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MMFUSE_CACHE", str(world / "cache"))
+        patch.setenv("COLUMNS", "160")
+        yield
+
+
+def accuracies(world: Path, results: str) -> list[str]:
+    """The tables that hold accuracies, as CSV lines; times differ from run to run."""
+    lines = call(world, bench, "tables", "--results", results, "--format", "csv").stdout.splitlines()
+    return [line for line in lines if line.startswith(("comparison", "gain"))]
+
+
+@pytest.fixture(scope="module")
+def whole(world: Path) -> Path:
+    """The grid run in one go."""
+    done = call(world, bench, "--grid", "drifts.yaml", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    assert "frozen+frozen" in done.stdout
+    assert "[8/8]" in done.stderr
+    return world / "results" / "drifts"
+
+
+def test_a_second_run_finds_everything_done(world: Path, whole: Path) -> None:
+    again = call(world, bench, "--grid", "drifts.yaml", "--json")
+    assert again.returncode == 0, again.stderr
+    assert again.stderr == ""
+    document = json.loads(again.stdout)
+    assert document["counts"]["done"] == len(document["cells"]) == 8
+    assert all(cell["top1"] is not None and cell["seconds"] > 0 for cell in document["cells"])
+
+
+def test_the_command_of_a_record_runs_it_again(world: Path, whole: Path) -> None:
+    [path] = whole.glob("records/*lora+frozen-k2-draw1*.json")
+    before = json.loads(path.read_text())
+    words = before["command"].split()
+    assert words[0] == "mmfuse-bench"
+    assert call(world, bench, *words[1:]).returncode == 0
+    after = json.loads(path.read_text())
+    assert after["metrics"] == before["metrics"]
+    assert after["provenance"]["finished"] > before["provenance"]["finished"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_grid_that_was_stopped_and_resumed_gives_the_same_tables(
+    world: Path, whole: Path, number: signal.Signals
+) -> None:
+    results = f"stopped-{number.name}"
+    words = ["--grid", "drifts.yaml", "--results", results, "--workers", "1"]
+    command = [sys.executable, "-m", "mmfuse.cli.bench", *words]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen(command, cwd=world, env=environment, stderr=subprocess.DEVNULL) as runner:
+        while len(list((world / results / "records").glob("*.json"))) < 2:
+            assert runner.poll() is None
+            time.sleep(0.02)
+        runner.send_signal(number)
+        assert runner.wait(60) == (130 if number == signal.SIGINT else -signal.SIGKILL)
+    status = json.loads(call(world, bench, "status", "--results", results, "--json").stdout)
+    assert 2 <= status["counts"]["done"] < 8
+    resumed = call(world, bench, "--grid", "drifts.yaml", "--results", results)
+    assert resumed.returncode == 0, resumed.stderr
+    assert accuracies(world, results) == accuracies(world, str(whole))
+
+
+def test_failed_cells_show_in_table_and_exit_code(world: Path) -> None:
+    grid: dict[str, Any] = yaml.safe_load((world / "drifts.yaml").read_text())
+    grid |= {"name": "bad", "shots": [2], "draws": [0]}
+    grid["pairs"] = [
+        "frozen+frozen",
+        {"name": "blows-up", "image": "lora", "text": "frozen", "train": {"method_lr": 1e30}},
+    ]
+    grid["train"]["epochs"] = 6
+    (world / "bad.yaml").write_text(yaml.safe_dump(grid))
+    done = call(world, bench, "--grid", "bad.yaml")
+    assert done.returncode == 1
+    assert "NonFiniteLoss" in done.stderr
+    [row] = [line for line in done.stdout.splitlines() if "blows-up" in line and "failed" in line][:1]
+    assert "failed" in row
+    assert call(world, bench, "--grid", "bad.yaml").returncode == 1
+
+
+def test_train_then_predict(world: Path) -> None:
+    words = ["--dataset", "clips", "--shots", "1", "--pair", "lora+frozen", "--epochs", "1", "--out", "model"]
+    towers = [f"encoders.{side}={world / side}" for side in ("image", "text")]
+    for setting in (*towers, "clip.size=16", "clip.frames=2", "fusion.width=16", "image.rank=2"):
+        words += ["--set", setting]
+    trained = call(world, tool, "train", *words)
+    assert trained.returncode == 0, trained.stderr
+    assert "top-1" in trained.stdout
+    assert "mmfuse predict model" in trained.stdout
+    video = world / "clips" / "test_running_0.mp4"
+    shown = call(world, tool, "predict", "model", str(video), "--top", "2", "--json")
+    assert shown.returncode == 0, shown.stderr
+    [told] = json.loads(shown.stdout)["predictions"]
+    assert len(told["classes"]) == 2
+    assert told["classes"][0]["probability"] >= told["classes"][1]["probability"]
+    # A video that is none is named, and the other one is still done.
+    (world / "no.mp4").write_text("not a video")
+    mixed = call(world, tool, "predict", "model", "no.mp4", str(video))
+    assert mixed.returncode == 2
+    assert "no.mp4" in mixed.stderr
+    assert "test_running_0.mp4" in mixed.stdout
+    # A checkpoint with one flipped bit is refused.
+    weights = world / "model" / "trained.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-5] ^= 1
+    weights.write_bytes(bytes(content))
+    refused = call(world, tool, "predict", "model", str(video))
+    assert refused.returncode == 2
+    assert "damaged" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--dataset", "tny"], "did you mean 'tiny'?"),
+        (["--pair", "lora+adaptor"], "did you mean 'adapter'?"),
+        (["--shots", "40"], "at most 32"),
+        (["--shots", "few"], "shots"),
+        (["--set", "train.epoch=3"], "did you mean 'epochs'?"),
+        (["--set", "fusion.kind=laet"], "did you mean 'late'?"),
+        (["--set", "image.rnk=3"], "did you mean 'rank'?"),
+        (["--set", "colour=red"], "unknown key of --set 'colour'"),
+        (["--set", "train"], "KEY=VALUE"),
+    ],
+)
+def test_a_wrong_request_to_train(world: Path, words: list[str], told: str) -> None:
+    base = {"--dataset": "tiny", "--shots": "2", "--pair": "lora+adapter", "--out": "never"}
+    given = dict(zip(words[::2], words[1::2], strict=True))
+    asked = [word for pair in {**base, **given}.items() for word in pair]
+    done = call(world, tool, "train", *asked)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (world / "never" / "record.json").exists()
