@@ -26,7 +26,7 @@ from mmfuse.data.drawing import Floats, Pictures, draw, random_pictures
 from mmfuse.errors import MmfuseError
 from mmfuse.files import cache_folder, write_atomically
 
-VERSION: Final = 2  # another number for whatever changes the pixels: it names the folder and seeds the draws
+VERSION: Final = 3  # another number for whatever changes the pixels: it names the folder and seeds the draws
 SIZE: Final = 64
 TRAIN_GROUPS: Final = 8
 TEST_GROUPS: Final = 5
