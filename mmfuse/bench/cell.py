@@ -15,6 +15,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch import loggers
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from transformers.utils.logging import disable_progress_bar
@@ -226,29 +227,34 @@ def resolve_precision(asked: str) -> Any:
     return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
 
 
-LOGGERS = {"tensorboard": "TensorBoardLogger", "csv": "CSVLogger", "wandb": "WandbLogger", "mlflow": "MLFlowLogger"}
+LOGGERS = {
+    "csv": ("CSVLogger", "name"),
+    "mlflow": ("MLFlowLogger", "experiment_name"),
+    "tensorboard": ("TensorBoardLogger", "name"),
+    "wandb": ("WandbLogger", "name"),
+}
+"""Class in Lightning, and its argument for the run's name."""
 
 
 def _loggers(job: Job) -> Any:
     """Lightning's loggers by name, or none."""
     made = []
     for name in job.loggers:
-        kind = getattr(L.pytorch.loggers, LOGGERS[name])
-        place = {"mlflow": "save_dir"}.get(name, "save_dir")
+        kind, named = LOGGERS[name]
         try:
-            made.append(kind(**{place: job.log_folder or ".", "name": job.cell.file_stem}))
-        except (ModuleNotFoundError, TypeError) as error:
-            raise MmfuseError(f"the logger {name!r} is not available: {error}") from error
+            made.append(getattr(loggers, kind)(save_dir=job.log_folder or ".", **{named: job.cell.file_stem}))
+        except ModuleNotFoundError as error:
+            raise MmfuseError(f"the logger {name!r} needs a package that is not installed: {error}") from error
     return made or False
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep Lightning's remarks on loaders, tips and hardware out of the output; its errors still show."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+    speakers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
+    levels = [speaker.level for speaker in speakers]
+    for speaker in speakers:
+        speaker.setLevel(logging.ERROR)
     disable_progress_bar()  # of transformers, for reading weights
     try:
         with warnings.catch_warnings():
@@ -256,8 +262,8 @@ def quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", module="torch")
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        for speaker, level in zip(speakers, levels, strict=True):
+            speaker.setLevel(level)
 
 
 class _Teller(Callback):

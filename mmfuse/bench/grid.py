@@ -19,6 +19,9 @@ from mmfuse.resources import cards_folder, grids_folder
 SETTINGS = ("encoders", "clip", "fusion", "train")
 """Groups of keys that stand at the top of a grid, and that a pair or an override may change."""
 
+LOGGERS = ("csv", "mlflow", "tensorboard", "wandb")
+"""Loggers of Lightning that a grid may ask for; all but `csv` need their own package."""
+
 PRECISIONS = ("auto", "32-true", "16-mixed", "bf16-mixed", "bf16-true", "16-true", "64-true")
 
 
@@ -53,6 +56,13 @@ def _precision(value: Any) -> str:
     return name
 
 
+def _logger(value: Any) -> str:
+    if value not in LOGGERS:
+        raise ValueError(str(unknown("logger", value, LOGGERS)))
+    return str(value)
+
+
+Logger = Annotated[str, BeforeValidator(_logger)]
 ShotCount = Annotated[Shots, BeforeValidator(_count)]
 Precision = Annotated[str, BeforeValidator(_precision)]
 From0 = Annotated[int, Field(ge=0)]
@@ -168,7 +178,7 @@ class RunSettings(Strict):
     loader_workers: int = Field(default=0, ge=0)
     devices: int = Field(default=1, ge=1)
     gpu_share: float = Field(default=1.0, gt=0, le=1)
-    loggers: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
+    loggers: Annotated[tuple[Logger, ...], BeforeValidator(_listed)] = ()
 
 
 class Grid(Strict):

@@ -107,6 +107,19 @@ def tables(
     show_tables(results, style=style)
 
 
+@app.command()
+def compare(
+    ours: Annotated[str, typer.Argument(metavar="PAIR", help="A pair of the results, such as dora+adapter.")],
+    theirs: Annotated[str, typer.Argument(metavar="PAIR", help="The pair to set it against.")],
+    results: Results,
+    style: Annotated[str, typer.Option("--format", help="rich, markdown, latex or csv.")] = "rich",
+) -> None:
+    """Set two pairs against each other: paired over draws, and apart from that over test clips."""
+    from mmfuse.cli.looking import show_versus
+
+    show_versus(results, ours=ours, theirs=theirs, style=style)
+
+
 @app.command("list")
 def list_known(
     what: Annotated[str, typer.Argument(metavar="grids|methods|datasets|encoders")], json: AsJson = False

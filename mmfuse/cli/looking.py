@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mmfuse.cli.common import notes, out, print_json
 from mmfuse.cli.live import grid_map, title
-from mmfuse.errors import MmfuseError
+from mmfuse.errors import MmfuseError, unknown
 from mmfuse.records import ResultsFolder
 from mmfuse.survey import Entry, as_row, counts, survey_folder
 
@@ -62,3 +62,20 @@ def show_tables(path: Path, *, style: str) -> None:
     if not any(entry.state == "done" for entry in entries):
         notes().print("no cell of these results is done yet")
     print_tables(entries, style=style, console=out())
+
+
+def show_versus(path: Path, *, ours: str, theirs: str, style: str) -> None:
+    """Print two pairs against each other.
+
+    Raises:
+        MmfuseError: an unknown pair or format.
+    """
+    from mmfuse.report.comparison import groups
+    from mmfuse.report.render import STYLES, show
+    from mmfuse.report.versus import versus_sheet
+
+    if style not in STYLES:
+        raise unknown("format", style, STYLES)
+    folder = ResultsFolder(path)
+    sheets = [versus_sheet(group, folder, ours=ours, theirs=theirs) for group in groups(open_results(path))]
+    show(sheets, style=style, console=out())

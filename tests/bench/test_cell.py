@@ -103,6 +103,16 @@ def test_a_loss_that_is_not_a_number_fails_the_cell_by_name(clips: dict[str, str
     assert record.metrics is None
 
 
+def test_loggers_write_where_they_are_told_and_change_no_number(
+    clips: dict[str, str], towers: dict[str, str], tmp_path: Path
+) -> None:
+    cell = make_cell(clips, towers, train={"epochs": 6})
+    logged = run(cell, loggers=("csv",), log_folder=str(tmp_path / "logs"))
+    [file] = (tmp_path / "logs").rglob("metrics.csv")
+    assert "train/loss" in file.read_text()
+    assert logged.files["predictions"] == run(cell).files["predictions"]
+
+
 def test_a_video_that_went_bad_is_named(towers: dict[str, str], tmp_path: Path) -> None:
     clips = make_clips(tmp_path / "clips")
     whole = run(make_cell(clips, towers))

@@ -96,6 +96,7 @@ def test_paths_are_found_beside_the_grid_file(tmp_path: Path) -> None:
         ("draws: [0, 1]", "shots: [1]", 5, "the key 'shots' stands here twice"),
         ("train: {epochs: 30, method_lr: 1e-3}", "precision: 33", 13, "precision: unknown precision '33'"),
         ("fusion: {", "fusion: [", 10, "not YAML"),
+        ("train: {", "run: {loggers: [wanb]}\ntrain: {", 13, r"run\.loggers\[0\]: unknown logger 'wanb'.*'wandb'\?"),
         ("kind: late", "kind: laet", 10, r"pairs\[3\]\.fusion\.kind: unknown fusion 'laet'; did you mean 'late'\?"),
         ("width: 512", "widht: 512", 12, r"fusion\.widht: unknown argument of fusion 'joint' 'widht'.*'width'\?"),
         ("rank: 32", "rnk: 32", 9, r"pairs\[2\]\.image: unknown argument of method 'lora' 'rnk'.*'rank'\?"),
