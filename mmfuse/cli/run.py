@@ -93,9 +93,10 @@ def _show_plan(request: Request, loaded: LoadedGrid, folder: ResultsFolder, entr
     console = out()
     _print_columns(ordered, expected)
     times = [expected[slot].seconds for slot in going]
-    total = sum(seconds or 0 for seconds in times) if times and None not in times else None
+    total = None if None in times else sum(seconds or 0 for seconds in times)
     states = ", ".join(f"{number} {state}" for state, number in counts(entries).items() if number)
-    console.print(f"\n{len(entries)} cells: {states}. To run: {len(going)}, expected {duration(total)} on one worker.")
+    left = f"To run: {len(going)}, expected {duration(total)} on one worker." if going else "Nothing to run."
+    console.print(f"\n{len(entries)} cells: {states}. {left}")
     return DONE
 
 
@@ -233,7 +234,22 @@ def _conclude(request: Request, loaded: LoadedGrid, folder: ResultsFolder, chose
         from mmfuse.report.tables import print_tables
 
         print_tables(entries, style=request.style, console=out())
+        _hint(mine)
     return code
+
+
+def _hint(entries: list[Entry]) -> None:
+    """Say what to do about cells that have no number."""
+    found = counts(entries)
+    hints = {
+        "failed": "--retry-failed runs them again",
+        "stale": "their inputs or settings have changed; --rerun stale runs them again",
+        "running": "another runner is at them",
+        "missing": "the same command runs them",
+    }
+    for state, hint in hints.items():
+        if found[state]:
+            notes().print(f"{found[state]} {state}: {hint}", markup=False, soft_wrap=True)
 
 
 def check_request(request: Request) -> None:

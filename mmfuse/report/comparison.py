@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from mmfuse.report.sheet import SHOWN_STATES, Row, Sheet, Value
@@ -42,9 +43,16 @@ class Group:
         frozen = [entry.cell.pair.name for entry in self.entries if entry.cell.pair.frozen]
         return "frozen+frozen" if "frozen+frozen" in frozen else next(iter(frozen), None)
 
+    @cached_property
+    def _places(self) -> dict[tuple[str, Any], list[Entry]]:
+        found: dict[tuple[str, Any], list[Entry]] = {}
+        for entry in self.entries:
+            found.setdefault((entry.cell.pair.name, entry.cell.shots), []).append(entry)
+        return found
+
     def of(self, pair: str, shots: Any) -> list[Entry]:
         """The repetitions of one place of the table."""
-        return [entry for entry in self.entries if entry.cell.pair.name == pair and entry.cell.shots == shots]
+        return self._places.get((pair, shots), [])
 
 
 def groups(entries: Iterable[Entry]) -> list[Group]:
