@@ -251,20 +251,33 @@ def accelerators() -> list[str]:
     return (ids or [str(number) for number in range(count)])[:count]
 
 
-def device_slots(*, workers: int | None, devices_per_cell: int = 1, share: float = 1.0) -> list[Slot]:
+def device_slots(
+    *, workers: int | None, devices_per_cell: int = 1, share: float = 1.0, threads: int | None = None
+) -> list[Slot]:
     """Places for workers: one a group of devices, or one a CPU core where there are none.
+
+    A sum over several threads is rounded otherwise than over one. So that numbers do not depend on the number of
+    workers, a CPU worker computes with one thread unless it is told otherwise; beside a GPU, whose numbers do not
+    depend on it, the cores are shared out.
 
     Args:
         workers: how many; `None` for as many as there are devices or cores.
         devices_per_cell: devices that one cell trains on.
         share: of a device that a cell takes: at 0.5 two workers share one.
+        threads: CPU threads of a worker.
+
+    Raises:
+        MmfuseError: a cell wants more devices than there are.
     """
     found = accelerators()
     cpus = usable_cpus()
     groups = [",".join(found[at : at + devices_per_cell]) for at in range(0, len(found), devices_per_cell)]
     groups = [group for group in groups if group.count(",") == devices_per_cell - 1]
+    if found and not groups:
+        raise MmfuseError(f"a cell of this grid wants {devices_per_cell} devices; this machine has {len(found)}")
     count = workers or int(len(groups) / share) or max(1, cpus // devices_per_cell)
-    threads = max(1, cpus // (count * devices_per_cell))
+    if threads is None:
+        threads = max(1, cpus // (count * devices_per_cell)) if groups else 1
     slots = []
     for number in range(count):
         environment = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "0"}

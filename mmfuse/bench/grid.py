@@ -170,7 +170,7 @@ class Override(Strict):
 
 
 class RunSettings(Strict):
-    """How cells are run: nothing here changes a number, so nothing here is part of a cell's identity."""
+    """How cells are run: not part of their identity, since `devices` and `threads` change no more than rounding."""
 
     time_limit: float | None = Field(default=None, gt=0)
     silence_limit: float | None = Field(default=1800.0, gt=0)
@@ -178,6 +178,7 @@ class RunSettings(Strict):
     loader_workers: int = Field(default=0, ge=0)
     devices: int = Field(default=1, ge=1)
     gpu_share: float = Field(default=1.0, gt=0, le=1)
+    threads: int | None = Field(default=None, ge=1)
     loggers: Annotated[tuple[Logger, ...], BeforeValidator(_listed)] = ()
 
 

@@ -210,7 +210,12 @@ def _engine(request: Request, loaded: LoadedGrid, tasks: int) -> Any:
         from mmfuse.bench.ray_engine import RayEngine
 
         return RayEngine(limits=limits, devices=settings.devices * settings.gpu_share, workers=request.workers)
-    slots = device_slots(workers=request.workers, devices_per_cell=settings.devices, share=settings.gpu_share)
+    slots = device_slots(
+        workers=request.workers,
+        devices_per_cell=settings.devices,
+        share=settings.gpu_share,
+        threads=settings.threads,
+    )
     return LocalEngine(slots=slots[: max(1, tasks)], limits=limits)
 
 
