@@ -208,6 +208,8 @@ class LoadedGrid:
 
     def __init__(self, source: YamlSource) -> None:
         self.source = source
+        if not isinstance(source.value, dict):
+            raise source.error([], f"a grid file holds keys ({', '.join(Grid.model_fields)})")
         try:
             self.grid = Grid.model_validate(source.value)
         except ValidationError as fault:

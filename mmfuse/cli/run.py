@@ -96,7 +96,7 @@ def _show_plan(request: Request, loaded: LoadedGrid, folder: ResultsFolder, entr
     total = None if None in times else sum(seconds or 0 for seconds in times)
     states = ", ".join(f"{number} {state}" for state, number in counts(entries).items() if number)
     left = f"To run: {len(going)}, expected {duration(total)} on one worker." if going else "Nothing to run."
-    console.print(f"\n{len(entries)} cells: {states}. {left}")
+    console.print(f"\n{len(entries)} cell{'s' * (len(entries) != 1)}: {states}. {left}")
     return DONE
 
 
@@ -117,7 +117,6 @@ def _carry_out(
 ) -> int:
     from mmfuse.bench.prepare import prepare
 
-    folder.prepare()
     entries = survey_plan(folder, planned)
     # What the data say is known only now: it may make more cells stale, and refuses what cannot run.
     candidates = [entry for entry in entries if entry.cell.slot in chosen]
@@ -126,6 +125,7 @@ def _carry_out(
         data_root=request.root,
         will_run=lambda found: to_run(found, retry_failed=request.retry_failed, rerun=request.rerun),
     )
+    folder.prepare()
     inputs = {item.cell.slot: item for item in ready}
     planned = [inputs.get(item.cell.slot, item) for item in planned]
     folder.write_plan(Plan(loaded.grid.name, planned, command=shlex.join(["mmfuse-bench", *sys.argv[1:]])))

@@ -109,6 +109,12 @@ def test_a_fault_names_file_line_and_key(tmp_path: Path, old: str, new: str, lin
         load_grid(path).cells()
 
 
+@pytest.mark.parametrize("text", ["", "path,label", "- name: x"])
+def test_a_file_that_is_no_grid(tmp_path: Path, text: str) -> None:
+    with pytest.raises(MmfuseError, match=r"mine\.yaml:1: a grid file holds keys \(name, "):
+        load_grid(write(tmp_path, text))
+
+
 def test_unknown_grids_and_files() -> None:
     with pytest.raises(MmfuseError, match=r"unknown grid 'dmeo'; did you mean 'demo'\?"):
         load_grid("dmeo")

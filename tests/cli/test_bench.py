@@ -107,6 +107,7 @@ def test_missing_data_are_named_with_where_to_get_and_put_them(
         assert title.casefold() in line.casefold()
         assert source in line.casefold()
         assert str(tmp_path / "videos") in line
+    assert not (tmp_path / "results").exists()
 
 
 def test_a_results_folder_that_cannot_be_written(
