@@ -29,8 +29,11 @@ from mmfuse.files import sha256_of_file, sha256_of_json, write_atomically
 FORMAT = 1
 """Version of the results folder and of the record."""
 
-LOST = ("Interrupted", "WorkerDied", "RunnerDied", "RecordNotWritten", "DamagedRecord", "NodeLost")
-"""Kinds of failure that say nothing about the cell itself: a plain rerun does such cells again."""
+LOST = ("Interrupted", "WorkerDied", "RunnerDied", "RecordNotWritten", "DamagedRecord", "NodeLost", "SIGTERMException")
+"""Kinds of failure that say nothing about the cell itself: a plain rerun does such cells again.
+
+The last one is what Lightning raises in a worker that a scheduler ends by SIGTERM.
+"""
 
 
 class Metrics(Strict):

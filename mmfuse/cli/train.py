@@ -23,6 +23,8 @@ from mmfuse.records import Planned, as_document
 from mmfuse.survey import Entry
 
 SETTINGS = ("train", "clip", "fusion", "encoders", "image", "text")
+# What Ctrl-C and SIGTERM become inside Lightning.
+STOPPED = ("KeyboardInterrupt", "SystemExit", "SIGTERMException")
 TOP = ("split", "seed", "precision")
 
 
@@ -152,7 +154,10 @@ def _run(job: Job) -> Outcome:
             epoch = f" {news.epoch}/{news.epochs}" if news.phase == "training" else ""
             bar.update(task, description=news.phase + epoch, completed=news.fraction, detail=f"{loss} {rate}")
 
-        return run_guarded(run_cell, job, tell)
+        outcome = run_guarded(run_cell, job, tell)
+    if outcome.record.error is not None and outcome.record.error.kind in STOPPED:
+        raise KeyboardInterrupt
+    return outcome
 
 
 def _conclude(request: TrainRequest, outcome: Outcome) -> int:

@@ -182,6 +182,24 @@ def test_train_then_predict(world: Path) -> None:
     assert refused.stderr.count("\n") == 1
 
 
+def test_ctrl_c_ends_a_training_with_130(world: Path) -> None:
+    words = ["--dataset", "clips", "--shots", "2", "--pair", "lora+frozen", "--epochs", "100000", "--out", "endless"]
+    for setting in (*(f"encoders.{side}={world / side}" for side in ("image", "text")), "clip.size=16"):
+        words += ["--set", setting]
+    command = [sys.executable, "-m", "mmfuse.cli.tool", "train", *words]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen(command, cwd=world, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while not (world / "endless").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+        assert "Traceback" not in process.stderr.read()
+    assert not (world / "endless" / "record.json").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
