@@ -21,7 +21,7 @@ from mmfuse.data.parallel import usable_cores
 from mmfuse.data.progress import progress_bar
 from mmfuse.data.sources import Decoding, FrameSource, Remembering
 from mmfuse.data.store_filling import ensure
-from mmfuse.data.video import Damaged
+from mmfuse.data.video import Damaged, decoder_version
 from mmfuse.errors import MmfuseError
 
 MEMORY_BUDGET = 2**30
@@ -138,7 +138,16 @@ class FewShotVideoDataModule(L.LightningDataModule):
         """
         if self.views is None:
             raise MmfuseError("features can be kept only for a limited number of views; set views to 1 or more")
-        sampling = {"frames": self.frames, "size": self.size, "views": self.views, "flip": self.flip}
+        sampling = {
+            "frames": self.frames,
+            "size": self.size,
+            "short_side": self._decoding.short_side,
+            "candidates": self.card.candidates,
+            "views": self.views,
+            "flip": self.flip,
+            "damaged": self._decoding.damaged,
+            "decoder": decoder_version(),
+        }
         self._features = Features(
             compute, frames=self.frames, views=self.views, width=width, key={"tower": key, **sampling}, folder=folder
         )

@@ -30,7 +30,7 @@ Compute = Callable[[Tensor], Tensor]
 """From clips, uint8 (B, T, 3, S, S), to frame features, float32 (B, T, F)."""
 
 VERSION = 1
-"""Raise it when decoding or sampling changes what a view shows."""
+"""Raise it when sampling changes what a view shows."""
 
 BLOCK = 16
 """Clips a call. Always exactly this many, the last ones repeated: kernels are chosen by shape, and with one shape a
@@ -168,6 +168,9 @@ class Features:
 
 
 def _mark(path: str) -> int:
-    """What changes when a video is replaced by another under the same name."""
-    status = os.stat(path)
+    """What changes when a video is replaced by another under the same name; 0 where only the clip store holds it."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return 0
     return zlib.crc32(f"{status.st_size}/{status.st_mtime_ns}".encode())
