@@ -16,6 +16,7 @@ from mmfuse.bench.cell import run_cell
 from mmfuse.bench.job import Job, Outcome, Progress
 from mmfuse.bench.worker import run_guarded
 from mmfuse.cells import Cell
+from mmfuse.data import sources
 from mmfuse.predictions import decode
 from mmfuse.records import ResultsFolder
 from tests.bench.real import make_cell, make_clips, make_towers
@@ -164,6 +165,7 @@ from pathlib import Path
 from mmfuse.bench.cell import run_cell
 from mmfuse.bench.job import Job
 from mmfuse.cells import Cell
+from mmfuse.data import sources
 
 def run(batch):
     cell = whole.model_copy(update={"train": whole.train.model_copy(update={"batch_size": batch})})
@@ -197,3 +199,38 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_effective_one(towers: dict
     assert record["notes"] == ["out of memory with batches of 60; run again with 30 and accumulated gradients"]
     assert record["cell"]["train"]["batch_size"] == 60
     assert record["metrics"]["train_clips"] == 60
+
+
+def test_the_test_list_is_read_once_and_after_training(
+    clips: dict[str, str], towers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    original = sources.read_counted
+
+    def reading(path: Any, *args: Any, **how: Any) -> Any:
+        events.append(Path(path).name)
+        return original(path, *args, **how)
+
+    monkeypatch.setattr(sources, "read_counted", reading)
+    run_cell(
+        Job(cell=make_cell(clips, towers, "lora+adapter"), command="again"),
+        progress=lambda progress: events.append(progress.phase),
+    )
+    read = [event for event in events if event.startswith("test_")]
+    assert sorted(read) == sorted(set(read))
+    assert len(read) == 3
+    last_step = max(place for place, event in enumerate(events) if event == "training")
+    assert min(events.index(name) for name in read) > last_step
+
+
+def test_nothing_is_selected_on_the_test_list(clips: dict[str, str], towers: dict[str, str], tmp_path: Path) -> None:
+    other = make_clips(tmp_path / "clips")
+    lines = (tmp_path / "clips" / "test.csv").read_text().splitlines()
+    rows = [line.split(",") for line in lines[1:]]
+    wrong = [",".join([rows[i][0], rows[i - 1][1], rows[i][2]]) for i in range(len(rows))]
+    (tmp_path / "clips" / "test.csv").write_text("\n".join([lines[0], *wrong]))
+    trained = [
+        run(make_cell(data, towers, "dora+adapter"), keep_checkpoint=True).files["checkpoint/trained.safetensors"]
+        for data in (clips, other)
+    ]
+    assert trained[0] == trained[1]
