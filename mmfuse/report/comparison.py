@@ -182,7 +182,7 @@ class Comparison:
         values = list(self.over(pair, shots).values())
         draws, seeds = {entry.cell.draw for entry in cells}, {entry.cell.seed for entry in cells}
         planned = len(draws) if len(draws) > 1 else len(seeds)
-        return Value(mean_of(values) if values else None, planned, gaps_of(cells))
+        return Value(mean_of(values) if values else None, planned, gaps_of(cells), behind=tuple(cells))
 
     def _gains(self, shots: tuple[Any, ...]) -> list[Value]:
         baseline = self.group.baseline
@@ -198,12 +198,13 @@ class Comparison:
         baseline = self.group.baseline
         if pair == baseline:
             return Value(text="–")
-        gaps = gaps_of([*self._cells(pair, shots), *self._cells(str(baseline), shots)])
+        cells = (*self._cells(pair, shots), *self._cells(str(baseline), shots))
+        gaps = gaps_of(cells)
         if test is None:
-            return Value(None, 0, gaps, signed=True)
+            return Value(None, 0, gaps, signed=True, behind=cells)
         planned = self._value(pair, shots).planned
         significant = None if p is None else p < LEVEL
-        return Value(test.difference, planned, gaps, signed=True, significant=significant, p=p)
+        return Value(test.difference, planned, gaps, signed=True, significant=significant, p=p, behind=cells)
 
     def _notes(self) -> tuple[str, ...]:
         done = [

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from mmfuse.records import Record
 from mmfuse.report.comparison import Group, gaps_of
 from mmfuse.report.sheet import Row, Sheet, Value
 from mmfuse.report.statistics import mean_of
+from mmfuse.survey import Entry
 
 Read = Callable[[Record], float | None]
 
@@ -42,12 +43,8 @@ def cost_sheet(group: Group) -> Sheet:
     rows = []
     for pair in group.pairs:
         entries = group.of(pair, shots)
-        records = [entry.record for entry in entries if entry.state == "done" and entry.record is not None]
-        gaps = gaps_of(entries)
-        rows.append(
-            Row(pair, tuple(_value(records, read, decimals, len(entries), gaps) for _, read, decimals in COLUMNS))
-        )
-    devices = sorted({record.provenance.device or "unknown" for record in _records(group)})
+        rows.append(Row(pair, tuple(_value(entries, read, decimals) for _, read, decimals in COLUMNS)))
+    devices = sorted({record.provenance.device or "unknown" for record in finished(group.entries)})
     return Sheet(
         key="cost",
         title=f"{group.dataset}, split {group.split}: cost at K={shots}",
@@ -63,13 +60,15 @@ def cost_sheet(group: Group) -> Sheet:
     )
 
 
-def _records(group: Group) -> list[Record]:
-    return [entry.record for entry in group.entries if entry.state == "done" and entry.record is not None]
+def finished(entries: Iterable[Entry]) -> list[Record]:
+    """The records of the cells that have numbers."""
+    return [entry.record for entry in entries if entry.state == "done" and entry.record is not None]
 
 
-def _value(records: list[Record], read: Read, decimals: int, planned: int, gaps: dict[str, int]) -> Value:
-    values = [value for record in records if (value := read(record)) is not None]
+def _value(entries: list[Entry], read: Read, decimals: int) -> Value:
+    gaps = gaps_of(entries)
+    values = [value for record in finished(entries) if (value := read(record)) is not None]
     if not values:
-        return Value(None, planned, gaps) if gaps else Value(text="–")
+        return Value(None, len(entries), gaps, behind=tuple(entries)) if gaps else Value(text="–")
     mean = mean_of(values)
-    return Value(mean, planned, gaps, text=f"{mean.mean:,.{decimals}f}")
+    return Value(mean, len(entries), gaps, text=f"{mean.mean:,.{decimals}f}", behind=tuple(entries))

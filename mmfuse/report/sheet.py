@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mmfuse.report.statistics import Mean
+from mmfuse.survey import Entry
 
 SHOWN_STATES = ("failed", "stale", "running", "missing")
 
@@ -25,6 +26,7 @@ class Value:
         p: the corrected p-value.
         decimals: digits behind the point.
         text: a text to show as it is, in place of a number.
+        behind: the cells that the number is made from, so that it can be traced to their records and commands.
     """
 
     mean: Mean | None = None
@@ -37,6 +39,7 @@ class Value:
     p: float | None = None
     decimals: int = 1
     text: str | None = None
+    behind: tuple[Entry, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def complete(self) -> bool:
