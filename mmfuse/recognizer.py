@@ -7,7 +7,7 @@ import math
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
@@ -21,6 +21,9 @@ from mmfuse.errors import MmfuseError, unknown
 from mmfuse.fusion import build_fusion
 from mmfuse.methods.base import attach
 from mmfuse.metrics import TestMetrics
+
+if TYPE_CHECKING:
+    from mmfuse.prediction import Prediction
 
 FEATURES = {"both": 2, "cls": 1, "patch": 1, "grid": 5}
 GRID = 2  # side of the grid of pooled patches
@@ -112,6 +115,7 @@ class ActionRecognizer(L.LightningModule):
         self._prompts = self._tokenize(self.class_names)
         self._kept_classes: tuple[Any, Tensor] | None = None
         self.test_predictions: dict[str, Tensor] = {}
+        self.sampling: dict[str, Any] | None = None
 
     # -- what is trained ------------------------------------------------------------------------------------------
 
@@ -165,7 +169,8 @@ class ActionRecognizer(L.LightningModule):
 
         Args:
             folder: where; made if it is not there. See `mmfuse.checkpoint` for what it holds.
-            sampling: how frames were taken from videos (size and so on), kept for those who predict later.
+            sampling: how frames were taken from videos (size and so on), kept for those who predict later; by default
+                as the data module said that it was fitted on.
         """
         self.unmerge()
         towers = {"image": self.image_tower, "text": self.text_tower}
@@ -175,7 +180,7 @@ class ActionRecognizer(L.LightningModule):
             weights=self.trained_state(),
             towers={side: {"name": tower.lasting_name, "fingerprint": prints[side]} for side, tower in towers.items()},
             arguments=dict(self.hparams),
-            sampling=sampling,
+            sampling=self.sampling if sampling is None else sampling,
         )
         for side, method in (("image", self.image_method), ("text", self.text_method)):
             besides = Path(folder) / f"peft-{side}"
@@ -210,7 +215,19 @@ class ActionRecognizer(L.LightningModule):
         )
         checkpoint.refuse_other_towers(towers, model.fingerprints(), folder=folder)
         checkpoint.put(checkpoint.read_weights(folder), model.trained_state(), folder=folder)
+        model.sampling = description["sampling"]
         return model.eval()
+
+    def predict(
+        self, paths: str | Path | Iterable[str | Path], *, classes: Sequence[str] | None = None, batch_size: int = 8
+    ) -> list[Prediction]:
+        """Name the action in videos: files, or folders of them.
+
+        See `mmfuse.prediction.predict`, which this calls: what is returned, and what `classes` means.
+        """
+        from mmfuse.prediction import predict
+
+        return predict(self, paths, classes=classes, batch_size=batch_size)
 
     # -- forward --------------------------------------------------------------------------------------------------
 
@@ -218,9 +235,20 @@ class ActionRecognizer(L.LightningModule):
         room = self.text_method.room
         return [self.text_tower.tokenize([t.format(name) for name in names], room=room) for t in self.templates]
 
-    def class_embeddings(self) -> Tensor:
-        """Embeddings of the class prompts, (C, E): the mean over the templates of unit vectors."""
-        embedded = [functional.normalize(self.text_tower(prompts.to(self.device)), dim=-1) for prompts in self._prompts]
+    def class_embeddings(self, class_names: Sequence[str] | None = None) -> Tensor:
+        """Embeddings of the class prompts, (C, E): the mean over the templates of unit vectors.
+
+        Args:
+            class_names: other classes than those trained on.
+
+        Raises:
+            MmfuseError: names that no prompts can be made of, or that prompts could not tell apart.
+        """
+        prompts = self._prompts
+        if class_names is not None:
+            _check_prompts(class_names, self.templates)
+            prompts = self._tokenize(class_names)
+        embedded = [functional.normalize(self.text_tower(part.to(self.device)), dim=-1) for part in prompts]
         return torch.stack(embedded).mean(dim=0)
 
     def frame_features(self, video: Tensor) -> Tensor:
@@ -268,6 +296,7 @@ class ActionRecognizer(L.LightningModule):
         """Train in training mode, whatever mode the model was left in; the towers stay in evaluation mode."""
         self.unmerge()  # what a test that was broken off left folded in
         self.train()
+        self.sampling = getattr(getattr(self.trainer, "datamodule", None), "sampling", self.sampling)
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """Cross-entropy of one batch."""

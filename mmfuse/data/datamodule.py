@@ -152,6 +152,11 @@ class FewShotVideoDataModule(L.LightningDataModule):
             compute, frames=self.frames, views=self.views, width=width, key={"tower": key, **sampling}, folder=folder
         )
 
+    @property
+    def sampling(self) -> dict[str, int]:
+        """How frames are taken from a video: what whoever names the action in another video has to know."""
+        return {"frames": self.frames, "size": self.size, "short_side": self.card.scale_for(self.size)}
+
     def _drawn(self, shots: Shots | None, draw: int, train_list: Path | None) -> pd.DataFrame:
         if (shots is None) == (train_list is None):
             raise MmfuseError("say either shots (clips a class, or 'all') or train_list (a published list of clips)")
