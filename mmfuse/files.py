@@ -18,8 +18,14 @@ def cache_folder() -> Path:
     return (Path(shared) if shared else Path.home() / ".cache") / "mmfuse"
 
 
-def write_atomically(path: Path, content: bytes | str) -> None:
+def write_atomically(path: Path, content: bytes | str, *, sync: bool = True) -> None:
     """Write a file whole or not at all: temporary name in the same folder, sync, rename.
+
+    Args:
+        path: the file.
+        content: what it is to hold.
+        sync: wait until the disk has it; without that a power cut may leave a file with holes, which is good enough
+            only for what has a checksum and can be made again.
 
     Raises:
         OSError: the folder cannot be written or the disk is full; the old file, if any, is untouched.
@@ -30,8 +36,9 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         # mkstemp makes private files; results are meant to be shared as the umask allows.
         umask = os.umask(0)
         os.umask(umask)
@@ -40,7 +47,8 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    if sync:
+        _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -17,10 +17,7 @@ from mmfuse.data.clip_store import ClipStore, Sampling, Wanted, wanted_clips
 from mmfuse.data.features import Compute, Features
 from mmfuse.data.few_shot import Shots
 from mmfuse.data.lists import read_list
-from mmfuse.data.parallel import usable_cores
-from mmfuse.data.progress import progress_bar
 from mmfuse.data.sources import Decoding, FrameSource, Remembering
-from mmfuse.data.store_filling import ensure
 from mmfuse.data.video import Damaged, decoder_version
 from mmfuse.errors import MmfuseError
 
@@ -82,7 +79,8 @@ class FewShotVideoDataModule(L.LightningDataModule):
             num_workers: processes that read clips beside the training; 0 reads in the training process.
             validation: share of each class's training clips, in whole source groups, that is held out as
                 `validation_clips`.
-            store: folder of a clip store (see `mmfuse.data.clip_store`); what it lacks is decoded into it first.
+            store: folder of a clip store (see `mmfuse.data.clip_store`); what it lacks is decoded into it when it is
+                first looked at (`mmfuse data cache` decodes ahead, on all cores).
             train_list: a published list of training clips instead of `shots` and `draw`; see `mmfuse.data.lists`.
             damaged: "error", or "keep" the frames that can be read of a damaged video.
             memory_budget: bytes of decoded training clips that may be kept where there is no store.
@@ -118,7 +116,6 @@ class FewShotVideoDataModule(L.LightningDataModule):
             self._decoding, frames=self.frames, candidates=self.card.candidates, budget=memory_budget
         )
         self._clip_store = self._store_in(_path(store))
-        self._store: FrameSource | None = None
         self._ready = False
         self._features: Features | None = None
 
@@ -198,24 +195,15 @@ class FewShotVideoDataModule(L.LightningDataModule):
         missing = {part: _absent(rows, besides=stored) for part, rows in clips.items()}
         if any(missing.values()):
             raise MmfuseError(_report(missing, clips, self.catalogue))
-        if self._clip_store is not None:
-            self._fill_store(self._clip_store)
         self._ready = True
 
     def _wanted(self) -> list[Wanted]:
         others = pd.concat([self.validation_clips, self.test_clips])
         return wanted_clips(self.train_clips, others, candidates=self.card.candidates)
 
-    def _fill_store(self, store: ClipStore) -> None:
-        wanted = self._wanted()
-        with progress_bar(f"decoding {self.card.title} into the clip store") as report:
-            failures = ensure(store, wanted, workers=usable_cores(), report=report)
-        if failures:
-            first = next(iter(failures.values()))
-            raise MmfuseError(
-                first if len(failures) == 1 else f"{len(failures)} videos cannot be decoded, such as {first}"
-            )
-        self._store = store.reader(wanted)
+    def _source(self, otherwise: FrameSource) -> FrameSource:
+        """The clip store where there is one."""
+        return self._clip_store.reader(self._wanted(), otherwise=otherwise) if self._clip_store else otherwise
 
     def _place_tiny(self) -> None:
         from mmfuse.data import tiny_actions
@@ -229,21 +217,21 @@ class FewShotVideoDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Every training clip once an epoch, in a new order each time."""
         self._be_ready()
-        if self.num_workers and self._store is None:
+        if self.num_workers and self._clip_store is None:
             self._memory.fill(self.train_clips["path"])
-        return self._loader(self.train_clips, self._store or self._memory, training=True)
+        return self._loader(self.train_clips, self._source(self._memory), training=True)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
         """The held-out clips in order; empty without a held-out share."""
         self._be_ready()
         if self.validation_clips.empty:
             return []
-        return self._loader(self.validation_clips, self._store or self._memory, training=False)
+        return self._loader(self.validation_clips, self._source(self._memory), training=False)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The whole official test list, in order."""
         self._be_ready()
-        return self._loader(self.test_clips, self._store or self._decoding, training=False)
+        return self._loader(self.test_clips, self._source(self._decoding), training=False)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Mirror the marked clips, on the device."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from mmfuse.data.clip_store import ClipStore, Wanted
+from mmfuse.data.clip_store import ClipStore, Wanted, free_bytes
 from mmfuse.data.parallel import each
 from mmfuse.errors import MmfuseError
 
@@ -54,7 +53,7 @@ def plan(store: ClipStore, wanted: Sequence[Wanted]) -> Plan:
     with ThreadPoolExecutor(max_workers=8) as pool:  # headers wait for the disk more than they compute
         needed = sum(pool.map(need, absent))
     todo = [want for want in absent if want.clip not in failures]
-    return Plan(todo, len(set(wanted)) - len(absent), needed, _free(store.folder), failures)
+    return Plan(todo, len(set(wanted)) - len(absent), needed, free_bytes(store.folder), failures)
 
 
 def ensure(
@@ -149,13 +148,6 @@ def _add(store: ClipStore, want: Wanted) -> tuple[str, str]:
     except MmfuseError as fault:
         return want.clip, str(fault)
     return want.clip, ""
-
-
-def _free(folder: Path) -> int:
-    existing = folder.absolute()
-    while not existing.exists():
-        existing = existing.parent
-    return shutil.disk_usage(existing).free
 
 
 def size(count: float) -> str:

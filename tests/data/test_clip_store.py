@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -16,8 +17,9 @@ import numpy as np
 import pytest
 
 from mmfuse.data import clip_store, sources, store_filling
-from mmfuse.data.clip_store import ClipStore, Sampling, Wanted
+from mmfuse.data.clip_store import ClipStore, Sampling, StoreReader, Wanted
 from mmfuse.data.sampling import candidate_frames, segment_centres, segment_places
+from mmfuse.data.sources import Decoding
 from mmfuse.data.store_filling import ensure, plan
 from mmfuse.data.video import read_frames
 from mmfuse.errors import MmfuseError
@@ -40,6 +42,14 @@ def wants(videos: list[Path], candidates: int | None = 3) -> list[Wanted]:
     return [Wanted(path.stem, str(path), candidates) for path in videos]
 
 
+def reader_of(store: ClipStore, wanted: list[Wanted]) -> StoreReader:
+    return store.reader(wanted, otherwise=Decoding(short_side=48))
+
+
+def centres(count: int) -> np.ndarray:
+    return segment_centres(count, 4)
+
+
 def store_in(folder: Path, sampling: Sampling = SAMPLING) -> ClipStore:
     return ClipStore(folder, dataset="mine", sampling=sampling)
 
@@ -48,10 +58,10 @@ def store_in(folder: Path, sampling: Sampling = SAMPLING) -> ClipStore:
 def test_the_store_gives_what_decoding_gives(videos: list[Path], tmp_path: Path, candidates: int | None) -> None:
     store, wanted = store_in(tmp_path), wants(videos, candidates)
     assert ensure(store, wanted, workers=1) == {}
-    reader = store.reader(wanted)
+    reader = reader_of(store, wanted)
     generator = np.random.default_rng(0)
     for path in videos:
-        choosers = [lambda count: segment_centres(count, 4)]
+        choosers = [centres]
         if candidates != 1:
             choosers += [
                 lambda count, places=places: segment_places(count, places, candidates=candidates)
@@ -66,7 +76,7 @@ def test_frames_that_are_not_held_are_refused(videos: list[Path], tmp_path: Path
     store, wanted = store_in(tmp_path), wants(videos, 1)
     ensure(store, wanted, workers=1)
     with pytest.raises(LookupError, match=r"frames \[29\] are wanted, \[3, 11, 18, 26\] are held"):
-        store.reader(wanted).pick(str(videos[2]), lambda _: np.array([29]))
+        reader_of(store, wanted).pick(str(videos[2]), lambda _: np.array([29]))
 
 
 def test_only_the_frames_that_can_be_looked_at_are_kept(videos: list[Path], tmp_path: Path) -> None:
@@ -111,10 +121,8 @@ def test_a_changed_video_is_decoded_again_and_a_touched_one_is_not(videos: list[
     assert not store.holds(want)
     assert [todo.clip for todo in plan(store, [want]).todo] == ["clip"]
     ensure(store, [want], workers=1)
-    frames, chosen = store.reader([want]).pick(str(path), lambda count: segment_centres(count, 4))
-    np.testing.assert_array_equal(
-        frames[chosen], read_frames(path, lambda count: segment_centres(count, 4), short_side=48)
-    )
+    frames, chosen = reader_of(store, [want]).pick(str(path), centres)
+    np.testing.assert_array_equal(frames[chosen], read_frames(path, centres, short_side=48))
     path.unlink()
     assert store.holds(want), "what is gone cannot have changed"
 
@@ -133,26 +141,113 @@ def test_another_sampling_size_decoder_or_setting_is_another_store(
     assert len(folders) == 5
 
 
-@pytest.mark.parametrize("how", ["cut", "empty", "garbage", "longer", "huge head"])
-def test_what_is_not_whole_is_never_read(videos: list[Path], tmp_path: Path, how: str) -> None:
+def damage(file: Path, how: str) -> None:
+    """Spoil a clip's file; a flip changes one bit of the frames, of their numbers or of what is told of the video."""
+    whole = bytearray(file.read_bytes())
+    place = {
+        "flip in frames": len(whole) // 2,
+        "flip in last frame": -100,
+        "flip in numbers": 0,
+        "flip in head": whole.index(b"count") + 9,
+        "flip in shape": whole.index(b'"shape":[') + 9,
+    }
+    if how == "flip in numbers":
+        length = int.from_bytes(whole[:8], "little")
+        header = json.loads(whole[8 : 8 + length])
+        place[how] = 8 + length + header["numbers"]["data_offsets"][0]
+    if how in place:
+        whole[place[how]] ^= 1
+        file.write_bytes(whole)
+        return
+    changed = {
+        "cut": whole[:-1],
+        "empty": b"",
+        "garbage": b"\0" * len(whole),
+        "longer": whole + b"\0",
+        "huge head": b"\xff" * 8 + whole[8:],
+    }
+    file.write_bytes(changed[how])
+
+
+CUTS = ["cut", "empty", "garbage", "longer", "huge head"]
+FLIPS = ["flip in frames", "flip in last frame", "flip in numbers", "flip in head", "flip in shape"]
+
+
+@pytest.mark.parametrize("how", [*CUTS, *FLIPS])
+def test_what_is_damaged_is_never_shown_and_heals_when_it_is_read(
+    videos: list[Path], tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store, [want] = store_in(tmp_path), wants(videos[2:3])
     store.add(want)
     file = store.file_of(want.clip, want.candidates)
     whole = file.read_bytes()
-    file.write_bytes(
-        {
-            "cut": whole[:-1],
-            "empty": b"",
-            "garbage": b"\0" * len(whole),
-            "longer": whole + b"\0",
-            "huge head": b"\xff" * 8 + whole[8:],
-        }[how]
-    )
-    assert not store.holds(want)
-    with pytest.raises(MmfuseError, match="gone or damaged since the run began; fill the store again"):
-        store.reader([want]).pick(want.path, lambda count: segment_centres(count, 4))
-    ensure(store, [want], workers=1)
+    damage(file, how)
+    assert not (store.holds(want) and how in CUTS)  # what is flipped shows when it is read
+    frames, chosen = reader_of(store, [want]).pick(want.path, centres)
+    np.testing.assert_array_equal(frames[chosen], read_frames(want.path, centres, short_side=48))
     assert file.read_bytes() == whole
+    monkeypatch.setattr(sources, "read_counted", lambda *_, **__: pytest.fail("decoded again"))
+    reader_of(store, [want]).pick(want.path, centres)
+
+
+@pytest.mark.parametrize("how", ["cut", "flip in frames"])
+def test_damage_is_named_where_the_video_is_gone(videos: list[Path], tmp_path: Path, how: str) -> None:
+    path = Path(shutil.copy(videos[2], tmp_path / "clip.mp4"))
+    store, want = store_in(tmp_path / "store"), Wanted("clip", str(path), 3)
+    store.add(want)
+    path.unlink()
+    reader_of(store, [want]).pick(want.path, centres)
+    damage(store.file_of(want.clip, 3), how)
+    with pytest.raises(
+        MmfuseError, match=r"no sound copy of clip .*safetensors is gone or damaged.*put the video back"
+    ):
+        reader_of(store, [want]).pick(want.path, centres)
+
+
+def test_what_a_process_has_checked_it_does_not_check_again(
+    videos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, wanted = store_in(tmp_path), wants(videos)
+    checked: list[int] = []
+    crc = clip_store.zlib.crc32
+
+    def counting(data: Any, start: int = 0) -> int:
+        checked.append(len(data))
+        return crc(data, start)
+
+    ensure(store, wanted, workers=1)
+    monkeypatch.setattr(clip_store.zlib, "crc32", counting)
+    for _ in range(3):
+        reader = reader_of(store, wanted)
+        for path in videos:
+            reader.pick(str(path), centres)
+    assert len(checked) == 3 * len(videos)  # what is told, frames and numbers
+
+
+def test_reading_fills_a_store_as_far_as_the_disk_has_room(
+    videos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, wanted = store_in(tmp_path), wants(videos)
+    usage, rooms = shutil.disk_usage(tmp_path), iter([2**40, 2**40, 2**20, 2**20])
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=next(rooms)))
+    reader = reader_of(store, wanted)
+    for _ in range(2):  # the second time nobody asks for room again
+        for path in videos:
+            frames, chosen = reader.pick(str(path), centres)
+            np.testing.assert_array_equal(frames[chosen], read_frames(path, centres, short_side=48))
+    assert [store.holds(want) for want in wanted] == [True, True, False, False]
+
+
+def test_a_store_that_cannot_be_written_costs_time_alone(
+    videos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(clip_store, "write_atomically", full)
+    store, wanted = store_in(tmp_path), wants(videos)
+    frames, chosen = reader_of(store, wanted).pick(wanted[0].path, centres)
+    np.testing.assert_array_equal(frames[chosen], read_frames(videos[0], centres, short_side=48))
 
 
 def test_too_small_a_disk_is_refused_before_anything_is_decoded(
@@ -173,11 +268,11 @@ def test_a_disk_that_runs_full_keeps_what_is_whole(
     store, wanted = store_in(tmp_path), wants(videos)
     write, written = clip_store.write_atomically, []
 
-    def until_full(path: Path, content: bytes) -> None:
+    def until_full(path: Path, content: bytes, **how: bool) -> None:
         if len(written) == 2:
             raise OSError(errno.ENOSPC, "No space left on device")
         written.append(path)
-        write(path, content)
+        write(path, content, **how)
 
     monkeypatch.setattr(clip_store, "write_atomically", until_full)
     with pytest.raises(MmfuseError, match="the disk is full; what was decoded is kept"):
@@ -221,7 +316,8 @@ def test_leftovers_of_killed_processes_are_removed(videos: list[Path], tmp_path:
 FILLING = """
 import sys
 from pathlib import Path
-from mmfuse.data.clip_store import ClipStore, Sampling, Wanted
+from mmfuse.data.clip_store import ClipStore, Sampling, StoreReader, Wanted
+from mmfuse.data.sources import Decoding
 from mmfuse.data.store_filling import ensure
 video, folder = sys.argv[1:]
 store = ClipStore(Path(folder), dataset="mine", sampling=Sampling(frames=4, short_side=48))
@@ -240,11 +336,11 @@ def test_killed_at_any_moment_it_goes_on_from_there(videos: list[Path], tmp_path
         os.kill(process.pid, signal.SIGKILL)
     wanted = [Wanted(str(n), str(videos[3]), 3) for n in range(200)]
     store = store_in(tmp_path)
-    expected = read_frames(videos[3], lambda count: segment_centres(count, 4), short_side=48)
+    expected = read_frames(videos[3], centres, short_side=48)
     before = sum(store.holds(want) for want in wanted)
     for want in wanted:
         if store.file_of(want.clip, 3).exists():
-            frames, chosen = store.reader([want]).pick(want.path, lambda count: segment_centres(count, 4))
+            frames, chosen = reader_of(store, [want]).pick(want.path, centres)
             np.testing.assert_array_equal(frames[chosen], expected)
     _wait_for_end_of_group(process.pid)
     after_all = sum(store.holds(want) for want in wanted)

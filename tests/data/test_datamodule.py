@@ -131,6 +131,7 @@ def test_the_clip_store_shows_the_same_and_outlives_the_videos(mine: dict[str, A
         expected, seen = epoch(reference, number), epoch(stored, number)
         assert all(torch.equal(expected[index], seen[index]) for index in range(6))
     expected_tests = [batch["video"] for batch in reference.test_dataloader()]
+    assert len(list(stored.test_dataloader())) == len(expected_tests)
     for video in copy.glob("*.mp4"):
         video.unlink()
     later = module(here, flip=True, store=tmp_path / "store", num_workers=1)
