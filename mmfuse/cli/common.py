@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,12 +14,17 @@ import typer
 from rich.console import Console
 
 from mmfuse.errors import MmfuseError
+from mmfuse.terminal import UNSAFE, SafeConsole, visible
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
 
 def run_app(app: typer.Typer, name: str) -> NoReturn:
     """Run a command; a wrong request gets one line on stderr and exit code 2, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Names of files may hold bytes, and results signs, that the terminal's encoding does not know.
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(prog_name=name, standalone_mode=False)
         sys.stdout.flush()
@@ -36,20 +43,28 @@ def run_app(app: typer.Typer, name: str) -> NoReturn:
         message = getattr(error, "format_message", None)
         if message is None:
             raise
-        code = complain(name, message())
+        code = complain(name, message() + _dash_hint(error))
     raise SystemExit(code if isinstance(code, int) else DONE)
+
+
+def _dash_hint(error: Exception) -> str:
+    """What to do about a file whose name looks like an option."""
+    option = getattr(error, "option_name", None)
+    if not isinstance(option, str) or not any(word.startswith(option) and Path(word).exists() for word in sys.argv):
+        return ""
+    return " (a file whose name begins with '-' is given as ./-name)"
 
 
 def complain(name: str, message: str) -> int:
     """Say on stderr what is wrong: one line, or one for each of several faults."""
-    for line in message.splitlines() or [""]:
-        print(f"{name}: {' '.join(line.split())}", file=sys.stderr)
+    for line in message.split("\n"):
+        print(f"{name}: {visible(' '.join(line.split()))}", file=sys.stderr)
     return WRONG
 
 
 def out() -> Console:
     """The console for results: stdout. Its width follows the terminal; a pipe gets lines as long as they need be."""
-    console = Console(highlight=False)
+    console = SafeConsole()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 200
     return console
@@ -57,12 +72,14 @@ def out() -> Console:
 
 def notes() -> Console:
     """The console for progress and remarks: stderr, so that results can be piped."""
-    return Console(stderr=True, highlight=False)
+    return SafeConsole(stderr=True)
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON document."""
-    print(json.dumps(value, indent=1, ensure_ascii=False))
+    """Print one JSON document; what could control a terminal stands in it as JSON's own escapes."""
+    utf8 = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
+    text = json.dumps(value, indent=1, ensure_ascii=not utf8)
+    print(re.sub(UNSAFE, lambda found: f"\\u{ord(found.group()):04x}", text))
 
 
 def default_data_root() -> Path:

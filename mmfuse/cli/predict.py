@@ -3,99 +3,153 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
-from rich.progress import track
 
-from mmfuse import checkpoint
 from mmfuse.bench.cell import quiet
-from mmfuse.cli.common import DONE, complain, notes, out, print_json
-from mmfuse.data.batches import ClipBatches, Request
-from mmfuse.data.locate import videos_below
-from mmfuse.data.sources import Decoding
+from mmfuse.cli.common import DONE, FAILED, complain, notes, out, print_json
+from mmfuse.data.progress import progress_bar
 from mmfuse.errors import MmfuseError
+from mmfuse.prediction import Prediction, Vocabulary, each, find_videos, vocabulary
 from mmfuse.recognizer import ActionRecognizer
 
 
-def predict(folder: Path, videos: list[Path], *, top: int, json: bool) -> int:
+@dataclass(frozen=True)
+class PredictRequest:
+    """What the user asked for."""
+
+    checkpoint: Path
+    videos: Sequence[Path]
+    top: int = 5
+    classes: str | None = None
+    explain: Path | None = None
+    batch_size: int = 8
+    json: bool = False
+
+
+def predict(request: PredictRequest) -> int:
     """Print the likeliest classes of each video; returns the exit code.
 
-    A video that cannot be decoded is named, and the others are done.
+    A video that cannot be read is named on stderr, and the others are answered.
 
     Raises:
         MmfuseError: no checkpoint, no video, or nothing to show.
     """
-    if top < 1:
-        raise MmfuseError(f"--top counts from 1; got {top}")
-    paths = list(_files(videos))
+    if request.top < 1:
+        raise MmfuseError(f"--top counts from 1; got {request.top}")
+    if request.batch_size < 1:
+        raise MmfuseError(f"--batch-size counts from 1; got {request.batch_size}")
+    names = None if request.classes is None else class_names(request.classes)
+    videos, faults = find_videos(request.videos)
+    if not videos:
+        raise MmfuseError("\n".join(faults.values()))
+    if request.explain is not None:
+        _check_picture(request.explain, videos)
     with quiet():
-        model = ActionRecognizer.from_checkpoint(folder)
+        model = ActionRecognizer.from_checkpoint(request.checkpoint)
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
-    sampling = checkpoint.read_description(folder)["sampling"]
-    if not sampling:
-        raise MmfuseError(f"the checkpoint {folder} does not say how frames were taken; train it with mmfuse train")
-    console = notes()
-    shown = track(paths, "predicting", console=console, transient=True) if len(paths) > 1 and not json else paths
-    code, told = DONE, []
-    for path in shown:
-        try:
-            told.append({"video": str(path), "classes": _likeliest(model, path, sampling, top)})
-        except MmfuseError as error:
-            code = complain("mmfuse", str(error))
-            told.append({"video": str(path), "error": str(error)})
-    _show(told, json=json)
+    words = vocabulary(model, names)
+    if request.explain is not None:
+        told: Iterable[Prediction] = _explained(model, videos[0], words, request.explain)
+    else:
+        told = _with_bar(each(model, videos, words, batch_size=request.batch_size), len(videos))
+    unread = [Prediction(path, error=fault) for path, fault in faults.items()]
+    return _tell(request, words, [told, unread])
+
+
+def class_names(given: str) -> list[str]:
+    """Class names as `--classes` takes them: with commas between them, or a file with one a line.
+
+    Raises:
+        MmfuseError: a file that cannot be read, or fewer than two names.
+    """
+    path = Path(given).expanduser()
+    try:
+        is_file = path.is_file()
+        lines = path.read_text(encoding="utf-8-sig").splitlines() if is_file else given.split(",")
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or no path at all
+        raise MmfuseError(f"--classes {given}: cannot be read ({error}); write a text file, one name a line") from None
+    names = [line.strip() for line in lines if line.strip()]
+    if len(names) < 2:
+        found = f"{given} holds {len(names)}" if is_file else f"there is no file {given!r}, and as a list it holds one"
+        raise MmfuseError(f"--classes takes at least two names, with commas between them or one a line; {found}")
+    return names
+
+
+def _check_picture(picture: Path, videos: Sequence[Path]) -> None:
+    """Refuse, before anything is loaded, a picture that could not be drawn."""
+    from mmfuse.explanation_figure import format_of
+
+    format_of(picture)
+    if len(videos) != 1:
+        raise MmfuseError(f"--explain draws one video; {len(videos)} are named: name the one you want to look into")
+    if not picture.absolute().parent.is_dir():
+        raise MmfuseError(f"--explain {picture}: there is no folder {picture.parent}; make it, or name another")
+
+
+def _explained(model: ActionRecognizer, video: Path, words: Vocabulary, picture: Path) -> Iterator[Prediction]:
+    from mmfuse.explanation import explain
+    from mmfuse.explanation_figure import draw
+
+    try:
+        explanation = explain(model, video, words)
+    except MmfuseError as error:
+        yield Prediction(video, error=str(error))
+        return
+    draw(explanation, picture)
+    notes().print(f"the frames and their shares in the decision are in {picture}", markup=False, soft_wrap=True)
+    yield explanation.prediction
+
+
+def _with_bar(told: Iterable[Prediction], count: int) -> Iterator[Prediction]:
+    """The same, with a progress bar where there are many."""
+    if count < 2:
+        yield from told
+        return
+    with progress_bar("predicting", transient=True) as report:
+        report(0, count)
+        for number, prediction in enumerate(told, start=1):
+            yield prediction
+            report(number, count)
+
+
+def _tell(request: PredictRequest, words: Vocabulary, told: Sequence[Iterable[Prediction]]) -> int:
+    """Print predictions as they come, or all of them as one JSON document."""
+    if words.new:
+        _say_zero_shot(words)
+    code, entries, console = DONE, [], out()
+    for prediction in (prediction for part in told for prediction in part):
+        if prediction.error is not None:
+            code = FAILED
+            complain("mmfuse", prediction.error)
+        elif not request.json:
+            console.print(str(prediction.path), markup=False, style="bold", soft_wrap=True)
+            for name, probability in prediction.top(request.top):
+                console.print(f"  {100 * probability:5.1f}%  {name}", markup=False, soft_wrap=True)
+        if request.json:
+            entries.append(_entry(prediction, request.top))
+    if request.json:
+        print_json({"zero_shot": bool(words.new), "new_classes": list(words.new), "predictions": entries})
+    sys.stdout.flush()
     return code
 
 
-def _files(videos: list[Path]) -> Iterator[Path]:
-    """The videos that are named, those in folders included."""
-    for path in videos:
-        if path.is_dir():
-            found = videos_below(path)
-            if not found:
-                raise MmfuseError(f"there is no video in the folder {path}")
-            yield from found
-        elif path.exists():
-            yield path
-        else:
-            raise MmfuseError(f"there is no video {path}")
-
-
-def _likeliest(model: ActionRecognizer, path: Path, sampling: dict[str, Any], top: int) -> list[dict[str, Any]]:
-    """Classes and probabilities of one video, seen as a test clip is: centre frames, centre crop."""
-    clips = ClipBatches(
-        pd.DataFrame({"clip": [path.stem], "label": [0], "path": [str(path)]}),
-        source=Decoding(short_side=int(sampling["short_side"])),
-        frames=model.frames,
-        size=int(sampling["size"]),
-        training=False,
-        candidates=None,
-        flip=False,
-        seed=0,
+def _say_zero_shot(words: Vocabulary) -> None:
+    few = ", ".join(words.new[:3]) + (", …" if len(words.new) > 3 else "")
+    notes().print(
+        f"zero-shot: not trained on {len(words.new)} of these {len(words.names)} classes ({few}); the answer is which "
+        "of the names given fits best",
+        markup=False,
+        soft_wrap=True,
     )
-    video = clips[Request(0, [0])]["video"].to(model.device)
-    with torch.inference_mode():
-        probabilities = model(video)[0].float().softmax(dim=-1).cpu()
-    best = probabilities.topk(min(top, len(probabilities)))
-    return [
-        {"class": model.class_names[index], "probability": round(value, 6)}
-        for value, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-    ]
 
 
-def _show(told: list[dict[str, Any]], *, json: bool) -> None:
-    if json:
-        print_json({"predictions": told})
-        return
-    console = out()
-    for entry in told:
-        if "classes" not in entry:
-            continue
-        console.print(entry["video"], markup=False, style="bold", soft_wrap=True)
-        for likely in entry["classes"]:
-            console.print(f"  {100 * likely['probability']:5.1f}%  {likely['class']}", markup=False)
-    sys.stdout.flush()
+def _entry(prediction: Prediction, top: int) -> dict[str, Any]:
+    if prediction.error is not None:
+        return {"video": str(prediction.path), "error": prediction.error}
+    likely = [{"class": name, "probability": round(value, 6)} for name, value in prediction.top(top)]
+    return {"video": str(prediction.path), "classes": likely}

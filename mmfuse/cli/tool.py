@@ -73,16 +73,41 @@ def train(
 @app.command()
 def predict(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="DIR", help="What train, or a cell that keeps checkpoints, left.")
+        Path, typer.Argument(metavar="CHECKPOINT", help="Folder that train, or a cell that keeps checkpoints, left.")
     ],
-    videos: Annotated[list[Path], typer.Argument(metavar="VIDEO...", help="Video files, or folders of them.")],
+    videos: Annotated[
+        list[Path], typer.Argument(metavar="VIDEO...", help="Video files, or folders whose videos are meant.")
+    ],
     top: Annotated[int, typer.Option(help="How many classes to show.")] = 5,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES|FILE",
+            help="Other classes than those trained on (zero-shot): names with commas between them, or a file with one "
+            "name a line.",
+        ),
+    ] = None,
+    explain: Annotated[
+        Path | None,
+        typer.Option(metavar="PICTURE", help="Draw the sampled frames and each one's share in the decision."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Videos that go through the towers together.")] = 8,
     json: AsJson = False,
 ) -> None:
     """Name the action in videos."""
+    from mmfuse.cli.predict import PredictRequest
     from mmfuse.cli.predict import predict as carry_out
 
-    raise typer.Exit(carry_out(checkpoint, videos, top=top, json=json))
+    request = PredictRequest(
+        checkpoint=checkpoint,
+        videos=videos,
+        top=top,
+        classes=classes,
+        explain=explain,
+        batch_size=batch_size,
+        json=json,
+    )
+    raise typer.Exit(carry_out(request))
 
 
 def main() -> NoReturn:
