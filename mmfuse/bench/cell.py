@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -23,15 +22,13 @@ from transformers.utils.logging import disable_progress_bar
 from mmfuse.bench import measure
 from mmfuse.bench.inputs import known_inputs
 from mmfuse.bench.job import Job, Outcome, Progress, Report
+from mmfuse.bench.keeping import store_folder
 from mmfuse.bench.prepare import dataset_root
 from mmfuse.bench.ranks import companions
 from mmfuse.cells import Cell, Inputs, identity
-from mmfuse.data.cards import DataCard, load_card
-from mmfuse.data.clip_store import ClipStore, Sampling
 from mmfuse.data.datamodule import FewShotVideoDataModule
 from mmfuse.encoders import ImageTower, TextTower, load_image_tower, load_text_tower
 from mmfuse.errors import MmfuseError
-from mmfuse.files import cache_folder
 from mmfuse.predictions import encode
 from mmfuse.recognizer import ActionRecognizer
 from mmfuse.records import Cost, Metrics, Parameters, Predictions, Provenance, Record, Seeds, now
@@ -101,7 +98,7 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
     """
     cell = job.cell
     with quiet():
-        data = make_data(cell, data_root=job.data_root, batch_size=micro_batch, loader_workers=job.loader_workers)
+        data = make_data(job, batch_size=micro_batch)
         model = make_model(cell, class_names=data.class_names, templates=data.templates, frames=data.frames)
         trainer = make_trainer(job, micro_batch, [_Teller(progress, cell.train.epochs)])
         if data.views and not model.trains_image:
@@ -123,8 +120,9 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
     )
 
 
-def make_data(cell: Cell, *, data_root: str | None, batch_size: int, loader_workers: int) -> FewShotVideoDataModule:
-    """The data side of a cell."""
+def make_data(job: Job, *, batch_size: int) -> FewShotVideoDataModule:
+    """The data side of a job's cell."""
+    cell = job.cell
     return FewShotVideoDataModule(
         cell.dataset.request(),
         shots=cell.shots,
@@ -136,21 +134,11 @@ def make_data(cell: Cell, *, data_root: str | None, batch_size: int, loader_work
         views=cell.clip.views,
         batch_size=batch_size,
         seed=cell.training_seed,
-        root=dataset_root(cell.dataset, data_root),
-        num_workers=loader_workers,
+        root=dataset_root(cell.dataset, job.data_root),
+        num_workers=job.loader_workers,
         validation=cell.train.validation,
-        store=clip_store(cell),
+        store=None if job.store is None else store_folder(job.store),
     )
-
-
-def clip_store(cell: Cell) -> Path | None:
-    """The store of decoded clips that `mmfuse data cache` has made for such cells, if it has."""
-    folder = cache_folder() / "clips"
-    if not (folder / cell.dataset.name).is_dir():
-        return None
-    card = DataCard(name="", title="", class_names=(), phrases=()) if cell.dataset.own else load_card(cell.dataset.name)
-    sampling = Sampling(frames=cell.clip.frames or card.frames, short_side=card.scale_for(cell.clip.size or card.size))
-    return folder if ClipStore(folder, dataset=cell.dataset.name, sampling=sampling).folder.is_dir() else None
 
 
 def make_model(cell: Cell, *, class_names: Sequence[str], templates: Sequence[str], frames: int) -> ActionRecognizer:

@@ -23,6 +23,7 @@ class Job:
         devices: how many devices the cell trains on.
         loggers: Lightning loggers by name.
         log_folder: where loggers write.
+        store: folder of the clip stores, "auto" for the one in this machine's cache folder; `None` keeps no clips.
     """
 
     cell: Cell
@@ -34,6 +35,7 @@ class Job:
     devices: int = 1
     loggers: tuple[str, ...] = ()
     log_folder: str | None = None
+    store: str | None = None
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,14 @@ def bench(
     ] = None,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Begin no further cell after one has failed.")] = False,
     time_limit: Annotated[float | None, typer.Option(help="Stop a cell after so many seconds.")] = None,
+    store: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|off|DIR",
+            help="Keep decoded clips for all cells: in the cache folder where a quarter of the free disk is enough, "
+            "not at all, or in DIR.",
+        ),
+    ] = "auto",
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Measure this device first; --dry-run then tells times from it.")
     ] = False,
@@ -83,6 +91,7 @@ def bench(
         json=json,
         time_limit=time_limit,
         calibrate=calibrate,
+        store=store,
     )
     running.check_request(request)
     raise typer.Exit(running.run(request))

@@ -38,6 +38,7 @@ class Request:
     time_limit: float | None = None
     calibrate: bool = False
     style: str = "rich"
+    store: str = "auto"
 
     @property
     def root(self) -> Path:
@@ -161,11 +162,13 @@ def _run_cells(
     request: Request, loaded: LoadedGrid, folder: ResultsFolder, entries: list[Entry], waiting: list[Entry]
 ) -> int:
     from mmfuse.bench.job import Job
+    from mmfuse.bench.keeping import choose
     from mmfuse.bench.runner import Runner, Task, log_folder
     from mmfuse.cli.live import LiveView, PlainView
 
     settings = loaded.grid.run
     estimator = Estimator(folder.read()[0], rates=read_calibration())
+    keeping = choose([entry.cell for entry in waiting], data_root=request.root, wish=request.store)
     tasks = [
         Task(
             entry,
@@ -179,6 +182,7 @@ def _run_cells(
                 devices=settings.devices,
                 loggers=settings.loggers,
                 log_folder=str(log_folder(folder).absolute()) if settings.loggers else None,
+                store=keeping.store_for(entry.cell),
             ),
         )
         for entry in estimator.longest_first(waiting)
@@ -192,6 +196,8 @@ def _run_cells(
         markup=False,
         soft_wrap=True,
     )
+    if keeping.message:
+        console.print(keeping.message, markup=False, soft_wrap=True)
     kind = LiveView if console.is_terminal and not request.json else PlainView
     with kind(console=console, tasks=tasks, entries=entries, estimator=estimator) as view:
         tally = Runner(folder=folder, tasks=tasks, engine=engine, view=view, fail_fast=request.fail_fast).run()

@@ -52,6 +52,7 @@ def train(request: TrainRequest) -> int:
     cell = build_cell(request)
     _claim_folder(request.out)
     root = request.data_root or default_data_root()
+    from mmfuse.bench.keeping import has_store
     from mmfuse.bench.prepare import prepare
 
     [planned] = prepare([Entry(Planned(cell), "missing")], data_root=root, will_run=list)
@@ -61,6 +62,7 @@ def train(request: TrainRequest) -> int:
         known=planned.inputs,
         command=shlex.join(["mmfuse", *sys.argv[1:]]),
         keep_checkpoint=True,
+        store="auto" if has_store(cell, data_root=root) else None,
     )
     return _conclude(request, _run(job))
 
