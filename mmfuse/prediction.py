@@ -8,7 +8,7 @@ Shapes: B videos, T frames, S side of a frame, C classes, E width of a class emb
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -140,30 +140,30 @@ def predict(
         MmfuseError: nothing is named that could be read, or the recogniser cannot do what is asked.
     """
     given = [paths] if isinstance(paths, str | Path) else list(paths)
-    videos, faults = find_videos(given)
-    if not videos:
-        raise MmfuseError("\n".join(faults.values()) or "no video is named; give a video file or a folder of them")
+    found = find_videos(given)
     words = vocabulary(model, classes)
-    answers = {told.path: told for told in each(model, videos, words, batch_size=batch_size, damaged=damaged)}
-    answers |= {path: Prediction(path, error=fault) for path, fault in faults.items()}
-    return [answers[path] for path in [*videos, *faults]]
+    return list(each(model, found, words, batch_size=batch_size, damaged=damaged))
 
 
-def find_videos(paths: Sequence[str | Path]) -> tuple[list[Path], dict[Path, str]]:
-    """The videos that files and folders stand for, each once, and what stands for none, with the reason."""
-    videos: dict[Path, None] = {}
-    faults: dict[Path, str] = {}
+def find_videos(paths: Sequence[str | Path]) -> dict[Path, str | None]:
+    """The videos that files and folders stand for, each once; with the reason, where a name stands for none.
+
+    Raises:
+        MmfuseError: there is no video at all.
+    """
+    found: dict[Path, str | None] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            found = sorted(videos_below(path))
-            videos |= dict.fromkeys(found)
-            if not found:
-                faults[path] = f"{path}: the folder holds no video; name another folder, or a video by its file"
-        elif path.exists():
-            videos[path] = None
+            inside = sorted(videos_below(path))
+            found |= dict.fromkeys(inside)
+            if not inside:
+                found[path] = f"{path}: the folder holds no video; name another folder, or a video by its file"
         else:
-            faults[path] = f"{path}: there is no such video; check its path"
-    return list(videos), faults
+            found[path] = None if path.exists() else f"{path}: there is no such video; check its path"
+    faults = [fault for fault in found.values() if fault is not None]
+    if len(faults) == len(found):
+        raise MmfuseError("\n".join(faults) or "no video is named; give a video file, or a folder of them")
+    return found
 
 
 def vocabulary(model: ActionRecognizer, classes: Sequence[str] | None = None) -> Vocabulary:
@@ -192,19 +192,29 @@ def vocabulary(model: ActionRecognizer, classes: Sequence[str] | None = None) ->
 
 def each(
     model: ActionRecognizer,
-    videos: Sequence[Path],
+    found: Mapping[Path, str | None],
     words: Vocabulary,
     *,
     batch_size: int = BATCH_SIZE,
     damaged: Damaged = "error",
 ) -> Iterator[Prediction]:
-    """Predictions one after the other, in the order of the videos; the next batch is decoded meanwhile.
+    """Predictions one after the other, in the order of `found`, from `find_videos`.
 
     Raises:
         MmfuseError: the recogniser does not know how frames are taken.
     """
     if batch_size < 1:
         raise MmfuseError(f"batch_size counts from 1; got {batch_size}")
+    videos = [path for path, fault in found.items() if fault is None]
+    told = _read_and_answer(model, videos, words, batch_size=batch_size, damaged=damaged)
+    for path, fault in found.items():
+        yield next(told) if fault is None else Prediction(path, zero_shot=bool(words.new), error=fault)
+
+
+def _read_and_answer(
+    model: ActionRecognizer, videos: Sequence[Path], words: Vocabulary, *, batch_size: int, damaged: Damaged
+) -> Iterator[Prediction]:
+    """Predictions of videos; while a batch is in the towers, the next one is decoded."""
     sampling = sampling_of(model)
     clips = as_test_clips(videos, sampling, Decoding(short_side=sampling.short_side, damaged=damaged))
     with ThreadPoolExecutor(usable_cores()) as pool:  # decoding lets other threads run

@@ -44,21 +44,18 @@ def predict(request: PredictRequest) -> int:
     if request.batch_size < 1:
         raise MmfuseError(f"--batch-size counts from 1; got {request.batch_size}")
     names = None if request.classes is None else class_names(request.classes)
-    videos, faults = find_videos(request.videos)
-    if not videos:
-        raise MmfuseError("\n".join(faults.values()))
+    found = find_videos(request.videos)
     if request.explain is not None:
-        _check_picture(request.explain, videos)
+        _check_picture(request.explain, list(found))
     with quiet():
         model = ActionRecognizer.from_checkpoint(request.checkpoint)
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     words = vocabulary(model, names)
     if request.explain is not None:
-        told: Iterable[Prediction] = _explained(model, videos[0], words, request.explain)
+        told = _explained(model, next(iter(found)), words, request.explain)
     else:
-        told = _with_bar(each(model, videos, words, batch_size=request.batch_size), len(videos))
-    unread = [Prediction(path, error=fault) for path, fault in faults.items()]
-    return _tell(request, words, [told, unread])
+        told = _with_bar(each(model, found, words, batch_size=request.batch_size), len(found))
+    return _tell(request, words, told)
 
 
 def class_names(given: str) -> list[str]:
@@ -117,12 +114,12 @@ def _with_bar(told: Iterable[Prediction], count: int) -> Iterator[Prediction]:
             report(number, count)
 
 
-def _tell(request: PredictRequest, words: Vocabulary, told: Sequence[Iterable[Prediction]]) -> int:
+def _tell(request: PredictRequest, words: Vocabulary, told: Iterable[Prediction]) -> int:
     """Print predictions as they come, or all of them as one JSON document."""
     if words.new:
         _say_zero_shot(words)
     code, entries, console = DONE, [], out()
-    for prediction in (prediction for part in told for prediction in part):
+    for prediction in told:
         if prediction.error is not None:
             code = FAILED
             complain("mmfuse", prediction.error)
