@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -36,34 +36,40 @@ The last one is what Lightning raises in a worker that a scheduler ends by SIGTE
 """
 
 
+# Bounds keep what is told of a record sane whoever wrote it. A mean of 32-bit floats may pass 1 by a rounding.
+Accuracy = Annotated[float, Field(ge=0, lt=1.001)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Amount = Annotated[float, Field(ge=0, lt=1e18)]
+
+
 class Metrics(Strict):
     """Accuracies between 0 and 1 on the whole official test list, read once, after the last epoch."""
 
-    top1: float
-    top5: float | None = None
-    mean_class: float | None = None
-    test_clips: int
-    train_clips: int
+    top1: Accuracy
+    top5: Accuracy | None = None
+    mean_class: Accuracy | None = None
+    test_clips: Count
+    train_clips: Count
 
 
 class Parameters(Strict):
     """Numbers of trained weights, methods and head apart."""
 
-    image_method: int
-    text_method: int
-    fusion: int
+    image_method: Count
+    text_method: Count
+    fusion: Count
 
 
 class Cost(Strict):
     """What a cell cost. Seconds are wall time; the peak is of the device's memory, or of the process on a CPU."""
 
-    seconds: float
-    train_seconds: float | None = None
-    test_seconds: float | None = None
-    train_clips_per_second: float | None = None
-    test_clips_per_second: float | None = None
-    peak_memory_bytes: int | None = None
-    checkpoint_bytes: int | None = None
+    seconds: Amount
+    train_seconds: Amount | None = None
+    test_seconds: Amount | None = None
+    train_clips_per_second: Amount | None = None
+    test_clips_per_second: Amount | None = None
+    peak_memory_bytes: Count | None = None
+    checkpoint_bytes: Count | None = None
 
 
 class Seeds(Strict):
@@ -151,7 +157,7 @@ class Record(Strict):
         """
         try:
             content = json.loads(text)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             raise MmfuseError("cut short or not JSON") from None
         if not isinstance(content, dict):
             raise MmfuseError("not a record")
@@ -163,7 +169,11 @@ class Record(Strict):
         except ValidationError as error:
             first = error.errors()[0]
             raise MmfuseError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-        if checksum != sha256_of_json(record.model_dump(mode="json")):
+        try:
+            fits = checksum == sha256_of_json(record.model_dump(mode="json"))
+        except ValueError:  # a setting that is no number of JSON
+            fits = False
+        if not fits:
             raise MmfuseError("changed since it was written (its checksum does not fit)")
         return record
 
