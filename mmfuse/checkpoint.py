@@ -81,7 +81,10 @@ def read_description(folder: Path, *, accepted: Container[str] | None = None) ->
     """
     path = folder / DESCRIPTION
     if not path.is_file():
-        raise MmfuseError(f"{folder} holds no checkpoint: it has no {DESCRIPTION}")
+        raise MmfuseError(
+            f"{folder} holds no checkpoint: it has no {DESCRIPTION}; name a folder that `mmfuse train --out` left, or "
+            "one below checkpoints/ of a results folder whose grid keeps them"
+        )
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
         complete = all(set(description["towers"][side]) >= {"name", "fingerprint"} for side in SIDES)

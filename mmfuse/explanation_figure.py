@@ -90,7 +90,7 @@ def figure(explanation: Explanation) -> Figure:
 def _limits(contributions: tuple[float, ...]) -> tuple[float, float]:
     """One scale for all bars, with room for the numbers at their ends."""
     low, high = min(0.0, *contributions), max(0.0, *contributions)
-    room = 0.3 * (high - low) or 1.0
+    room = 0.42 * (high - low) or 1.0
     return (low - room if low < 0 else -0.03 * room), high + room
 
 

@@ -89,6 +89,7 @@ def whole(world: Path) -> Path:
     assert done.returncode == 0, done.stderr
     assert "frozen+frozen" in done.stdout
     assert "[8/8]" in done.stderr
+    assert "decoded clips are kept in" in done.stderr
     return world / "results" / "drifts"
 
 
@@ -117,7 +118,8 @@ def test_a_grid_that_was_stopped_and_resumed_gives_the_same_tables(
     world: Path, whole: Path, number: signal.Signals
 ) -> None:
     results = f"stopped-{number.name}"
-    words = ["--grid", "drifts.yaml", "--results", results, "--workers", "1"]
+    # Without kept clips too, the numbers are to be the same.
+    words = ["--grid", "drifts.yaml", "--results", results, "--workers", "1", "--store", "off"]
     command = [sys.executable, "-m", "mmfuse.cli.bench", *words]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     with subprocess.Popen(command, cwd=world, env=environment, stderr=subprocess.DEVNULL) as runner:
@@ -165,12 +167,6 @@ def test_train_then_predict(world: Path) -> None:
     [told] = json.loads(shown.stdout)["predictions"]
     assert len(told["classes"]) == 2
     assert told["classes"][0]["probability"] >= told["classes"][1]["probability"]
-    # A video that is none is named, and the other one is still done.
-    (world / "no.mp4").write_text("not a video")
-    mixed = call(world, tool, "predict", "model", "no.mp4", str(video))
-    assert mixed.returncode == 2
-    assert "no.mp4" in mixed.stderr
-    assert "test_running_0.mp4" in mixed.stdout
     # A checkpoint with one flipped bit is refused.
     weights = world / "model" / "trained.safetensors"
     content = bytearray(weights.read_bytes())
