@@ -5,8 +5,10 @@ No torch here: plans of ten thousand cells are made, listed and compared on any 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -17,6 +19,7 @@ from pydantic_core import PydanticCustomError
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.files import sha256_of_json
 from mmfuse.methods.names import IMAGE, METHODS, TEXT, split_spec
+from mmfuse.methods.recipes import Recipe, recipes_of
 
 PROTOCOL = 1
 """Version of everything that turns a cell into numbers and has no key of its own (loss, sampling, defaults of methods).
@@ -95,17 +98,20 @@ class Clip(Strict):
 
 
 class Train(Strict):
-    """How a model is trained. Learning rates of `None` are the method's and the fusion's own."""
+    """How a model is trained. `None` stands for what the recipes of the methods and the fusion say."""
 
     epochs: int = Field(default=20, ge=1)
     batch_size: int = Field(default=16, ge=1)
     method_lr: float | None = Field(default=None, gt=0)
     fusion_lr: float | None = Field(default=None, gt=0)
-    weight_decay: float = Field(default=0.05, ge=0)
-    warmup: float = Field(default=0.1, ge=0, lt=1)
+    weight_decay: float | None = Field(default=None, ge=0)
+    warmup: float | None = Field(default=None, ge=0, lt=1)
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     validation: float = Field(default=0.0, ge=0, lt=1)
 
+
+RECIPE_KEYS = ("method_lr", "fusion_lr", "weight_decay", "warmup")
+"""What of `Train` stands in for the recipes."""
 
 _SHALLOW: dict[str, Any] = {"width": 256, "dropout": 0.1}
 _DEEP: dict[str, Any] = {"width": 256, "layers": 2, "heads": 4, "dropout": 0.1}
@@ -209,12 +215,20 @@ class Cell(Strict):
         digest = hashlib.sha256(f"{self.seed}/{self.draw}".encode()).digest()
         return int.from_bytes(digest[:4], "big") >> 1
 
+    @property
+    def recipes(self) -> Mapping[str, Recipe]:
+        """How "image" and "text", where a method trains there, and "fusion" are trained, with all numbers filled in."""
+        said = {key: getattr(self.train, key) for key in RECIPE_KEYS}
+        return recipes_of(self.pair.image, self.pair.text, **said)
+
     def asked(self) -> dict[str, Any]:
         """Everything the cell asks for that changes its numbers: names and settings, but no path and no label."""
         asked: dict[str, Any] = self.model_dump(mode="json")
         asked["dataset"] = {"name": self.dataset.name, "classes": self.dataset.classes, "own": self.dataset.own}
         asked["pair"] = {"image": resolved(self.pair.image), "text": resolved(self.pair.text)}
         asked["fusion"] = self.fusion.resolved()
+        asked["train"] = {key: value for key, value in asked["train"].items() if key not in RECIPE_KEYS}
+        asked["train"]["recipes"] = {part: dataclasses.asdict(recipe) for part, recipe in self.recipes.items()}
         for tower in (IMAGE, TEXT):
             if is_folder(asked["encoders"][tower]):
                 asked["encoders"][tower] = "folder"  # its weights' digest is among the inputs

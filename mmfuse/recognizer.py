@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import math
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from mmfuse.encoders.tower import Prompts
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.fusion import build_fusion
 from mmfuse.methods.base import attach
+from mmfuse.methods.recipes import Recipe, recipes_of
 from mmfuse.metrics import TestMetrics
 
 if TYPE_CHECKING:
@@ -52,10 +54,11 @@ class ActionRecognizer(L.LightningModule):
         frames: T, frames a clip.
         feature: what of a frame reaches the fusion: "both" (CLS and mean patch), "cls", "patch", or "grid" (CLS and
             2 × 2 pooled patches).
-        method_lr: learning rate of both methods.
-        fusion_lr: learning rate of the fusion.
-        weight_decay: AdamW's, on matrices only.
-        warmup: share of the steps in which the learning rate rises to its full value, before it falls as a cosine.
+        method_lr: learning rate of both methods; by default that of each one's family (see `mmfuse.methods.recipes`).
+        fusion_lr: learning rate of the fusion; by default the one for all.
+        weight_decay: AdamW's, on matrices only, for methods and fusion; by default as the recipes say.
+        warmup: share of the steps in which the learning rates rise to their full value, before they fall as a cosine;
+            by default as the recipes say.
         label_smoothing: of the cross-entropy.
         seed: of the initial weights.
 
@@ -77,10 +80,10 @@ class ActionRecognizer(L.LightningModule):
         templates: Sequence[str] = (DEFAULT_TEMPLATE,),
         frames: int = 8,
         feature: str = "both",
-        method_lr: float = 1e-3,
-        fusion_lr: float = 1e-3,
-        weight_decay: float = 0.05,
-        warmup: float = 0.1,
+        method_lr: float | None = None,
+        fusion_lr: float | None = None,
+        weight_decay: float | None = None,
+        warmup: float | None = None,
         label_smoothing: float = 0.1,
         seed: int = 0,
     ) -> None:
@@ -92,8 +95,15 @@ class ActionRecognizer(L.LightningModule):
         generator = torch.Generator().manual_seed(seed)
         self.class_names = list(class_names)
         self.frames, self.feature = frames, feature
-        self.method_lr, self.fusion_lr, self.weight_decay = method_lr, fusion_lr, weight_decay
-        self.warmup, self.label_smoothing = warmup, label_smoothing
+        self.recipes = recipes_of(
+            image_method,
+            text_method,
+            method_lr=method_lr,
+            fusion_lr=fusion_lr,
+            weight_decay=weight_decay,
+            warmup=warmup,
+        )
+        self.label_smoothing = label_smoothing
         self.image_tower = load_image_tower(image_encoder) if isinstance(image_encoder, str) else image_encoder
         self.text_tower = load_text_tower(text_encoder) if isinstance(text_encoder, str) else text_encoder
         for tower, kind in ((self.image_tower, ImageTower), (self.text_tower, TextTower)):
@@ -344,30 +354,37 @@ class ActionRecognizer(L.LightningModule):
         self.test_predictions = self.metrics.predictions()
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW with warm-up and cosine by step; no decay on norms, biases, prompts and other vectors."""
+        """AdamW with warm-up and cosine by step, each part by its own recipe.
+
+        No decay on norms, biases, prompts and other vectors.
+        """
         groups = self._parameter_groups()
-        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999))
+        # One kernel for all weights where there is one. Scaled half-precision gradients stay with the plain loop, since
+        # Lightning cannot clip them inside a kernel.
+        fused = self.device.type in ("cpu", "cuda") and not str(self.trainer.precision).startswith("16")
+        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), fused=fused)
         steps = max(int(self.trainer.estimated_stepping_batches), 1)
-        rising = max(round(self.warmup * steps), 1)
-
-        def factor(step: int) -> float:
-            if step < rising:
-                return (step + 1) / rising
-            return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(steps - rising, 1)))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        factors: list[Callable[[int], float]] = [
+            partial(_rate_factor, steps=steps, recipe=self.recipes[group["part"]]) for group in groups
+        ]
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
-        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        """The trained weights by part ("image", "text" or "fusion"), apart by whether they decay."""
+        groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
         for name, parameter in self.named_parameters():
-            if not parameter.requires_grad:
-                continue
-            rate = self.fusion_lr if name.startswith("fusion.") else self.method_lr
-            decay = self.weight_decay if _decays(name, parameter) else 0.0
-            groups.setdefault((rate, decay), []).append(parameter)
+            if parameter.requires_grad:
+                part = name.split(".")[0].split("_")[0]  # image_tower, image_method, text_tower, text_method, fusion
+                groups.setdefault((part, _decays(name, parameter)), []).append(parameter)
         return [
-            {"params": parameters, "lr": rate, "weight_decay": decay} for (rate, decay), parameters in groups.items()
+            {
+                "params": parameters,
+                "part": part,
+                "lr": self.recipes[part].lr,
+                "weight_decay": self.recipes[part].weight_decay if decays else 0.0,
+            }
+            for (part, decays), parameters in groups.items()
         ]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -385,6 +402,14 @@ NOT_DECAYED = (
     "position_embedding",
     "position_embeddings",
 )
+
+
+def _rate_factor(step: int, *, steps: int, recipe: Recipe) -> float:
+    """What the learning rate is multiplied by at a step, counted from 0, of `steps`."""
+    rising = max(round(recipe.warmup * steps), 1)
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(steps - rising, 1)))
 
 
 def _decays(name: str, parameter: nn.Parameter) -> bool:

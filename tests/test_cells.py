@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 
 from mmfuse import fusion
 from mmfuse.cells import FUSIONS, Cell, Inputs, identity
+from mmfuse.methods import recipes
 from mmfuse.methods.names import METHODS
+from mmfuse.methods.recipes import FUSION_RECIPE, RECIPES
 
 BASE: dict[str, Any] = {
     "dataset": "tiny",
@@ -41,6 +44,9 @@ def build(**changes: Any) -> Cell:
         {"fusion": {"kind": "joint", "width": 128}},
         {"train": {"epochs": 7}},
         {"train": {"method_lr": 0.1}},
+        {"train": {"fusion_lr": 0.1}},
+        {"train": {"weight_decay": 0.5}},
+        {"train": {"warmup": 0.5}},
         {"templates": ["a clip of {}"]},
         {"precision": "bf16-mixed"},
     ],
@@ -70,6 +76,35 @@ def test_writing_a_default_changes_nothing() -> None:
     rank = METHODS["dora"].defaults["rank"]
     written = {"name": "dora+adapter", "image": {"method": "dora", "rank": rank}, "text": "adapter"}
     assert build(pair=written).spec == build().spec
+
+
+@pytest.mark.parametrize("family", ["low-rank", "adapter", "fusion"])
+@pytest.mark.parametrize("field", ["lr", "weight_decay", "warmup"])
+def test_another_recipe_makes_old_records_stale(monkeypatch: pytest.MonkeyPatch, family: str, field: str) -> None:
+    before = build().spec
+    other = dataclasses.replace(FUSION_RECIPE if family == "fusion" else RECIPES[family], **{field: 0.123})
+    if family == "fusion":
+        monkeypatch.setattr(recipes, "FUSION_RECIPE", other)
+    else:
+        monkeypatch.setitem(recipes.RECIPES, family, other)
+    assert build().spec != before
+    frozen = {"name": "frozen+frozen", "image": "frozen", "text": "frozen"}
+    unmoved = build(pair=frozen).spec
+    monkeypatch.undo()
+    assert (build(pair=frozen).spec == unmoved) is (family != "fusion")
+
+
+def test_writing_a_recipe_out_changes_nothing() -> None:
+    lora = {"name": "lora+frozen", "image": "lora", "text": "frozen"}
+    written = {"method_lr": RECIPES["low-rank"].lr, "fusion_lr": FUSION_RECIPE.lr}
+    assert build(pair=lora, train=written).spec == build(pair=lora).spec
+
+
+def test_a_cell_tells_the_recipes_it_is_trained_by() -> None:
+    found = build(train={"method_lr": 0.1, "warmup": 0.0}).recipes
+    assert found["image"] == dataclasses.replace(RECIPES["low-rank"], lr=0.1, warmup=0.0)
+    assert found["text"] == dataclasses.replace(RECIPES["adapter"], lr=0.1, warmup=0.0)
+    assert found["fusion"] == dataclasses.replace(FUSION_RECIPE, warmup=0.0)
 
 
 def test_unknown_inputs_are_not_compared() -> None:

@@ -143,7 +143,6 @@ def make_data(job: Job, *, batch_size: int) -> FewShotVideoDataModule:
 
 def make_model(cell: Cell, *, class_names: Sequence[str], templates: Sequence[str], frames: int) -> ActionRecognizer:
     """The model side of a cell. What the data say comes as arguments: names of the classes, prompts, frames a clip."""
-    rates = {"method_lr": cell.train.method_lr, "fusion_lr": cell.train.fusion_lr}
     return ActionRecognizer(
         class_names,
         image_encoder=copy.deepcopy(_image_tower(cell.encoders.image)),
@@ -154,11 +153,12 @@ def make_model(cell: Cell, *, class_names: Sequence[str], templates: Sequence[st
         templates=cell.templates or templates,
         frames=frames,
         feature=cell.encoders.feature,
+        method_lr=cell.train.method_lr,
+        fusion_lr=cell.train.fusion_lr,
         weight_decay=cell.train.weight_decay,
         warmup=cell.train.warmup,
         label_smoothing=cell.train.label_smoothing,
         seed=cell.training_seed,
-        **{name: rate for name, rate in rates.items() if rate is not None},
     )
 
 

@@ -1,0 +1,299 @@
+"""Choose the training recipes of `mmfuse.methods.recipes`: one a family of methods, the same budget for each.
+
+    python benchmarks/recipes/search.py --work DIR             # about 70 minutes of one core; goes on where it was
+    python benchmarks/recipes/search.py --tables               # what was found, from runs.csv alone
+
+Everything is judged on validation clips cut from the training lists of two generated sets, `tiny` and `motley` (see
+second_set.py), in whole source groups; no test clip is ever read. Of each class half of the training clips is held out,
+and 8 of the rest are learnt from. Two draws of both.
+
+Three searches, in this order, each with what the one before has chosen:
+  fusion   the fusion's own learning rate, weight decay and warm-up, both towers frozen
+  rates    a family's learning rate, with one of its methods on each tower, the other tower frozen: six rates on one
+           draw, the better three of them on the other draw too
+  steady   a family's weight decay and warm-up at its best rate, on one draw
+What has the highest top-1, averaged over towers, sets and draws, is taken; of equals the smaller.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import csv
+import dataclasses
+import functools
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import lightning as L
+import torch
+from second_set import make
+from torch import Tensor
+
+from mmfuse import ActionRecognizer, FewShotVideoDataModule
+from mmfuse.bench.cell import quiet
+from mmfuse.data import few_shot
+from mmfuse.encoders import load_image_tower, load_text_tower
+
+Choice = TypeVar("Choice", float, tuple[float, float])
+
+HERE = Path(__file__).resolve().parent
+SETS = ("tiny", "motley")
+DRAWS = (0, 1)
+SHOTS, HELD_OUT, EPOCHS = 8, 0.5, 24
+RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+FUSION_RATES = (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
+FINALISTS = 3
+STEADY = tuple(itertools.product((0.0, 0.05), (0.05, 0.1, 0.2)))  # weight decay, warm-up
+FAMILIES = {
+    "full": ("full+frozen", "frozen+full"),
+    "selective": ("bitfit+frozen", "frozen+bitfit"),
+    "scaling": ("ssf+frozen", "frozen+ssf"),
+    "prompt": ("vpt-deep+frozen", "frozen+coop"),
+    "adapter": ("adaptformer+frozen", "frozen+pfeiffer"),
+    "low-rank": ("lora+frozen", "frozen+lora"),
+    "orthogonal": ("oft+frozen", "frozen+oft"),
+    "other": ("hra+frozen", "frozen+hra"),
+}
+"""A family's methods in the search, as pairs of image and text method."""
+SPELT = {"hra": {"method": "peft", "type": "HRA", "r": 8}}
+"""Methods that are not called by one name."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training, and all that was chosen for it."""
+
+    pair: str
+    dataset: str
+    draw: int
+    method_lr: float = 1e-3
+    fusion_lr: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    shots: str = str(SHOTS)
+    width: int = 128
+    epochs: int = EPOCHS
+
+
+class Bench:
+    """Trains on what is kept of the training list and says how good that is on what was held out.
+
+    Args:
+        work: folder for the second set, the lists and the features of the frozen tower.
+    """
+
+    def __init__(self, work: Path) -> None:
+        self.work = work
+        self.datasets = {"tiny": "tiny", "motley": make(work / "motley")}
+        self.image, self.text = load_image_tower("tiny-dinov2"), load_text_tower("tiny-clip-text")
+        self.data = functools.lru_cache(self._data)
+
+    def _data(self, dataset: str, draw: int, shots: str, frozen: bool) -> FewShotVideoDataModule:
+        """Clips of one draw; kept, with what was decoded. `frozen` ones give features of the frozen tower."""
+        whole = FewShotVideoDataModule(self.datasets[dataset], shots="all", draw=draw)
+        kept, held = few_shot.hold_out(whole.catalogue, whole.train_clips, share=HELD_OUT)
+        if shots != "all":
+            kept = kept.groupby("label", sort=True).head(int(shots))
+        listed = self.work / f"{dataset}-draw{draw}-k{shots}.txt"
+        rows = [
+            f"{clip} {label}" for part in (kept, held) for clip, label in zip(part["clip"], part["label"], strict=True)
+        ]
+        listed.write_text("\n".join(rows) + "\n", encoding="utf-8")
+        data = FewShotVideoDataModule(
+            self.datasets[dataset],
+            train_list=listed,
+            validation=len(held) / len(rows),
+            size=64,
+            flip=False,
+            seed=draw,
+        )
+        if set(data.validation_clips["clip"]) != set(held["clip"]):
+            raise RuntimeError("the data module has held out other clips")
+        if frozen:
+            tower = ActionRecognizer(data.class_names, image_encoder=self.image, text_encoder=self.text)
+
+            def compute(video: Tensor) -> Tensor:
+                with torch.no_grad():
+                    return tower.frame_features(video)
+
+            key = self.image.weights_fingerprint()
+            data.serve_features(compute, width=tower.frame_width, key=key, folder=self.work / "features")
+        return data
+
+    def top1(self, run: Run) -> float:
+        """Train, and give the share of the held-out clips that is recognised."""
+        image, text = run.pair.split("+")
+        data = self.data(run.dataset, run.draw, run.shots, image == "frozen")
+        with quiet():
+            model = ActionRecognizer(
+                data.class_names,
+                image_encoder=copy.deepcopy(self.image),
+                text_encoder=copy.deepcopy(self.text),
+                image_method=SPELT.get(image, image),
+                text_method=SPELT.get(text, text),
+                fusion={"kind": "joint", "width": run.width},
+                templates=data.templates,
+                frames=data.frames,
+                method_lr=run.method_lr,
+                fusion_lr=run.fusion_lr,
+                weight_decay=run.weight_decay,
+                warmup=run.warmup,
+                seed=run.draw,
+            )
+            trainer = L.Trainer(
+                max_epochs=run.epochs,
+                accelerator="cpu",
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                limit_val_batches=0,
+            )
+            L.seed_everything(run.draw, workers=True, verbose=False)
+            trainer.fit(model, data)
+            trainer.limit_val_batches = 1.0
+            [metrics] = trainer.validate(model, data, verbose=False)
+        return float(metrics["val/top1"])
+
+
+class Ledger:
+    """The results of all runs so far, in a CSV file that grows by a line a run.
+
+    Args:
+        path: the file; made when the first run ends.
+        bench: makes the runs that are not there; `None`: they are left out.
+    """
+
+    def __init__(self, path: Path, bench: Bench | None) -> None:
+        self.path, self.bench = path, bench
+        self.known: dict[tuple[str, ...], float] = {}
+        if path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                for row in csv.DictReader(file):
+                    self.known[tuple(row[field.name] for field in dataclasses.fields(Run))] = float(row["top1"])
+
+    def top1(self, run: Run) -> float | None:
+        """What a run gave; it is made if need be."""
+        key = tuple(map(str, dataclasses.astuple(run)))
+        if key not in self.known and self.bench is not None:
+            begun = time.monotonic()
+            self.known[key] = round(self.bench.top1(run), 4)
+            self._append(run, self.known[key], time.monotonic() - begun)
+        return self.known.get(key)
+
+    def _append(self, run: Run, top1: float, seconds: float) -> None:
+        row = {**dataclasses.asdict(run), "top1": top1, "seconds": round(seconds, 1)}
+        new = not self.path.exists()
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(row), lineterminator="\n")
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+        print(*row.values(), flush=True)
+
+    def mean(self, runs: list[Run]) -> float | None:
+        """Mean top-1 of several runs; `None` where one has not been made."""
+        found = [self.top1(run) for run in runs]
+        return None if None in found else sum(value for value in found if value is not None) / len(found)
+
+
+Setting = dict[str, float]
+
+
+def over(pairs: Sequence[str], setting: Setting, draws: Sequence[int] = DRAWS) -> list[Run]:
+    """One setting with all pairs, draws and sets."""
+    return [Run(pair, dataset, draw, **setting) for draw, pair, dataset in itertools.product(draws, pairs, SETS)]
+
+
+def best(scores: dict[Choice, float | None]) -> Choice | None:
+    """What has the highest score, of equals the smaller; `None` while a score is missing."""
+    if not scores or None in scores.values():
+        return None
+    return max(sorted(scores), key=lambda choice: scores[choice] or 0.0)
+
+
+class Search:
+    """The three searches, each step of which makes the runs it needs and says what they chose.
+
+    Args:
+        ledger: the runs.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+
+    def fusion_rates(self) -> dict[float, float | None]:
+        """Mean top-1 by the fusion's learning rate."""
+        return {rate: self.ledger.mean(over(["frozen+frozen"], {"fusion_lr": rate})) for rate in FUSION_RATES}
+
+    def fusion_steady(self) -> dict[tuple[float, float], float | None]:
+        """Mean top-1 by weight decay and warm-up of the fusion."""
+        if (rate := best(self.fusion_rates())) is None:
+            return {}
+        settings = {(decay, warmup): {"weight_decay": decay, "warmup": warmup} for decay, warmup in STEADY}
+        return {
+            choice: self.ledger.mean(over(["frozen+frozen"], {"fusion_lr": rate, **setting}))
+            for choice, setting in settings.items()
+        }
+
+    def fusion(self) -> Setting | None:
+        """What the other searches start from."""
+        rate, steady = best(self.fusion_rates()), best(self.fusion_steady())
+        if rate is None or steady is None:
+            return None
+        return {"fusion_lr": rate, "weight_decay": steady[0], "warmup": steady[1]}
+
+    def first_rates(self, family: str) -> dict[float, float | None]:
+        """Mean top-1 on the first draw, by a family's learning rate."""
+        if (fusion := self.fusion()) is None:
+            return {}
+        return {
+            rate: self.ledger.mean(over(FAMILIES[family], {**fusion, "method_lr": rate}, DRAWS[:1])) for rate in RATES
+        }
+
+    def last_rates(self, family: str) -> dict[float, float | None]:
+        """Mean top-1 on both draws, of the rates that were best on the first one."""
+        first, fusion = self.first_rates(family), self.fusion()
+        if best(first) is None or fusion is None:
+            return {}
+        finalists = sorted(first, key=lambda rate: (-(first[rate] or 0.0), rate))[:FINALISTS]
+        return {
+            rate: self.ledger.mean(over(FAMILIES[family], {**fusion, "method_lr": rate})) for rate in sorted(finalists)
+        }
+
+    def steady(self, family: str) -> dict[tuple[float, float], float | None]:
+        """Mean top-1 on the first draw, by weight decay and warm-up."""
+        rate, fusion = best(self.last_rates(family)), self.fusion()
+        if rate is None or fusion is None:
+            return {}
+        shared = {**fusion, "method_lr": rate}
+        return {
+            (decay, warmup): self.ledger.mean(
+                over(FAMILIES[family], {**shared, "weight_decay": decay, "warmup": warmup}, DRAWS[:1])
+            )
+            for decay, warmup in STEADY
+        }
+
+
+def main() -> None:
+    """Make the runs, or print what they gave."""
+    parser = argparse.ArgumentParser(description="Choose the training recipes.")
+    parser.add_argument("--work", type=Path, metavar="DIR", help="folder for the second set and what is kept of it")
+    parser.add_argument("--runs", type=Path, default=HERE / "runs.csv", metavar="FILE", help="where results stand")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    search = Search(Ledger(options.runs, Bench(options.work) if options.work else None))
+    # All families go through a search before any goes through the next one: a search cut short is fair to all.
+    for step in (search.first_rates, search.last_rates, search.steady):
+        for family in FAMILIES:
+            step(family)
+
+
+if __name__ == "__main__":
+    main()
