@@ -51,13 +51,19 @@ class Strict(BaseModel):
 
 
 class Dataset(Strict):
-    """A data set by name, or a user's own clips: two CSV files, or folders train/<class> and test/<class>."""
+    """A data set by name, or a user's own clips: two CSV files, or folders train/<class> and test/<class>.
+
+    `damaged: keep` shows the frames that can be read of a damaged video, which otherwise fails its cells. `train_lists`
+    gives published lists of training clips by K, in place of the draws.
+    """
 
     name: str = Field(min_length=1)
     root: str | None = None
     train: str | None = None
     test: str | None = None
     classes: list[Any] | None = None
+    damaged: Literal["error", "keep"] = "error"
+    train_lists: dict[Shots, str] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -77,7 +83,7 @@ class Dataset(Strict):
 
     def request(self) -> str | dict[str, Any]:
         """What the data floor takes: a known name, or the keys of an own data set."""
-        return self.model_dump(exclude_none=True) if self.own else self.name
+        return self.model_dump(exclude_none=True, exclude={"damaged", "train_lists"}) if self.own else self.name
 
 
 class Encoders(Strict):
@@ -196,6 +202,11 @@ class Cell(Strict):
     precision: str = "auto"
 
     @property
+    def train_list(self) -> str | None:
+        """The published list that takes the place of a draw, where there is one for this number of shots."""
+        return (self.dataset.train_lists or {}).get(self.shots)
+
+    @property
     def slot(self) -> str:
         """Where the cell stands in the tables, readable: one slot may hold records of several identities over time."""
         return f"{self.dataset.name}-split{self.split}-{self.pair.name}-k{self.shots}-draw{self.draw}-seed{self.seed}"
@@ -225,6 +236,10 @@ class Cell(Strict):
         """Everything the cell asks for that changes its numbers: names and settings, but no path and no label."""
         asked: dict[str, Any] = self.model_dump(mode="json")
         asked["dataset"] = {"name": self.dataset.name, "classes": self.dataset.classes, "own": self.dataset.own}
+        if self.dataset.damaged != "error":
+            asked["dataset"]["damaged"] = self.dataset.damaged
+        if self.train_list is not None:
+            asked["dataset"]["train_list"] = "given"  # its clips' digest is among the inputs
         asked["pair"] = {"image": resolved(self.pair.image), "text": resolved(self.pair.text)}
         asked["fusion"] = self.fusion.resolved()
         asked["train"] = {key: value for key, value in asked["train"].items() if key not in RECIPE_KEYS}

@@ -81,7 +81,10 @@ class Seeds(Strict):
 
 
 class Provenance(Strict):
-    """Where a record comes from."""
+    """Where a record comes from.
+
+    `certified`: whether its draw and test list have the fingerprints that ship with the package; false where none do.
+    """
 
     versions: dict[str, str] = Field(default_factory=dict)
     device: str | None = None
@@ -94,6 +97,7 @@ class Provenance(Strict):
     started: str | None = None
     finished: str | None = None
     weights: dict[str, str] = Field(default_factory=dict)
+    certified: bool | None = None
 
 
 class Predictions(Strict):
@@ -170,7 +174,8 @@ class Record(Strict):
             first = error.errors()[0]
             raise MmfuseError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
         try:
-            fits = checksum == sha256_of_json(record.model_dump(mode="json"))
+            # Over what stands there and not over what is made of it: a later version may know of more fields.
+            fits = checksum == sha256_of_json(content)
         except ValueError:  # a setting that is no number of JSON
             fits = False
         if not fits:

@@ -29,6 +29,8 @@ def build(**changes: Any) -> Cell:
     "change",
     [
         {"dataset": "ucf101"},
+        {"dataset": {"name": "tiny", "damaged": "keep"}},
+        {"dataset": {"name": "tiny", "train_lists": {4: "k4.txt"}}},
         {"split": 2},
         {"shots": "all"},
         {"draw": 1},
@@ -71,7 +73,23 @@ def test_names_and_places_are_not() -> None:
     assert build(encoders={"image": "/one/tower"}).spec == build(encoders={"image": "/another/tower"}).spec
 
 
+def test_a_published_list_counts_for_its_own_shots_alone() -> None:
+    listed = build(dataset={"name": "tiny", "train_lists": {"4": "/here/k4.txt", "all": "/here/all.txt"}})
+    assert listed.train_list == "/here/k4.txt"
+    assert listed.spec == build(dataset={"name": "tiny", "train_lists": {4: "/there/k4.txt"}}).spec
+    assert build(dataset={"name": "tiny", "train_lists": {8: "k8.txt"}}).spec == build().spec
+    assert Cell.model_validate_json(listed.model_dump_json()) == listed
+
+
+def test_the_data_floor_gets_the_keys_that_it_knows() -> None:
+    own = {"name": "own", "root": "/clips"}
+    extra = {"damaged": "keep", "train_lists": {4: "k4.txt"}}
+    assert build(dataset=own | extra).dataset.request() == own
+    assert build(dataset={"name": "tiny"} | extra).dataset.request() == "tiny"
+
+
 def test_writing_a_default_changes_nothing() -> None:
+    assert build(dataset={"name": "tiny", "damaged": "error"}).spec == build().spec
     assert build(train={"epochs": 20}, split=1, seed=0, fusion={"kind": "joint", "width": 256}).spec == build().spec
     rank = METHODS["dora"].defaults["rank"]
     written = {"name": "dora+adapter", "image": {"method": "dora", "rank": rank}, "text": "adapter"}

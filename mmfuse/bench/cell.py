@@ -125,7 +125,7 @@ def make_data(job: Job, *, batch_size: int) -> FewShotVideoDataModule:
     cell = job.cell
     return FewShotVideoDataModule(
         cell.dataset.request(),
-        shots=cell.shots,
+        shots=cell.shots if cell.train_list is None else None,
         draw=cell.draw,
         split=cell.split,
         frames=cell.clip.frames,
@@ -137,6 +137,8 @@ def make_data(job: Job, *, batch_size: int) -> FewShotVideoDataModule:
         root=dataset_root(cell.dataset, job.data_root),
         num_workers=job.loader_workers,
         validation=cell.train.validation,
+        train_list=cell.train_list,
+        damaged=cell.dataset.damaged,
         store=None if job.store is None else store_folder(job.store),
     )
 
@@ -355,6 +357,7 @@ def _provenance(job: Job, trained: Trained, started: str) -> Provenance:
         started=started,
         finished=now(),
         weights=trained.model.fingerprints(),
+        certified=trained.data.certified,
     )
 
 

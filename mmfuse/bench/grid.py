@@ -222,6 +222,10 @@ class LoadedGrid:
         for position, dataset in enumerate(self.grid.datasets):
             if not dataset.own and known and dataset.name not in known:
                 raise self.source.error(["datasets", position], str(unknown("data set", dataset.name, known)))
+            for shots in dataset.train_lists or ():
+                if shots not in self.grid.shots:
+                    problem = unknown("number of shots in train_lists", str(shots), map(str, self.grid.shots))
+                    raise self.source.error(["datasets", position, "train_lists", str(shots)], str(problem))
         for position, template in enumerate(self.grid.templates or ()):
             if template.count("{}") != 1:
                 raise self.source.error(["templates", position], f"a template holds {{}} once; got {template!r}")
@@ -310,10 +314,14 @@ class LoadedGrid:
             raise self.source.first_error(fault, within=place) from None
 
     def _located(self, dataset: Dataset) -> Dataset:
-        """Make the paths of an own data set absolute: they are given from the grid file, or from the current folder."""
-        if not dataset.own or dataset.root is None:
-            return dataset
-        return dataset.model_copy(update={"root": _absolute(dataset.root, self.source.path.parent)})
+        """Make the paths of a data set absolute: they are given from the grid file, or from the current folder."""
+        beside = self.source.path.parent
+        update: dict[str, Any] = {}
+        if dataset.own and dataset.root is not None:
+            update["root"] = _absolute(dataset.root, beside)
+        if dataset.train_lists:
+            update["train_lists"] = {shots: _absolute(path, beside) for shots, path in dataset.train_lists.items()}
+        return dataset.model_copy(update=update) if update else dataset
 
 
 def _absolute(path: str, beside: Path) -> str:

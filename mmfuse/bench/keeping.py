@@ -52,7 +52,8 @@ def store_folder(named: str) -> Path:
 def look_of(cell: Cell) -> Look:
     """What a cell looks at."""
     place = (cell.dataset.model_dump_json(), cell.split)
-    return Look(place, cell.shots, cell.draw, None, cell.clip.frames, cell.clip.size)
+    clip = cell.clip
+    return Look(place, cell.shots, cell.draw, cell.train_list, clip.frames, clip.size, cell.dataset.damaged)
 
 
 def catalogue_of(cell: Cell, data_root: Path | None, *, annotations: Path | None = None) -> Catalogue:

@@ -8,7 +8,8 @@ from pathlib import Path
 from mmfuse.cells import Cell, Dataset, Inputs
 from mmfuse.data.annotations import Catalogue, load_catalogue
 from mmfuse.data.cards import DataCard, Source, load_card
-from mmfuse.data.few_shot import draw, fingerprint
+from mmfuse.data.few_shot import fingerprint
+from mmfuse.data.lists import training_clips
 from mmfuse.errors import MmfuseError
 from mmfuse.records import Planned
 from mmfuse.survey import Entry
@@ -107,9 +108,11 @@ def _fingerprinted(entries: Iterable[Entry], catalogues: dict[str, Catalogue]) -
         if (catalogue := catalogues.get(key)) is None:
             yield entry.planned
             continue
-        place = (key, cell.shots, 0 if cell.shots == "all" else cell.draw)
+        same_clips = cell.shots == "all" or cell.train_list is not None
+        place = (key, cell.shots, 0 if same_clips else cell.draw)
         if place not in draws:
-            draws[place] = fingerprint(draw(catalogue, shots=cell.shots, draw=cell.draw))
+            rows = training_clips(catalogue, shots=cell.shots, draw=cell.draw, train_list=cell.train_list)
+            draws[place] = fingerprint(rows)
         if key not in tests:
             tests[key] = fingerprint(catalogue.part("test"))
         yield Planned(cell, Inputs(**{**known.model_dump(), "draw": draws[place], "test": tests[key]}))

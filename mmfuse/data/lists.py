@@ -9,8 +9,30 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from mmfuse.data import few_shot
 from mmfuse.data.annotations import Catalogue
+from mmfuse.data.few_shot import Shots
 from mmfuse.errors import MmfuseError
+
+
+def training_clips(
+    catalogue: Catalogue, *, shots: Shots, draw: int, train_list: Path | str | None = None
+) -> pd.DataFrame:
+    """The clips of a draw, or of the published list that takes its place.
+
+    Raises:
+        MmfuseError: as `few_shot.draw` or `read_list`, or the list holds another number of clips of a class than
+            `shots`.
+    """
+    if train_list is None:
+        return few_shot.draw(catalogue, shots=shots, draw=draw)
+    rows = read_list(catalogue, Path(train_list))
+    counts = rows["class"].value_counts()
+    for name in catalogue.class_names if shots != "all" else ():
+        found = int(counts.get(name, 0))
+        if found != shots and name not in catalogue.card.dead_classes:
+            raise MmfuseError(f"{train_list}: {found} clips of {name!r}; at K = {shots} each class has {shots}")
+    return rows
 
 
 def read_list(catalogue: Catalogue, path: Path) -> pd.DataFrame:

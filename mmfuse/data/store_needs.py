@@ -11,7 +11,7 @@ from mmfuse.data import few_shot
 from mmfuse.data.annotations import Catalogue, load_catalogue
 from mmfuse.data.clip_store import ClipStore, Sampling, Wanted, wanted_clips
 from mmfuse.data.few_shot import Shots
-from mmfuse.data.lists import read_list
+from mmfuse.data.lists import training_clips
 from mmfuse.data.video import Damaged
 from mmfuse.errors import MmfuseError
 
@@ -83,10 +83,8 @@ def needs(looks: Iterable[Look], *, folder: Path, catalogue_of: Callable[[Look],
 
 
 def _wanted(catalogue: Catalogue, look: Look) -> list[Wanted]:
-    if look.train_list is not None:
-        rows = read_list(catalogue, Path(look.train_list))
-    else:
-        rows = few_shot.draw(catalogue, shots=look.shots, draw=look.draw)
+    rows = training_clips(catalogue, shots=look.shots, draw=look.draw, train_list=look.train_list)
+    if look.train_list is None:
         few_shot.certify(catalogue, rows, shots=look.shots, draw=look.draw)
     return wanted_clips(rows, catalogue.part("test"), candidates=catalogue.card.candidates)
 

@@ -216,8 +216,10 @@ class Comparison:
         unit = "draws of the training clips" if draws > 1 else "initialisations of one draw"
         clips = sorted({entry.record.metrics.test_clips for entry in done if entry.record and entry.record.metrics})
         notes = [f"Mean ± 95% Student-t interval over n = {n} {unit}; {', '.join(map(str, clips)) or 'no'} test clips."]
-        if draws > 1 and "all" in self.group.shots:
-            notes.append("At K=all every draw holds the same clips: its interval is over repeated trainings.")
+        same = [one for one in self.group.shots if one == "all" or self._listed(one)]
+        if draws > 1 and same:
+            which = " and ".join(f"K={one}" for one in same)
+            notes.append(f"At {which} every draw holds the same clips: its interval is over repeated trainings.")
         if len(self.averaged) > 1:
             shots = ", ".join(map(str, self.averaged))
             notes.append(f"The mean column and the gain average K = {shots} within each draw first.")
@@ -227,10 +229,23 @@ class Comparison:
         )
         if any(entry.state != "done" for entry in self.group.entries):
             notes.append("(2/3, 1 failed): the mean is over 2 of 3 planned repetitions; stale numbers are left out.")
+        if any(entry.record.provenance.certified is False for entry in done if entry.record):
+            notes.append(self._uncertified(done))
         devices = {str(entry.record.provenance.precision) for entry in done if entry.record}
         if len(devices) > 1:
             notes.append(f"Cells were trained in different precisions: {', '.join(sorted(devices))}.")
         return tuple(notes)
+
+    def _listed(self, shots: Any) -> bool:
+        """Whether a published list takes the place of the draws."""
+        return any(entry.cell.shots == shots and entry.cell.train_list is not None for entry in self.group.entries)
+
+    def _uncertified(self, done: list[Entry]) -> str:
+        """Which columns hold draws without a fingerprint that others could compare theirs with."""
+        found = {entry.cell.shots for entry in done if entry.record and entry.record.provenance.certified is False}
+        columns = [one for one in self.group.shots if one in found]
+        where = "" if columns == self.group.shots else f" at {', '.join(f'K={one}' for one in columns)}"
+        return f"Draws{where} are not certified: no fingerprint of theirs ships with the package."
 
 
 def _tied(test: Paired | None, p: float | None) -> bool:

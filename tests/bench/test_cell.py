@@ -14,12 +14,16 @@ import pytest
 
 from mmfuse.bench.cell import run_cell
 from mmfuse.bench.job import Job, Outcome, Progress
+from mmfuse.bench.prepare import prepare
 from mmfuse.bench.worker import run_guarded
 from mmfuse.cells import Cell
 from mmfuse.data import sources
+from mmfuse.errors import MmfuseError
 from mmfuse.predictions import decode
-from mmfuse.records import ResultsFolder
-from tests.bench.real import make_cell, make_clips, make_towers
+from mmfuse.records import Planned, ResultsFolder
+from mmfuse.survey import Entry
+from tests.bench.real import CLASSES, make_cell, make_clips, make_towers
+from tests.data.videos import encode
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -125,6 +129,43 @@ def test_a_video_that_went_bad_is_named(towers: dict[str, str], tmp_path: Path) 
     assert "test_running_0.mp4" in record.error.message
     bad.write_bytes(content)
     assert run(make_cell(clips, towers)).files["predictions"] == whole.files["predictions"]
+
+
+def test_a_damaged_video_is_kept_as_far_as_it_goes_where_the_grid_says_so(
+    towers: dict[str, str], tmp_path: Path
+) -> None:
+    clips = make_clips(tmp_path / "clips")
+    bad = tmp_path / "clips" / "test_running_0.mp4"
+    whole = encode(tmp_path / "whole.avi").read_bytes()
+    bad.write_bytes(whole[: (whole.index(b"movi") + whole.rindex(b"idx1")) // 2])
+    refused = run(make_cell(clips, towers)).record
+    assert refused.error is not None
+    assert "test_running_0.mp4" in refused.error.message
+    for store in (None, str(tmp_path / "store")):
+        kept = run(make_cell(clips | {"damaged": "keep"}, towers), store=store).record
+        assert kept.error is None
+        assert kept.metrics is not None
+        assert kept.metrics.test_clips == 3
+        assert kept.spec != refused.spec
+
+
+def test_a_published_list_takes_the_place_of_a_draw(towers: dict[str, str], tmp_path: Path) -> None:
+    clips = make_clips(tmp_path / "clips", train=3)
+    listed = tmp_path / "k1.txt"
+    listed.write_text("".join(f"train_{name}_2.mp4 {label}\n" for label, name in enumerate(sorted(CLASSES))))
+    cell = make_cell(clips | {"train_lists": {1: str(listed)}}, towers, shots=1)
+    [planned] = prepare([Entry(Planned(cell), "missing")], data_root=tmp_path, will_run=list)
+    first, again = run(cell).record, run(cell.model_copy(update={"draw": 1})).record
+    assert first.error is None
+    assert first.inputs.draw == again.inputs.draw == planned.inputs.draw
+    assert first.inputs.draw != run(make_cell(clips, towers, shots=1)).record.inputs.draw
+    assert first.provenance.certified is False
+    listed.write_text(listed.read_text().replace("_2.mp4", "_1.mp4"))
+    [changed] = prepare([Entry(Planned(cell), "missing")], data_root=tmp_path, will_run=list)
+    assert not changed.inputs.agrees_with(first.inputs)
+    listed.write_text("train_running_0.mp4 1\n")
+    with pytest.raises(MmfuseError, match=r"k1\.txt: 0 clips of 'jumping'; at K = 1 each class has 1"):
+        prepare([Entry(Planned(cell), "missing")], data_root=tmp_path, will_run=list)
 
 
 def test_wrong_values_fail_in_one_line(clips: dict[str, str], towers: dict[str, str]) -> None:

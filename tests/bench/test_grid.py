@@ -69,6 +69,10 @@ def test_paths_are_found_beside_the_grid_file(tmp_path: Path) -> None:
     (tmp_path / "tower").mkdir()
     cells = load_grid(write(tmp_path, GRID.replace("facebook/dinov2-base", "./tower"))).cells()
     assert cells[-1].dataset.root == str(tmp_path / "clips")
+    (tmp_path / "k2.txt").touch()
+    listed = GRID.replace("[ucf101,", "[{name: ucf101, train_lists: {2: k2.txt}},")
+    found = {cell.shots: cell.train_list for cell in load_grid(write(tmp_path, listed)).cells()[:12]}
+    assert found == {2: str(tmp_path / "k2.txt"), 16: None, "all": None}
     assert cells[0].encoders.image == str(tmp_path / "tower")
 
 
@@ -87,6 +91,9 @@ def test_paths_are_found_beside_the_grid_file(tmp_path: Path) -> None:
         ("method: lora", "methd: lora", 9, r"pairs\[2\]\.image: .*needs the key 'method'"),
         ("[ucf101,", "[ucf11,", 2, r"datasets\[0\]: unknown data set 'ucf11'; did you mean 'ucf101'\?"),
         (", test: test.csv", "", 2, r"datasets\[1\]: .*both CSV files"),
+        ("[ucf101,", "[{name: ucf101, damaged: kep},", 2, r"datasets\[0\]\.damaged: .*'error' or 'keep'; got 'kep'"),
+        ("[ucf101,", "[{name: ucf101, train_lists: {4: l}},", 2, r"train_lists\.4: unknown .* '4'"),
+        ("[ucf101,", "[{name: ucf101, train_lists: {few: l}},", 2, r"datasets\[0\]\.train_lists\.few"),
         ("shots: [2, 16, all]", "shots: [2, 16, 16]", 4, r"shots: 16 stands here twice"),
         ("shots: [2, 16, all]", "shots: [0]", 4, r"shots\[0\]: shots are a number from 1 on, or all; got 0"),
         ("shots: [2, 16, all]", "shots: [yes]", 4, r"shots\[0\]: .*got True"),

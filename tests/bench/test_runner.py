@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from mmfuse.cells import Inputs
+from mmfuse.files import sha256_of_json
 from mmfuse.records import Record, ResultsFolder, read_record
 from mmfuse.survey import survey_folder
 from tests.bench.harness import cell, cells, ran, run, states
@@ -240,6 +241,15 @@ def test_a_damaged_record_is_named_and_healed(tmp_path: Path, damage: Callable[[
     assert isinstance(whole, Record)
     assert healed.metrics == whole.metrics
     assert states(tmp_path, wanted) == {"one/0": "done", "two/0": "done"}
+
+
+def test_a_record_of_before_a_field_was_added_is_still_whole(tmp_path: Path) -> None:
+    run(tmp_path, cells("one"))
+    [path] = (tmp_path / "records").glob("*.json")
+    content = json.loads(path.read_text())
+    del content["checksum"], content["provenance"]["certified"]
+    path.write_text(json.dumps({**content, "checksum": sha256_of_json(content)}))
+    assert states(tmp_path, cells("one")) == {"one/0": "done"}
 
 
 def test_a_changed_input_makes_a_record_stale_and_keeps_it(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -173,3 +174,23 @@ def test_names_from_data_stay_text(tmp_path: Path, name: str) -> None:
     assert "$x_1$ &" not in latex
     assert not any(line["row"].startswith("=") for line in csv.DictReader(io.StringIO(as_csv([sheet]))))
     assert name in _printed(sheet)
+
+
+def test_draws_that_are_not_certified_and_published_lists_are_told(tmp_path: Path) -> None:
+    def notes(name: str, *, certified: dict[object, bool | None], lists: dict[int, str] | None = None) -> str:
+        """What is said below the table."""
+        cells = grid(dataset={"name": "tiny", "train_lists": lists})
+        entries = results(tmp_path / name, cells, accuracy)
+        marked = []
+        for entry in entries:
+            assert entry.record is not None
+            known = entry.record.provenance.model_copy(update={"certified": certified.get(entry.cell.shots)})
+            marked.append(replace(entry, record=entry.record.model_copy(update={"provenance": known})))
+        return "\n".join(sheet_of(marked).notes)
+
+    assert "certified" not in notes("unknown", certified={})
+    assert "certified" not in notes("all", certified={2: True, 8: True, "all": True})
+    assert "Draws are not certified" in notes("none", certified={2: False, 8: False, "all": False})
+    told = notes("listed", certified={2: False, 8: True, "all": True}, lists={2: "k2.txt"})
+    assert "Draws at K=2 are not certified" in told
+    assert "At K=2 and K=all every draw holds the same clips" in told
