@@ -49,7 +49,13 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="train.method_lr=1e-3, fusion.kind=late, image.rank=16, …"),
     ] = None,
-    data_root: Annotated[Path | None, typer.Option(help="Folder that holds the data sets.")] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder that holds the data sets; default $MMFUSE_DATA, else ./data.")
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(help="CPU threads; default all. With 1 the numbers are those of a grid's cell to the last digit."),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Train and test one model, and keep it."""
@@ -65,6 +71,7 @@ def train(
         epochs=epochs,
         set=set_ or [],
         data_root=data_root,
+        threads=threads,
         json=json,
     )
     raise typer.Exit(carry_out(request))

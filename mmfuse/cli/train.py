@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from pydantic import TypeAdapter, ValidationError
 
-from mmfuse.bench.grid import GridPair, dataset_names
+from mmfuse.bench.grid import GridPair, Precision, dataset_names
 from mmfuse.bench.job import Job, Outcome
-from mmfuse.bench.job import Progress as News
 from mmfuse.cells import Cell, Pair
 from mmfuse.cli.common import DONE, FAILED, complain, default_data_root, notes, out, print_json
+from mmfuse.cli.training_view import Bar, Lines
+from mmfuse.data.progress import progress_bar
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.files import write_atomically
-from mmfuse.records import Planned, as_document
+from mmfuse.records import Planned, Record, as_document
 from mmfuse.survey import Entry
 
 SETTINGS = ("train", "clip", "fusion", "encoders", "image", "text")
@@ -40,6 +42,7 @@ class TrainRequest:
     epochs: int | None = None
     set: list[str] = field(default_factory=list)
     data_root: Path | None = None
+    threads: int | None = None
     json: bool = False
 
 
@@ -50,12 +53,15 @@ def train(request: TrainRequest) -> int:
         MmfuseError: the request is wrong.
     """
     cell = build_cell(request)
-    _claim_folder(request.out)
+    if request.threads is not None and request.threads < 1:
+        raise MmfuseError(f"--threads counts from 1; got {request.threads}")
+    _refuse_taken(request.out)
     root = request.data_root or default_data_root()
     from mmfuse.bench.keeping import has_store
     from mmfuse.bench.prepare import prepare
 
     [planned] = prepare([Entry(Planned(cell), "missing")], data_root=root, will_run=list)
+    made = _claim_folder(request.out)
     job = Job(
         cell=cell,
         data_root=str(root.absolute()),
@@ -64,7 +70,9 @@ def train(request: TrainRequest) -> int:
         keep_checkpoint=True,
         store="auto" if has_store(cell, data_root=root) else None,
     )
-    return _conclude(request, _run(job))
+    with _threads(request.threads):
+        outcome = _run(job)
+    return _conclude(request, job, outcome, made=made)
 
 
 def build_cell(request: TrainRequest) -> Cell:
@@ -77,15 +85,17 @@ def build_cell(request: TrainRequest) -> Cell:
 
     dataset = named(request.dataset)
     if isinstance(dataset, str) and dataset not in dataset_names():
+        if "/" in dataset:
+            raise MmfuseError(f"there is no folder {dataset}; give the folder of your clips, or a data set by name")
         raise unknown("data set", dataset, dataset_names())
     settings: dict[str, Any] = {group: {} for group in SETTINGS}
     if request.epochs is not None:
         settings["train"]["epochs"] = request.epochs
     top: dict[str, Any] = {}
-    for text in request.set:
-        _apply(text, settings, top)
-    methods = {tower: settings.pop(tower) for tower in ("image", "text")}
     try:
+        for text in request.set:
+            _apply(text, settings, top)
+        methods = {tower: settings.pop(tower) for tower in ("image", "text")}
         pair = GridPair.model_validate(request.pair).plain()
         if len(pair) != 1:
             raise MmfuseError(f"train takes one pair, such as dora+adapter; got {request.pair!r}")
@@ -101,10 +111,17 @@ def build_cell(request: TrainRequest) -> Cell:
             }
         )
     except ValidationError as fault:
-        error = fault.errors()[0]
-        place = ".".join(str(step) for step in error["loc"])
-        message = error["msg"].removeprefix("Value error, ")
-        raise MmfuseError(f"{place}: {message}" if place else message) from None
+        raise MmfuseError(_in_words(fault)) from None
+
+
+def _in_words(fault: ValidationError) -> str:
+    """The first fault that pydantic found, as one line that names the key."""
+    error = fault.errors()[0]
+    place = ".".join(str(step) for step in error["loc"])
+    message = error["msg"].removeprefix("Value error, ")
+    if "input" in error and error["type"] not in ("value_error", "unknown_key"):
+        message = f"{message[:1].lower()}{message[1:]}; got {error['input']!r:.80}"
+    return f"{place}: {message}" if place else message
 
 
 def _apply(text: str, settings: dict[str, Any], top: dict[str, Any]) -> None:
@@ -120,75 +137,119 @@ def _apply(text: str, settings: dict[str, Any], top: dict[str, Any]) -> None:
     if name and group in settings:
         settings[group][name] = parsed
     elif not name and group in TOP:
-        top[group] = parsed
+        top[group] = TypeAdapter(Precision).validate_python(parsed) if group == "precision" else parsed
     else:
         raise unknown("key of --set", key, [*(f"{group}.<key>" for group in settings), *TOP])
 
 
-def _claim_folder(folder: Path) -> None:
+def _refuse_taken(folder: Path) -> None:
     if (folder / "record.json").exists():
         raise MmfuseError(f"{folder} already holds a trained model; name another folder by --out")
+
+
+def _claim_folder(folder: Path) -> bool:
+    """See that the folder can be written before hours are spent; returns whether it is a new one."""
+    new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / ".writable", "")
         (folder / ".writable").unlink()
     except OSError as error:
-        raise MmfuseError(f"{folder} cannot be written: {error.strerror or error}") from None
+        reason = error.strerror or error
+        raise MmfuseError(f"{folder} cannot be written: {reason}; name another folder by --out") from None
+    return new
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Compute with so many CPU threads; with torch's own number of them where none is said."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _run(job: Job) -> Outcome:
     from mmfuse.bench.cell import run_cell
+    from mmfuse.bench.prepare import GENERATED
     from mmfuse.bench.worker import run_guarded
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[detail]}"),
-    )
+    if job.cell.dataset.request() == GENERATED:
+        _generate()
     console = notes()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("loading", total=1.0, detail="")
-
-        def tell(news: News) -> None:
-            loss = f"loss {news.loss:.3f}" if news.loss is not None else ""
-            rate = f"{news.clips_per_second:.0f} clips/s" if news.clips_per_second else ""
-            epoch = f" {news.epoch}/{news.epochs}" if news.phase == "training" else ""
-            bar.update(task, description=news.phase + epoch, completed=news.fraction, detail=f"{loss} {rate}")
-
-        outcome = run_guarded(run_cell, job, tell)
+    with Bar(console) if console.is_terminal else Lines(console) as view:
+        outcome = run_guarded(run_cell, job, view.tell)
     if outcome.record.error is not None and outcome.record.error.kind in STOPPED:
         raise KeyboardInterrupt
     return outcome
 
 
-def _conclude(request: TrainRequest, outcome: Outcome) -> int:
+def _generate() -> None:
+    """Make the clips of the generated data set, which takes a while the first time."""
+    from mmfuse.data import tiny_actions
+
+    with progress_bar("making the clips of tiny", transient=True) as report:
+        tiny_actions.generate(report=report)
+
+
+def _conclude(request: TrainRequest, job: Job, outcome: Outcome, *, made: bool) -> int:
     record, folder = outcome.record, request.out
     if record.error is not None:
-        text = f"{record.error.kind}: {record.error.message}"
         if record.error.kind == "MmfuseError":
+            if made:  # nothing is left of a request that is refused
+                with suppress(OSError):
+                    folder.rmdir()
             return complain("mmfuse", record.error.message)
         write_atomically(folder / "failure.json", record.to_json())
-        print(f"mmfuse: failed: {text} (traceback in {folder / 'failure.json'})", file=sys.stderr)
+        text = f"{record.error.kind}: {record.error.message}"
+        complain("mmfuse", f"failed: {text} (traceback in {folder / 'failure.json'})")
         return FAILED
     for name, content in outcome.files.items():
         file = "predictions.csv.gz" if name == "predictions" else name.removeprefix("checkpoint/")
         write_atomically(folder / file, content)
     write_atomically(folder / "record.json", record.to_json())
+    (folder / "failure.json").unlink(missing_ok=True)  # of an earlier try
     if request.json:
         print_json(as_document(record))
-        return DONE
+    else:
+        _print_result(record, folder, _a_test_video(job))
+    return DONE
+
+
+def _print_result(record: Record, folder: Path, video: str) -> None:
     assert record.metrics is not None
     assert record.parameters is not None
     metrics, parameters = record.metrics, record.parameters
+    accuracies = {"top-1": metrics.top1, "top-5": metrics.top5, "mean-class": metrics.mean_class}
+    shown = ", ".join(f"{name} {100 * value:.1f}%" for name, value in accuracies.items() if value is not None)
+    chance = f" (chance {100 / len(record.class_names):.1f}%)" if record.class_names else ""
     trained = parameters.image_method + parameters.text_method
-    console = out()
-    top5 = f", top-5 {100 * metrics.top5:.1f}%" if metrics.top5 is not None else ""
-    mean = f", mean-class {100 * metrics.mean_class:.1f}%" if metrics.mean_class is not None else ""
-    console.print(f"top-1 {100 * metrics.top1:.1f}%{top5}{mean} on {metrics.test_clips} test clips", markup=False)
-    console.print(f"trained {trained:,} weights of methods and {parameters.fusion:,} of the fusion", markup=False)
-    console.print(f"kept in {folder}; try: mmfuse predict {shlex.quote(str(folder))} VIDEO", markup=False)
-    return DONE
+    lines = (
+        f"{shown} on {metrics.test_clips} test clips{chance}",
+        f"trained {trained:,} weights of methods and {parameters.fusion:,} of the fusion",
+        f"kept in {folder}: the checkpoint, record.json and predictions.csv.gz",
+        f"try next: {shlex.join(['mmfuse', 'predict', str(folder), video])}",
+    )
+    for line in lines:
+        out().print(line, markup=False, soft_wrap=True)
+
+
+def _a_test_video(job: Job) -> str:
+    """One of the test clips, to try the model on."""
+    from mmfuse.bench.prepare import GENERATED, dataset_root
+    from mmfuse.data import tiny_actions
+    from mmfuse.data.annotations import load_catalogue
+
+    dataset = job.cell.dataset
+    catalogue = load_catalogue(dataset.request(), split=job.cell.split, root=dataset_root(dataset, job.data_root))
+    base = tiny_actions.generate() if dataset.request() == GENERATED else catalogue.root or Path()
+    paths = (base / path for path in catalogue.part("test")["path"])
+    # Where only decoded clips are kept, there is no file.
+    return next((str(path) for path in paths if path.is_file()), "VIDEO")
 
 
 __all__ = ["TrainRequest", "build_cell", "train"]

@@ -49,6 +49,7 @@ class Pose:
     opacity: Floats
 
 
+Report = Callable[[int, int], None]
 Motion = Callable[[Pose, Floats, np.random.Generator], Pose]
 
 
@@ -146,7 +147,7 @@ def _groups(action: Action) -> Iterator[tuple[str, str]]:
         yield f"{action.name}_g{number:02d}", "train" if number <= TRAIN_GROUPS else "test"
 
 
-def generate(folder: Path | None = None) -> Path:
+def generate(folder: Path | None = None, *, report: Report | None = None) -> Path:
     """Make the clips that are not there yet, and say where they are.
 
     Each file appears whole or not at all, and depends on nothing but its own name: a generation that was killed is
@@ -154,6 +155,7 @@ def generate(folder: Path | None = None) -> Path:
 
     Args:
         folder: where to; by default a folder in the user's cache that the version of the data set names.
+        report: told now and then how many clips are made, of how many.
 
     Returns:
         The root that the paths of `listing` start from.
@@ -169,7 +171,7 @@ def generate(folder: Path | None = None) -> Path:
         root.mkdir(parents=True, exist_ok=True)
         with _alone(root):
             _claim(root)
-            _make_missing(root, table)
+            _make_missing(root, table, report or (lambda done, total: None))
     except OSError as error:
         raise MmfuseError(
             f"the tiny data set cannot be written to {root}: {error.strerror or error}; "
@@ -206,7 +208,7 @@ def _alone(root: Path) -> Iterator[None]:
         yield
 
 
-def _make_missing(root: Path, table: pd.DataFrame) -> None:
+def _make_missing(root: Path, table: pd.DataFrame, report: Report) -> None:
     missing = table[[not (root / path).exists() for path in table["path"]]]
     for name in missing["class"].unique():
         (root / name).mkdir(exist_ok=True)
@@ -219,7 +221,8 @@ def _make_missing(root: Path, table: pd.DataFrame) -> None:
     # Threads, not processes: drawing and encoding release the interpreter, and a script needs no main guard.
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         rows = zip(missing["clip"], missing["group"], missing["label"], missing["path"], strict=True)
-        list(pool.map(make, rows))
+        for number, _ in enumerate(pool.map(make, rows), start=1):
+            report(number, len(missing))
 
 
 def render(*, clip: str, group: str, action: Action) -> tuple[NDArray[np.uint8], int]:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from mmfuse.cli import bench, tool
@@ -160,7 +162,14 @@ def test_train_then_predict(world: Path) -> None:
     trained = call(world, tool, "train", *words)
     assert trained.returncode == 0, trained.stderr
     assert "top-1" in trained.stdout
-    assert "mmfuse predict model" in trained.stdout
+    assert trained.stderr.splitlines()[0] == "loading"
+    # The command that is printed is one that runs.
+    [line] = [line for line in trained.stdout.splitlines() if line.startswith("try next: ")]
+    words = shlex.split(line.removeprefix("try next: "))
+    assert words[:3] == ["mmfuse", "predict", "model"]
+    tried = call(world, tool, *words[1:])
+    assert (tried.returncode, tried.stderr) == (0, "")
+    assert "%  " in tried.stdout
     video = world / "clips" / "test_running_0.mp4"
     shown = call(world, tool, "predict", "model", str(video), "--top", "2", "--json")
     assert shown.returncode == 0, shown.stderr
@@ -176,6 +185,47 @@ def test_train_then_predict(world: Path) -> None:
     assert refused.returncode == 2
     assert "damaged" in refused.stderr
     assert refused.stderr.count("\n") == 1
+
+
+def test_train_gives_the_numbers_of_a_grids_cell(world: Path, whole: Path) -> None:
+    (world / "drifts").symlink_to(world / "clips")  # clips are drawn by the name of their data set
+    words = ["--dataset", "drifts", "--shots", "2", "--draw", "1", "--pair", "lora+frozen", "--epochs", "2"]
+    settings = {"clip.frames": 4, "clip.size": SIZE, "train.batch_size": 4}
+    settings |= {"fusion.kind": "joint", "fusion.width": 16, "fusion.layers": 1, "fusion.heads": 2}
+    for key, value in {**{f"encoders.{side}": world / side for side in ("image", "text")}, **settings}.items():
+        words += ["--set", f"{key}={value}"]
+    done = call(world, tool, "train", *words, "--threads", "1", "--out", "same", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    [path] = whole.glob("records/*lora+frozen-k2-draw1*.json")
+    record = json.loads(path.read_text())
+    assert told["metrics"] == record["metrics"]
+    assert told["predictions"]["sha256"] == record["predictions"]["sha256"]
+    assert told["provenance"]["threads"] == record["provenance"]["threads"] == 1
+    before = torch.get_num_threads()
+    more = call(world, tool, "train", *words, "--threads", "2", "--out", "more", "--json")
+    assert json.loads(more.stdout)["provenance"]["threads"] == 2
+    assert torch.get_num_threads() == before
+
+
+def test_nothing_is_left_of_a_training_that_is_refused_or_failed_before(world: Path) -> None:
+    words = ["--dataset", "clips", "--shots", "1", "--pair", "lora+frozen", "--epochs", "1", "--out", "retried"]
+    for setting in (*(f"encoders.{side}={world / side}" for side in ("image", "text")), "clip.size=16"):
+        words += ["--set", setting]
+    refused = call(world, tool, "train", *words, "--set", "fusion.width=30")
+    assert refused.returncode == 2
+    assert "cannot be shared by 4 heads" in refused.stderr
+    assert not (world / "retried").exists()
+    failed = call(world, tool, "train", *words, "--set", "train.method_lr=1e30", "--epochs", "9")
+    assert failed.returncode == 1
+    assert "lower the learning rates" in failed.stderr
+    assert [path.name for path in (world / "retried").iterdir()] == ["failure.json"]
+    done = call(world, tool, "train", *words)
+    assert done.returncode == 0, done.stderr
+    assert not (world / "retried" / "failure.json").exists()
+    again = call(world, tool, "train", *words)
+    assert again.returncode == 2
+    assert "already holds a trained model; name another folder by --out" in again.stderr
 
 
 def test_ctrl_c_ends_a_training_with_130(world: Path) -> None:
@@ -208,6 +258,14 @@ def test_ctrl_c_ends_a_training_with_130(world: Path) -> None:
         (["--set", "image.rnk=3"], "did you mean 'rank'?"),
         (["--set", "colour=red"], "unknown key of --set 'colour'"),
         (["--set", "train"], "KEY=VALUE"),
+        (["--set", "seed=x"], "seed: input should be a valid integer, unable to parse string as an integer; got 'x'"),
+        (["--set", "precision=17"], "unknown precision '17'"),
+        (["--set", "image.layers=[1"], "the value cannot be read"),
+        (["--epochs", "0"], "train.epochs: input should be greater than or equal to 1; got 0"),
+        (["--threads", "0"], "--threads counts from 1; got 0"),
+        (["--dataset", "no/where"], "there is no folder no/where"),
+        (["--pair", "lora+*"], "train takes one pair"),
+        (["--out", "drifts.yaml/x"], "name another folder by --out"),
     ],
 )
 def test_a_wrong_request_to_train(world: Path, words: list[str], told: str) -> None:
@@ -218,4 +276,4 @@ def test_a_wrong_request_to_train(world: Path, words: list[str], told: str) -> N
     assert done.returncode == 2
     assert told in done.stderr
     assert done.stderr.count("\n") == 1
-    assert not (world / "never" / "record.json").exists()
+    assert not (world / "never").exists()
