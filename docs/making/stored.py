@@ -1,0 +1,57 @@
+"""Tables of what is stored: grids, data sets, fusions, and timings where some were taken."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import yaml
+
+from mmfuse.bench.grid import load_grid
+from mmfuse.cells import FUSIONS as ARGUMENTS
+from mmfuse.data.cards import card_names, load_card
+from mmfuse.fusion import FUSIONS
+from mmfuse.resources import grids_folder
+
+
+def grids() -> str:
+    """The shipped grids."""
+    lines = ["| grid | cells | what it is |", "|:--|--:|:--|"]
+    for path in sorted(grids_folder().glob("*.yaml"), key=lambda path: len(load_grid(path.stem).cells())):
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        lines.append(f"| `{path.stem}` | {len(load_grid(path.stem).cells()):,} | {content.get('description', '')} |")
+    return "\n".join(lines)
+
+
+def sets() -> str:
+    """The data sets that are known by name, with their official numbers."""
+    lines = [
+        "| name | classes | train / test clips by split | frames | most shots | licence |",
+        "|:--|--:|:--|--:|--:|:--|",
+    ]
+    for name in card_names():
+        card = load_card(name)
+        splits = "; ".join(
+            f"{split}: {count['train']:,} / {count['test']:,}" for split, count in sorted(card.splits.items())
+        )
+        dead = f" ({len(card.dead_classes)} without clips)" if card.dead_classes else ""
+        licence = " ".join(card.licence.split())
+        row: list[Any] = [f"`{name}`", f"{len(card.class_names)}{dead}", splits, card.frames, card.max_shots, licence]
+        lines.append("| " + " | ".join(map(str, row)) + " |")
+    return "\n".join(lines)
+
+
+def fusions() -> str:
+    """The fusions with what they see and their arguments."""
+    lines = ["| fusion | what it is | text | order of frames | arguments |", "|:--|:--|:-:|:-:|:--|"]
+    for name, kind in FUSIONS.items():
+        summary = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
+        marks = ["yes" if flag else "no" for flag in (kind.names_new_classes, kind.sees_order)]
+        given = ", ".join(f"`{key}: {value}`" for key, value in ARGUMENTS[name].items())
+        lines.append(f"| `{name}` | {summary} | {marks[0]} | {marks[1]} | {given} |")
+    return "\n".join(lines)
+
+
+def speed() -> str:
+    """Timings that were taken and stored; nothing where none were."""
+    return ""
