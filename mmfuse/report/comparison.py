@@ -112,11 +112,12 @@ class Comparison:
         columns = [(f"K={shots}", (shots,)) for shots in self.group.shots]
         if len(self.averaged) > 1:
             columns.append((f"mean K{self.averaged[0]}–{self.averaged[-1]}", tuple(self.averaged)))
-        by_column = [self._column(shots) for _, shots in columns]
+        tested = [self._accuracies(shots) for _, shots in columns]
         names = [name for name, _ in columns]
         if self.group.baseline is not None and len(self.group.pairs) > 1:
             names.append(f"gain over {self.group.baseline}")
-            by_column.append(self._gains(tuple(self.averaged)))
+            tested.append(self._gains(tuple(self.averaged)))
+        by_column = _marked(tested)
         rows = [Row(pair, tuple(column[at] for column in by_column)) for at, pair in enumerate(self.group.pairs)]
         return Sheet(
             key="comparison",
@@ -132,7 +133,7 @@ class Comparison:
         """The gain over the frozen towers at each number of shots; `None` without a frozen pair."""
         if self.group.baseline is None or len(self.group.pairs) < 2:
             return None
-        by_column = [self._gains((shots,)) for shots in self.group.shots]
+        by_column = _marked([self._gains((shots,)) for shots in self.group.shots])
         rows = [
             Row(pair, tuple(column[at] for column in by_column))
             for at, pair in enumerate(self.group.pairs)
@@ -146,7 +147,7 @@ class Comparison:
             rows=tuple(rows),
             notes=(
                 "Paired differences on the same draws with their 95% Student-t interval; "
-                "* holds after Holm's correction over its column (paired t-test, 5%).",
+                "* holds after Holm's correction over the whole table (paired t-test, 5%).",
             ),
             context={"dataset": self.group.dataset, "split": str(self.group.split), "metric": self.metric},
         )
@@ -163,19 +164,19 @@ class Comparison:
     def _cells(self, pair: str, shots: tuple[Any, ...]) -> list[Entry]:
         return [entry for one in shots for entry in self.group.of(pair, one)]
 
-    def _column(self, shots: tuple[Any, ...]) -> list[Value]:
+    def _accuracies(self, shots: tuple[Any, ...]) -> _Column:
+        """Accuracies with the test of each against the best."""
         values = [self._value(pair, shots) for pair in self.group.pairs]
         means = [value.mean.mean if value.mean else None for value in values]
         known = [mean for mean in means if mean is not None]
         if len(known) < 2:
-            return values
+            return _Column(values, [None] * len(values))
         best = means.index(max(known))
         champion = self.over(self.group.pairs[best], shots)
         tests = [
             paired(champion, self.over(pair, shots)) if at != best else None for at, pair in enumerate(self.group.pairs)
         ]
-        corrected = holm([test.p_t if test else None for test in tests])
-        return [replace(value, best=at == best, tie=_tied(tests[at], corrected[at])) for at, value in enumerate(values)]
+        return _Column(values, tests, best)
 
     def _value(self, pair: str, shots: tuple[Any, ...]) -> Value:
         cells = self._cells(pair, shots)
@@ -184,27 +185,26 @@ class Comparison:
         planned = len(draws) if len(draws) > 1 else len(seeds)
         return Value(mean_of(values) if values else None, planned, gaps_of(cells), behind=tuple(cells))
 
-    def _gains(self, shots: tuple[Any, ...]) -> list[Value]:
-        baseline = self.group.baseline
-        assert baseline is not None
-        frozen = self.over(baseline, shots)
-        tests = [paired(self.over(pair, shots), frozen) if pair != baseline else None for pair in self.group.pairs]
-        corrected = holm([test.p_t if test else None for test in tests])
-        return [
-            self._gain(pair, shots, test, p) for pair, test, p in zip(self.group.pairs, tests, corrected, strict=True)
+    def _gains(self, shots: tuple[Any, ...]) -> _Column:
+        """Gains over the frozen towers with their tests."""
+        frozen = self.over(str(self.group.baseline), shots)
+        pairs = self.group.pairs
+        tests = [
+            paired(self.over(pair, shots), frozen) if pair != self.group.baseline else None for pair in self.group.pairs
         ]
+        return _Column([self._gain(pair, shots, test) for pair, test in zip(pairs, tests, strict=True)], tests)
 
-    def _gain(self, pair: str, shots: tuple[Any, ...], test: Paired | None, p: float | None) -> Value:
-        baseline = self.group.baseline
+    def _gain(self, pair: str, shots: tuple[Any, ...], test: Paired | None) -> Value:
+        baseline = str(self.group.baseline)
         if pair == baseline:
             return Value(text="–")
-        cells = (*self._cells(pair, shots), *self._cells(str(baseline), shots))
-        gaps = gaps_of(cells)
+        if not all(self.group.of(pair, one) for one in shots):
+            return Value()  # the grid does not ask for it
+        cells = (*self._cells(pair, shots), *self._cells(baseline, shots))
         if test is None:
-            return Value(None, 0, gaps, signed=True, behind=cells)
+            return Value(None, 0, gaps_of(cells), signed=True, behind=cells)
         planned = self._value(pair, shots).planned
-        significant = None if p is None else p < LEVEL
-        return Value(test.difference, planned, gaps, signed=True, significant=significant, p=p, behind=cells)
+        return Value(test.difference, planned, gaps_of(cells), signed=True, behind=cells)
 
     def _notes(self) -> tuple[str, ...]:
         done = [
@@ -248,6 +248,50 @@ class Comparison:
         return f"Draws{where} are not certified: no fingerprint of theirs ships with the package."
 
 
-def _tied(test: Paired | None, p: float | None) -> bool:
-    """Whether the test cannot separate a pair from the best; one repetition separates nothing."""
-    return test is not None and (p is None or p >= LEVEL)
+@dataclass(frozen=True)
+class _Column:
+    """Values of a column before their marks: accuracies, where one is the best, or gains.
+
+    Args:
+        values: by row.
+        tests: by row: against the best, or of the gain; `None` where nothing is tested.
+        best: the row of the best accuracy.
+    """
+
+    values: list[Value]
+    tests: list[Paired | None]
+    best: int | None = None
+
+    def marked(self, corrected: Iterable[float | None]) -> list[Value]:
+        """The values with marks that follow from the corrected p-values."""
+        found = []
+        for at, (value, test, p) in enumerate(zip(self.values, self.tests, corrected, strict=True)):
+            if self.best is not None:
+                # One repetition separates nothing.
+                tie = test is not None and (p is None or p >= LEVEL)
+                found.append(replace(value, best=at == self.best, tie=tie))
+            else:
+                found.append(replace(value, significant=None if p is None else p < LEVEL, p=p))
+        return found
+
+
+def _marked(columns: list[_Column]) -> list[list[Value]]:
+    """The values of a table, column by column.
+
+    p-values of gains are corrected over all gains of the table. Each column has a best of its own, so those of
+    the others against it are corrected over their column.
+    """
+    gains = [column for column in columns if column.best is None]
+    over_table = iter(holm([_p(test) for column in gains for test in column.tests]))
+    return [
+        column.marked(
+            [next(over_table) for _ in column.tests]
+            if column.best is None
+            else holm([_p(test) for test in column.tests])
+        )
+        for column in columns
+    ]
+
+
+def _p(test: Paired | None) -> float | None:
+    return test.p_t if test else None

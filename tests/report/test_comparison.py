@@ -86,6 +86,29 @@ def test_the_gain_is_paired_and_so_narrower_than_the_intervals_of_its_sides(entr
     assert gain.mean.half < 1 < (place(sheet_of(entries), "dora+adapter", "K=8").mean or gain.mean).half  # type: ignore[operator]
 
 
+def test_gains_are_corrected_over_the_whole_table(entries: list[Entry]) -> None:
+    [group] = groups(entries)
+    sheet = Comparison(group).gain_sheet()
+    assert sheet is not None
+    assert [row.name for row in sheet.rows] == ["lora+frozen", "dora+adapter"]
+    places = [(row.name, shots) for row in sheet.rows for shots in (2, 8, "all")]
+    plain = [stats.ttest_rel(values(pair, shots), values("frozen+frozen", shots)).pvalue for pair, shots in places]
+    order = np.argsort(plain)
+    expected = np.maximum.accumulate([min(1.0, plain[at] * (6 - rank)) for rank, at in enumerate(order)])
+    found = dict(zip(places, (value.p for row in sheet.rows for value in row.values), strict=True))
+    assert [found[places[at]] for at in order] == pytest.approx(expected.tolist())
+    assert "over the whole table" in sheet.notes[0]
+
+
+def test_a_pair_that_is_not_planned_everywhere_has_no_gain_there(tmp_path: Path) -> None:
+    cells = [build("frozen+frozen", shots=shots) for shots in (2, 8)] + [build("lora+frozen", shots=8)]
+    entries = results(tmp_path, cells, lambda cell: "failed" if cell.pair.frozen and cell.shots == 2 else 0.5)
+    [group] = groups(entries)
+    sheet = Comparison(group).gain_sheet()
+    assert sheet is not None
+    assert [value.gap() for value in sheet.rows[0].values] == ["", ""]
+
+
 def test_best_and_tie(tmp_path: Path) -> None:
     noise = {("lora+frozen", 0): 0.02, ("lora+frozen", 1): -0.03, ("lora+frozen", 2): 0.02}
 

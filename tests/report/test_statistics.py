@@ -16,7 +16,7 @@ SAMPLES = st.lists(st.floats(-100, 100, allow_nan=False), min_size=2, max_size=1
 
 
 @given(SAMPLES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 def test_mean_and_t_test_are_scipys(values: list[float]) -> None:
     result = mean_of(values)
     low, high = stats.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=stats.sem(values))
@@ -26,7 +26,7 @@ def test_mean_and_t_test_are_scipys(values: list[float]) -> None:
 
 
 @given(st.lists(st.integers(-1000, 1000).map(lambda tenths: tenths / 10), min_size=2, max_size=9))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, derandomize=True)
 def test_sign_flips_are_scipys_permutation_test(values: list[float]) -> None:
     data = np.array(values)
     expected = stats.permutation_test(
@@ -66,7 +66,7 @@ def test_pairs_use_shared_draws_alone() -> None:
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50, deadline=None, derandomize=True)
 def test_holm_by_its_definition(values: list[float]) -> None:
     corrected = holm(values)
     m = len(values)
@@ -74,7 +74,7 @@ def test_holm_by_its_definition(values: list[float]) -> None:
     for level in (0.01, 0.05, 0.2, 0.7):
         rejected: set[int] = set()
         for rank, at in enumerate(order):  # step down until the first that is not rejected
-            if values[at] > level / (m - rank):
+            if values[at] * (m - rank) > level + 1e-12:
                 break
             rejected.add(int(at))
         assert {at for at, p in enumerate(corrected) if p is not None and p <= level + 1e-12} == rejected
