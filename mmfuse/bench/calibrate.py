@@ -14,9 +14,9 @@ from torch.nn import functional
 from mmfuse.bench import measure
 from mmfuse.bench.cell import make_model, quiet, resolve_precision
 from mmfuse.bench.estimate import BACKWARD, Rate, frames_of, trains_image
+from mmfuse.bench.inputs import frame_size
 from mmfuse.cells import Cell
 from mmfuse.data.cards import load_card
-from mmfuse.errors import MmfuseError
 from mmfuse.recognizer import ActionRecognizer
 
 CLIPS = 4
@@ -31,7 +31,7 @@ def calibrate(cells: Iterable[Cell]) -> list[Rate]:
     """
     kinds: dict[tuple[str, int | None, bool], Cell] = {}
     for cell in cells:
-        kinds.setdefault((cell.encoders.image, cell.clip.size, trains_image(cell)), cell)
+        kinds.setdefault((cell.encoders.image, frame_size(cell), trains_image(cell)), cell)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as a worker has it where every core has one
     try:
@@ -41,18 +41,18 @@ def calibrate(cells: Iterable[Cell]) -> list[Rate]:
 
 
 def _measure(cell: Cell) -> Rate:
-    names, size = _classes_and_size(cell)
     frames = frames_of(cell)
     measure.reset_peak_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with quiet():
-        model = make_model(cell, class_names=names, templates=["a video of {}."], frames=frames).to(device)
+        model = make_model(cell, class_names=_classes(cell), templates=["a video of {}."], frames=frames).to(device)
     generator = torch.Generator().manual_seed(0)
+    size = frame_size(cell) or model.image_tower.native_size
     video = torch.randint(0, 256, (CLIPS, frames, 3, size, size), dtype=torch.uint8, generator=generator).to(device)
     seconds = _step_seconds(model, video, trained=trains_image(cell), precision=resolve_precision(cell.precision))
     return Rate(
         encoder=cell.encoders.image,
-        size=cell.clip.size,
+        size=frame_size(cell),
         trained=trains_image(cell),
         seconds_per_frame=seconds / (CLIPS * frames * (BACKWARD if trains_image(cell) else 1.0)),
         memory_bytes=measure.peak_memory(),
@@ -61,13 +61,10 @@ def _measure(cell: Cell) -> Rate:
     )
 
 
-def _classes_and_size(cell: Cell) -> tuple[list[str], int]:
+def _classes(cell: Cell) -> list[str]:
     if cell.dataset.own:
-        if cell.clip.size is None:
-            raise MmfuseError("to calibrate cells of an own data set, set clip.size in the grid")
-        return [f"class {number}" for number in range(10)], cell.clip.size
-    card = load_card(cell.dataset.name)
-    return list(card.phrases), cell.clip.size or card.size
+        return [f"class {number}" for number in range(10)]
+    return list(load_card(cell.dataset.name).phrases)
 
 
 def _step_seconds(model: ActionRecognizer, video: torch.Tensor, *, trained: bool, precision: str) -> float:

@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers.utils.logging import disable_progress_bar
 
 from mmfuse.bench import measure
-from mmfuse.bench.inputs import known_inputs
+from mmfuse.bench.inputs import frame_size, known_inputs
 from mmfuse.bench.job import Job, Outcome, Progress, Report
 from mmfuse.bench.keeping import store_folder
 from mmfuse.bench.prepare import dataset_root
@@ -129,7 +129,7 @@ def make_data(job: Job, *, batch_size: int) -> FewShotVideoDataModule:
         draw=cell.draw,
         split=cell.split,
         frames=cell.clip.frames,
-        size=cell.clip.size,
+        size=frame_size(cell) or _image_tower(cell.encoders.image).native_size,
         flip=cell.clip.flip,
         views=cell.clip.views,
         batch_size=batch_size,

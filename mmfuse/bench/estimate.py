@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from mmfuse.bench.inputs import frame_size
 from mmfuse.cells import Cell, Dataset
 from mmfuse.data.cards import load_card
 from mmfuse.files import cache_folder, write_atomically
@@ -152,7 +153,7 @@ class Estimator:
     @staticmethod
     def _keys(cell: Cell) -> list[tuple[Any, ...]]:
         """From the most telling group of cells to the least; what was calibrated comes last."""
-        tower = (cell.encoders.image, cell.clip.size, trains_image(cell))
+        tower = (cell.encoders.image, frame_size(cell), trains_image(cell))
         return [
             (*tower, cell.dataset.name, cell.pair.name, cell.shots),
             (*tower, cell.dataset.name, cell.pair.name),

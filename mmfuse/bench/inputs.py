@@ -9,13 +9,16 @@ from pathlib import Path
 import yaml
 
 from mmfuse.cells import Cell, Dataset, Inputs
+from mmfuse.data.cards import load_card
 from mmfuse.files import sha256_of_file, sha256_of_json
+from mmfuse.preprocessing import FILES as PREPROCESSING
+from mmfuse.preprocessing import read_preprocessing
 from mmfuse.resources import assets_folder, cards_folder
 
 # The files that decide what a tower does. Weights: safetensors where there are any, else the older format.
 WEIGHTS = ("*.safetensors", "*.bin")
 SETTINGS = {
-    "image": ("config.json", "preprocessor_config.json"),
+    "image": ("config.json", *PREPROCESSING),
     "text": ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"),
 }
 
@@ -93,6 +96,27 @@ def tower_folder(name: str) -> Path | None:
         return None
     snapshot = repository / "snapshots" / reference.read_text(encoding="utf-8").strip()
     return snapshot if snapshot.is_dir() else None
+
+
+def frame_size(cell: Cell) -> int | None:
+    """Side of the frames that a cell looks at: what it says itself, else its data set's card, else its image tower.
+
+    Returns:
+        `None` where the tower is asked and is not on this machine, or does not say.
+
+    Raises:
+        MmfuseError: the tower's files cannot be read.
+    """
+    card_size = None if cell.dataset.own else load_card(cell.dataset.name).size
+    if (size := cell.clip.size or card_size) is not None:
+        return size
+    folder = tower_folder(cell.encoders.image)
+    return None if folder is None else _native_size(folder, cell.encoders.image)
+
+
+@lru_cache
+def _native_size(folder: Path, name: str) -> int | None:
+    return read_preprocessing(folder, name).size if (folder / "config.json").is_file() else None
 
 
 def _hub_cache() -> Path:

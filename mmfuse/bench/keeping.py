@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmfuse.bench.estimate import trains_image
+from mmfuse.bench.inputs import frame_size
 from mmfuse.bench.prepare import dataset_root
 from mmfuse.cells import Cell
 from mmfuse.data.annotations import Catalogue
@@ -53,7 +54,7 @@ def look_of(cell: Cell) -> Look:
     """What a cell looks at."""
     place = (cell.dataset.model_dump_json(), cell.split)
     clip = cell.clip
-    return Look(place, cell.shots, cell.draw, cell.train_list, clip.frames, clip.size, cell.dataset.damaged)
+    return Look(place, cell.shots, cell.draw, cell.train_list, clip.frames, frame_size(cell), cell.dataset.damaged)
 
 
 def catalogue_of(cell: Cell, data_root: Path | None, *, annotations: Path | None = None) -> Catalogue:

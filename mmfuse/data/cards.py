@@ -18,6 +18,7 @@ import yaml
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.resources import cards_folder
 
+USUAL_SIZE = 224
 DEFAULT_TEMPLATES = ("a video of a person {}.",)
 
 
@@ -43,10 +44,11 @@ class DataCard:
     templates: tuple[str, ...] = DEFAULT_TEMPLATES
     splits: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
     """Official number of clips: split -> {"train": n, "test": n}; empty for a user's own clips."""
-    size: int = 224
-    """Side of the square that a model sees."""
+    size: int | None = None
+    """Side of the square that a model sees; None: whatever the model was trained on."""
     short_side: int | None = None
-    """Shorter side that clips are scaled to before they are cropped; None: the size, so that squares stay whole."""
+    """Shorter side that clips are scaled to before they are cropped to the size (`USUAL_SIZE` where none is given); in
+    proportion for other sizes. None: the size, so that squares stay whole."""
     frames: int = 8
     candidates: int | None = None
     """Training looks at one of this many evenly placed frames of each segment (an odd number); None: at any."""
@@ -67,7 +69,12 @@ class DataCard:
 
     def scale_for(self, size: int) -> int:
         """The shorter side that clips are scaled to where a model sees squares of `size`."""
-        return size if self.short_side is None else max(size, round(self.short_side * size / self.size))
+        return size if self.short_side is None else max(size, round(self.short_side * size / self.usual_size))
+
+    @property
+    def usual_size(self) -> int:
+        """The size for a model that does not say what it was trained on."""
+        return self.size or USUAL_SIZE
 
 
 def card_names() -> list[str]:

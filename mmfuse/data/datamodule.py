@@ -70,7 +70,8 @@ class FewShotVideoDataModule(L.LightningDataModule):
             dataset, split, root, annotations: see `mmfuse.data.annotations.load_catalogue`.
             shots: training clips a class, or "all".
             draw: which ones.
-            frames, size: T and S; by default what the data set's card says.
+            frames, size: T and S; by default what the data set's card says. Most cards leave S to the model, since
+                towers differ in what they were trained on: `ImageTower.native_size`; without a word it is 224.
             flip: mirror half of the clips in training; by default what the card says.
             views: V, how many views of a clip (frames, crop, mirror) training goes round; 0 for a new one every epoch;
                 by default what the card says.
@@ -98,7 +99,7 @@ class FewShotVideoDataModule(L.LightningDataModule):
         self.class_names: list[str] = list(self.catalogue.phrases)
         self.templates: list[str] = list(self.card.templates)
         self.frames = self.card.frames if frames is None else frames
-        self.size = self.card.size if size is None else size
+        self.size = self.card.usual_size if size is None else size
         self.flip = self.card.flip if flip is None else flip
         self.views = (self.card.views if views is None else views) or None
         self.batch_size = batch_size

@@ -39,9 +39,8 @@ class Look:
     def sampling(self, catalogue: Catalogue) -> Sampling:
         """What is kept of each of its clips."""
         card = catalogue.card
-        return Sampling(
-            frames=self.frames or card.frames, short_side=card.scale_for(self.size or card.size), damaged=self.damaged
-        )
+        short_side = card.scale_for(self.size or card.usual_size)
+        return Sampling(frames=self.frames or card.frames, short_side=short_side, damaged=self.damaged)
 
 
 @dataclass(frozen=True)

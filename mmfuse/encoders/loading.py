@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from mmfuse.encoders.folders import find_folder
 from mmfuse.encoders.layout import find_layout
 from mmfuse.encoders.tower import ImageTower, TextTower
 from mmfuse.errors import MmfuseError, one_line
+from mmfuse.preprocessing import read_preprocessing
 
 IMAGE_MODELS = {
     "dinov2": "Dinov2Model",
@@ -36,11 +36,6 @@ TEXT_MODELS = {
 }
 # A pooler that the tower does not read: without it, a checkpoint that lacks one gets no random weights in its place.
 OPTIONS: dict[str, dict[str, Any]] = {"ViTModel": {"add_pooling_layer": False}}
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-# What the architectures were trained with, for checkpoints that do not say.
-PIXELS = {"clip": CLIP, "clip_vision_model": CLIP, "siglip": HALF, "siglip_vision_model": HALF, "vit": HALF}
 
 
 def load_image_tower(name: str) -> ImageTower:
@@ -56,8 +51,8 @@ def load_image_tower(name: str) -> ImageTower:
     model = _load(folder, name, IMAGE_MODELS, "image")
     if model.config.model_type == "siglip_vision_model" and not model.use_head:
         raise MmfuseError(f"image tower {name!r} has neither a CLS token nor a pooling head, so no feature of a frame")
-    mean, std = _pixel_statistics(folder, name)
-    return ImageTower(model, name=name, mean=mean, std=std)
+    pixels = read_preprocessing(folder, name)
+    return ImageTower(model, name=name, mean=pixels.mean, std=pixels.std, native_size=pixels.size)
 
 
 def load_text_tower(name: str) -> TextTower:
@@ -145,27 +140,6 @@ def _read_config(folder: Path, name: str, kind: str) -> Any:
             return transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # broken files raise whatever their reader raises
         raise MmfuseError(f"{kind} tower {name!r}: config.json cannot be read: {one_line(error)}") from error
-
-
-def _pixel_statistics(folder: Path, name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and std from the checkpoint's own files; where it has none, those of its architecture."""
-    settings: dict[str, Any] = {}
-    for file in ("preprocessor_config.json", "processor_config.json"):
-        if (folder / file).is_file():
-            try:
-                content = json.loads((folder / file).read_text(encoding="utf-8"))
-                settings = content.get("image_processor", content)
-                break
-            except (ValueError, AttributeError) as error:
-                raise MmfuseError(f"image tower {name!r}: {file} cannot be read: {one_line(error)}") from error
-    kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type", "")
-    usual = PIXELS.get(kind, IMAGENET)
-    mean, std = settings.get("image_mean") or usual[0], settings.get("image_std") or usual[1]
-    if settings.get("do_normalize") is False:
-        mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    if not (len(mean) == len(std) == 3 and all(value > 0 for value in std)):
-        raise MmfuseError(f"image tower {name!r}: pixels cannot be normalised with mean {mean} and std {std}")
-    return tuple(map(float, mean)), tuple(map(float, std))
 
 
 @contextmanager

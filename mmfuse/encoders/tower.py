@@ -237,14 +237,25 @@ class ImageTower(Tower):
         name: how the user called it.
         mean: pixel mean a channel, on the scale 0…1.
         std: pixel standard deviation a channel, on the scale 0…1.
+        native_size: side of the frames that it was trained on, in pixels; by default what the model's configuration
+            says.
     """
 
     kind = "image"
     pixel_scale: Tensor
     pixel_shift: Tensor
 
-    def __init__(self, model: Any, *, name: str, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    def __init__(
+        self,
+        model: Any,
+        *,
+        name: str,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        native_size: int | None = None,
+    ) -> None:
         super().__init__(model, name=name)
+        self._native_size = native_size
         # uint8 pixels -> (x/255 - mean)/std, folded into one scale and one shift.
         self.register_buffer("pixel_scale", (1 / (255 * torch.tensor(std))).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_shift", (-torch.tensor(mean) / torch.tensor(std)).view(3, 1, 1), persistent=False)
@@ -255,6 +266,12 @@ class ImageTower(Tower):
         """Side of a patch in pixels."""
         size = self.model.config.patch_size
         return int(size if isinstance(size, int) else size[0])
+
+    @property
+    def native_size(self) -> int:
+        """Side of the frames that it was trained on, in pixels; frames of other sizes will do as well."""
+        side = self._native_size or self.model.config.image_size
+        return int(side if isinstance(side, int) else min(side))
 
     @property
     def special_tokens(self) -> int:

@@ -22,7 +22,7 @@ from mmfuse.errors import MmfuseError
 from mmfuse.predictions import decode
 from mmfuse.records import Planned, ResultsFolder
 from mmfuse.survey import Entry
-from tests.bench.real import CLASSES, make_cell, make_clips, make_towers
+from tests.bench.real import CLASSES, SIZE, make_cell, make_clips, make_towers
 from tests.data.videos import encode
 
 REPOSITORY = Path(__file__).parents[2]
@@ -90,6 +90,28 @@ def test_the_same_cell_twice_gives_the_same_numbers_whatever_ran_between(
         assert first.record.metrics == second.record.metrics
         assert first.record.identity == second.record.identity
         assert first.files["predictions"] == second.files["predictions"]
+
+
+def test_clips_of_ones_own_are_seen_at_the_size_that_the_image_tower_was_trained_on(
+    clips: dict[str, str], towers: dict[str, str], tmp_path: Path
+) -> None:
+    said, left_open = (
+        run(make_cell(clips, towers, clip={"frames": 4, "size": size}), keep_checkpoint=True) for size in (SIZE, None)
+    )
+    assert left_open.record.error is None
+    assert left_open.record.metrics == said.record.metrics
+    assert left_open.files["predictions"] == said.files["predictions"]
+    kept = [json.loads(outcome.files["checkpoint/recognizer.json"]) for outcome in (said, left_open)]
+    assert [description["sampling"]["size"] for description in kept] == [SIZE, SIZE]
+
+
+def test_a_size_that_is_no_whole_number_of_patches_fails_with_sizes_that_are(
+    clips: dict[str, str], towers: dict[str, str]
+) -> None:
+    record = run(make_cell(clips, towers, clip={"frames": 4, "size": 20})).record
+    assert record.error is not None
+    assert "frames of 20 pixels cannot be cut into the 8-pixel patches" in record.error.message
+    assert record.error.message.endswith("use 16 or 24")
 
 
 def test_seeds_and_draws_change_the_training(clips: dict[str, str], towers: dict[str, str]) -> None:

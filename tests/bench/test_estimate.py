@@ -44,7 +44,7 @@ def test_times_scale_from_like_cells() -> None:
 
 def test_records_go_before_the_calibration() -> None:
     cell = build("lora+frozen")
-    rate = Rate("tiny-dinov2", None, True, 1.0, 5, 6, "cpu")
+    rate = Rate("tiny-dinov2", 64, True, 1.0, 5, 6, "cpu")
     assert Estimator(rates=[rate]).expected(cell).seconds == work_of(cell)
     assert Estimator([finished(cell, seconds=3.0)], rates=[rate]).expected(cell).seconds == pytest.approx(3.0)
 

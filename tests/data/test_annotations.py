@@ -221,7 +221,7 @@ def test_every_card_is_complete(name: str) -> None:
     assert all("{}" in template for template in card.templates)
     assert set(card.dead_classes) <= set(card.class_names)
     assert card.candidates is None or card.candidates % 2 == 1, "the centre of a segment must be a candidate"
-    assert card.scale_for(card.size) >= card.size
+    assert card.scale_for(card.usual_size) >= card.usual_size
     assert card.sources
     assert card.licence
     assert card.layout

@@ -158,6 +158,16 @@ def test_pixels_are_normalised_as_the_checkpoint_says(
     torch.testing.assert_close(grey * tower.pixel_scale + tower.pixel_shift, expected)
 
 
+def test_a_tower_knows_the_size_that_it_was_trained_on(tmp_path: Path) -> None:
+    folder = stored("dinov2", tmp_path)
+    assert load_image_tower(folder).native_size == towers.image_tower("dinov2").model.config.image_size
+    write_preprocessor(
+        Path(folder), {"crop_size": {"height": 42, "width": 42}, "size": {"shortest_edge": 48}, **PIXELS}
+    )
+    assert load_image_tower(folder).native_size == 42
+    assert load_image_tower("tiny-dinov2").native_size == 64
+
+
 def test_a_half_precision_checkpoint_is_read_in_full_precision(tmp_path: Path) -> None:
     folder = stored("dinov2", tmp_path)
     tower = load_image_tower(rewrite(folder, {name: w.half() for name, w in weights(folder).items()}, dtype="float16"))
