@@ -135,6 +135,7 @@ def make_data(job: Job, *, batch_size: int) -> FewShotVideoDataModule:
         batch_size=batch_size,
         seed=cell.training_seed,
         root=dataset_root(cell.dataset, job.data_root),
+        annotations=job.annotations,
         num_workers=job.loader_workers,
         validation=cell.train.validation,
         train_list=cell.train_list,

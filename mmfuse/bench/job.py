@@ -16,6 +16,7 @@ class Job:
     Args:
         cell: what to run.
         data_root: folder that holds the data sets; `None` for the default.
+        annotations: folder with official lists; `None` looks below the data and in the environment.
         known: digests of the cell's inputs as planned.
         command: the command that runs this one cell again.
         keep_checkpoint: whether the trained weights come back with the record.
@@ -28,6 +29,7 @@ class Job:
 
     cell: Cell
     data_root: str | None = None
+    annotations: str | None = None
     known: Inputs = field(default_factory=Inputs)
     command: str = ""
     keep_checkpoint: bool = False

@@ -67,15 +67,19 @@ def catalogue_of(cell: Cell, data_root: Path | None, *, annotations: Path | None
     return placed_catalogue(cell.dataset.request(), split=cell.split, root=root, annotations=annotations)
 
 
-def has_store(cell: Cell, *, data_root: Path) -> bool:
+def has_store(cell: Cell, *, data_root: Path, annotations: Path | None = None) -> bool:
     """Whether clips as a cell looks at them were kept in this machine's cache folder before."""
     if not (store_folder(AUTO) / cell.dataset.name).is_dir():
         return False
-    found = needs([look_of(cell)], folder=store_folder(AUTO), catalogue_of=lambda _: catalogue_of(cell, data_root))
+    found = needs(
+        [look_of(cell)],
+        folder=store_folder(AUTO),
+        catalogue_of=lambda _: catalogue_of(cell, data_root, annotations=annotations),
+    )
     return any(need.store.folder.is_dir() for need in found)
 
 
-def choose(cells: Sequence[Cell], *, data_root: Path, wish: str) -> Keeping:
+def choose(cells: Sequence[Cell], *, data_root: Path, wish: str, annotations: Path | None = None) -> Keeping:
     """Decide what a run keeps.
 
     With "auto" the clips of a data set are kept where some cell trains the image tower, which looks at them again and
@@ -86,6 +90,7 @@ def choose(cells: Sequence[Cell], *, data_root: Path, wish: str) -> Keeping:
         cells: what will be run.
         data_root: the folder that holds the data sets.
         wish: "auto", "off" or a folder.
+        annotations: the folder with official lists, where they do not lie below the data.
 
     Raises:
         MmfuseError: the named folder cannot be written, or data are missing.
@@ -99,7 +104,11 @@ def choose(cells: Sequence[Cell], *, data_root: Path, wish: str) -> Keeping:
     of_look: dict[Look, list[Cell]] = {}
     for cell in cells:
         of_look.setdefault(look_of(cell), []).append(cell)
-    found = needs(of_look, folder=folder, catalogue_of=lambda look: catalogue_of(of_look[look][0], data_root))
+    found = needs(
+        of_look,
+        folder=folder,
+        catalogue_of=lambda look: catalogue_of(of_look[look][0], data_root, annotations=annotations),
+    )
     if named == AUTO:
         looked_at_again = {look for look, members in of_look.items() if any(map(trains_image, members))}
         found = [need for need in found if need.store.folder.is_dir() or looked_at_again.intersection(need.looks)]

@@ -26,7 +26,11 @@ def dataset_root(dataset: Dataset, data_root: str | Path | None) -> Path | None:
 
 
 def prepare(
-    entries: Sequence[Entry], *, data_root: Path, will_run: Callable[[Sequence[Entry]], list[Entry]]
+    entries: Sequence[Entry],
+    *,
+    data_root: Path,
+    will_run: Callable[[Sequence[Entry]], list[Entry]],
+    annotations: Path | None = None,
 ) -> list[Planned]:
     """Look at the data of a plan.
 
@@ -34,6 +38,7 @@ def prepare(
         entries: the plan with what is known of it without data.
         data_root: the folder that holds the data sets.
         will_run: which of the entries are to be run.
+        annotations: the folder with official lists, where they do not lie below the data.
 
     Returns:
         The cells with the fingerprints of their draws and test lists, where the data are there to tell.
@@ -46,7 +51,7 @@ def prepare(
     problems: dict[str, None] = {}
     for cell in {_key(entry.cell): entry.cell for entry in entries}.values():
         try:
-            catalogues[_key(cell)] = _load(cell, data_root, check_files=_key(cell) in needed)
+            catalogues[_key(cell)] = _load(cell, data_root, annotations, check_files=_key(cell) in needed)
         except MmfuseError as error:
             if _key(cell) in needed:
                 problems.setdefault(str(error))
@@ -59,11 +64,11 @@ def _key(cell: Cell) -> str:
     return f"{cell.dataset.model_dump_json()} {cell.split}"
 
 
-def _load(cell: Cell, data_root: Path, *, check_files: bool) -> Catalogue:
+def _load(cell: Cell, data_root: Path, annotations: Path | None, *, check_files: bool) -> Catalogue:
     dataset = cell.dataset
     root = dataset_root(dataset, data_root)
     try:
-        catalogue = load_catalogue(dataset.request(), split=cell.split, root=root)
+        catalogue = load_catalogue(dataset.request(), split=cell.split, root=root, annotations=annotations)
         if check_files and dataset.name != GENERATED:
             _check_files(catalogue)
     except MmfuseError as error:

@@ -7,6 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from mmfuse.cli import completing
 from mmfuse.cli.common import run_app
 from mmfuse.errors import MmfuseError
 
@@ -19,31 +20,51 @@ app = typer.Typer(
 )
 
 Results = Annotated[Path, typer.Option(help="The results folder of a grid.")]
+Style = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        help="rich, markdown, latex or csv.",
+        autocompletion=completing.one_of("rich", "markdown", "latex", "csv"),
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
 @app.callback()
 def bench(
     context: typer.Context,
-    grid: Annotated[str | None, typer.Option(help="Name of a shipped grid, or a grid file.")] = None,
+    grid: Annotated[
+        str | None, typer.Option(help="Name of a shipped grid, or a grid file.", autocompletion=completing.grids)
+    ] = None,
     results: Annotated[Path | None, typer.Option(help="Results folder; default results/<grid>.")] = None,
     data_root: Annotated[
         Path | None,
         typer.Option(help="Folder that holds the data sets; default $MMFUSE_DATA, else ./data."),
+    ] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(help="Folder with the official lists; default below the data, else $MMFUSE_ANNOTATIONS."),
     ] = None,
     only: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="Only such cells: pair=dora+adapter, shots=2,4. May be repeated."),
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Cells at a time; default one a device or core.")] = None,
-    engine: Annotated[str, typer.Option(help="Where cells run: local or ray.")] = "local",
+    engine: Annotated[
+        str, typer.Option(help="Where cells run: local or ray.", autocompletion=completing.one_of("local", "ray"))
+    ] = "local",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the cells and stop; needs neither data nor weights.")
     ] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.")] = False,
     rerun: Annotated[
         str | None,
-        typer.Option(metavar="stale|all", help="Run again: cells whose inputs changed, or all."),
+        typer.Option(
+            metavar="stale|all",
+            help="Run again: cells whose inputs changed, or all.",
+            autocompletion=completing.one_of("stale", "all"),
+        ),
     ] = None,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Begin no further cell after one has failed.")] = False,
     time_limit: Annotated[float | None, typer.Option(help="Stop a cell after so many seconds.")] = None,
@@ -81,6 +102,7 @@ def bench(
         grid=grid,
         results=results,
         data_root=data_root,
+        annotations=annotations,
         only=only or [],
         workers=workers,
         engine=engine,
@@ -108,7 +130,7 @@ def status(results: Results, json: AsJson = False) -> None:
 @app.command()
 def tables(
     results: Results,
-    style: Annotated[str, typer.Option("--format", help="rich, markdown, latex or csv.")] = "rich",
+    style: Style = "rich",
 ) -> None:
     """Print the tables of a results folder, from its records alone."""
     from mmfuse.cli.looking import show_tables
@@ -118,10 +140,17 @@ def tables(
 
 @app.command()
 def compare(
-    ours: Annotated[str, typer.Argument(metavar="PAIR", help="A pair of the results, such as dora+adapter.")],
-    theirs: Annotated[str, typer.Argument(metavar="PAIR", help="The pair to set it against.")],
+    ours: Annotated[
+        str,
+        typer.Argument(
+            metavar="PAIR", help="A pair of the results, such as dora+adapter.", autocompletion=completing.pairs
+        ),
+    ],
+    theirs: Annotated[
+        str, typer.Argument(metavar="PAIR", help="The pair to set it against.", autocompletion=completing.pairs)
+    ],
     results: Results,
-    style: Annotated[str, typer.Option("--format", help="rich, markdown, latex or csv.")] = "rich",
+    style: Style = "rich",
 ) -> None:
     """Set two pairs against each other: paired over draws, and apart from that over test clips."""
     from mmfuse.cli.looking import show_versus
@@ -131,7 +160,14 @@ def compare(
 
 @app.command("list")
 def list_known(
-    what: Annotated[str, typer.Argument(metavar="grids|methods|datasets|encoders")], json: AsJson = False
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="grids|methods|datasets|encoders",
+            autocompletion=completing.one_of("grids", "methods", "datasets", "encoders"),
+        ),
+    ],
+    json: AsJson = False,
 ) -> None:
     """List what is known by name."""
     from mmfuse.cli.listing import show_list

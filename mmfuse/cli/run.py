@@ -27,6 +27,7 @@ class Request:
     grid: str
     results: Path | None = None
     data_root: Path | None = None
+    annotations: Path | None = None
     only: list[str] = field(default_factory=list)
     workers: int | None = None
     engine: str = "local"
@@ -125,6 +126,7 @@ def _carry_out(
         candidates,
         data_root=request.root,
         will_run=lambda found: to_run(found, retry_failed=request.retry_failed, rerun=request.rerun),
+        annotations=request.annotations,
     )
     folder.prepare()
     inputs = {item.cell.slot: item for item in ready}
@@ -153,6 +155,8 @@ def rerun_command(request: Request, cell: Cell, folder: ResultsFolder) -> str:
     words = ["mmfuse-bench", "--grid", request.grid, "--results", str(folder.path)]
     if request.data_root is not None:
         words += ["--data-root", str(request.data_root)]
+    if request.annotations is not None:
+        words += ["--annotations", str(request.annotations)]
     for text in only:
         words += ["--only", text]
     return shlex.join([*words, "--rerun", "all"])
@@ -168,13 +172,19 @@ def _run_cells(
 
     settings = loaded.grid.run
     estimator = Estimator(folder.read()[0], rates=read_calibration())
-    keeping = choose([entry.cell for entry in waiting], data_root=request.root, wish=request.store)
+    keeping = choose(
+        [entry.cell for entry in waiting],
+        data_root=request.root,
+        wish=request.store,
+        annotations=request.annotations,
+    )
     tasks = [
         Task(
             entry,
             Job(
                 cell=entry.cell,
                 data_root=str(request.root.absolute()),
+                annotations=str(request.annotations.expanduser().absolute()) if request.annotations else None,
                 known=entry.planned.inputs,
                 command=rerun_command(request, entry.cell, folder),
                 keep_checkpoint=settings.keep_checkpoints,

@@ -52,6 +52,10 @@ def train(
     data_root: Annotated[
         Path | None, typer.Option(help="Folder that holds the data sets; default $MMFUSE_DATA, else ./data.")
     ] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(help="Folder with the official lists; default below the data, else $MMFUSE_ANNOTATIONS."),
+    ] = None,
     threads: Annotated[
         int | None,
         typer.Option(help="CPU threads; default all. With 1 the numbers are those of a grid's cell to the last digit."),
@@ -71,6 +75,7 @@ def train(
         epochs=epochs,
         set=set_ or [],
         data_root=data_root,
+        annotations=annotations,
         threads=threads,
         json=json,
     )

@@ -42,6 +42,7 @@ class TrainRequest:
     epochs: int | None = None
     set: list[str] = field(default_factory=list)
     data_root: Path | None = None
+    annotations: Path | None = None
     threads: int | None = None
     json: bool = False
 
@@ -60,15 +61,17 @@ def train(request: TrainRequest) -> int:
     from mmfuse.bench.keeping import has_store
     from mmfuse.bench.prepare import prepare
 
-    [planned] = prepare([Entry(Planned(cell), "missing")], data_root=root, will_run=list)
+    lists = request.annotations.expanduser().absolute() if request.annotations else None
+    [planned] = prepare([Entry(Planned(cell), "missing")], data_root=root, will_run=list, annotations=lists)
     made = _claim_folder(request.out)
     job = Job(
         cell=cell,
         data_root=str(root.absolute()),
+        annotations=str(lists) if lists else None,
         known=planned.inputs,
         command=shlex.join(["mmfuse", *sys.argv[1:]]),
         keep_checkpoint=True,
-        store="auto" if has_store(cell, data_root=root) else None,
+        store="auto" if has_store(cell, data_root=root, annotations=lists) else None,
     )
     with _threads(request.threads):
         outcome = _run(job)

@@ -190,6 +190,13 @@ def test_a_published_list_takes_the_place_of_a_draw(towers: dict[str, str], tmp_
         prepare([Entry(Planned(cell), "missing")], data_root=tmp_path, will_run=list)
 
 
+def test_a_worker_looks_for_the_official_lists_where_the_runner_did(towers: dict[str, str], tmp_path: Path) -> None:
+    cell = make_cell({"name": "hmdb51"}, towers)
+    record = run(cell, data_root=str(tmp_path), annotations=str(tmp_path / "lists")).record
+    assert record.error is not None
+    assert f"looked below: {tmp_path / 'lists'}" in record.error.message
+
+
 def test_wrong_values_fail_in_one_line(clips: dict[str, str], towers: dict[str, str]) -> None:
     record = run(make_cell(clips, towers, fusion={"kind": "late", "width": 15, "heads": 2})).record
     assert record.error is not None

@@ -28,14 +28,18 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *w
 ANSWERS = [("bench", word) for word in ("--help", "--version", "list methods", "list grids", "list datasets")]
 
 
-@pytest.mark.parametrize(("module", "words"), [*ANSWERS, ("tool", "--help"), ("tool", "train --help")])
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [*ANSWERS, ("tool", "--help"), ("tool", "--version"), ("tool", "train --help"), ("tool", "predict --help")],
+)
 def test_what_must_answer_at_once_imports_nothing_heavy(module: str, words: str) -> None:
+    decoder = set() if "--version" in words else {"av"}  # which alone knows its FFmpeg, and is loaded at once
     code = (
         f"import sys; sys.argv = ['x', *{words.split()!r}]\n"
         f"from mmfuse.cli.{module} import main\n"
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
-        "heavy = {'torch', 'pandas', 'scipy', 'transformers', 'lightning', 'av'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
+        f"heavy = {{'torch', 'pandas', 'scipy', 'transformers', 'lightning'}} | {decoder!r}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
@@ -108,6 +112,16 @@ def test_missing_data_are_named_with_where_to_get_and_put_them(
         assert source in line.casefold()
         assert str(tmp_path / "videos") in line
     assert not (tmp_path / "results").exists()
+
+
+def test_the_official_lists_are_looked_for_where_they_are_said_to_be(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--grid", "full", "--only", "dataset=hmdb51", "--data-root", "videos", "--annotations", "lists"]
+    code, _, err = call(capsys, monkeypatch, *words)
+    assert code == 2
+    assert "(looked below: lists); name its folder with --annotations or MMFUSE_ANNOTATIONS" in err
 
 
 def test_a_results_folder_that_cannot_be_written(
