@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from mmfuse.cli import completing
+
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -19,6 +21,7 @@ Named = Annotated[
     typer.Argument(
         metavar="DATASET",
         help="ucf101, hmdb51, diving48, tiny, or a folder of your own with train.csv and test.csv or train/ and test/.",
+        autocompletion=completing.datasets,
     ),
 ]
 Root = Annotated[Path | None, typer.Option(help="Folder with the videos.")]
@@ -78,8 +81,14 @@ def get(
 
 @app.command()
 def cache(
-    dataset: Annotated[str | None, typer.Argument(metavar="[DATASET]", help="As in check; or give --grid.")] = None,
-    grid: Annotated[str | None, typer.Option(help="A grid's name or file: everything that its cells look at.")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Argument(metavar="[DATASET]", help="As in check; or give --grid.", autocompletion=completing.datasets),
+    ] = None,
+    grid: Annotated[
+        str | None,
+        typer.Option(help="A grid's name or file: everything that its cells look at.", autocompletion=completing.grids),
+    ] = None,
     root: Annotated[Path | None, typer.Option(help="Folder with the videos; with --grid, with the data sets.")] = None,
     store: Annotated[Path | None, typer.Option(help="Folder of the clip store; default in the cache folder.")] = None,
     annotations: Lists = None,

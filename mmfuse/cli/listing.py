@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import platform
+import sys
+from collections import Counter
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -102,4 +105,32 @@ def print_version() -> None:
             parts.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             parts.append(f"{name} missing")
-    print("\n".join(parts))
+    print("\n".join([*parts, f"ffmpeg {_ffmpeg()}", f"device {_device()}"]))
+
+
+def _ffmpeg() -> str:
+    """The version of the FFmpeg that decodes: the one that PyAV brings, whatever else is installed."""
+    try:
+        import av
+    except ImportError:
+        return "missing"
+    return str(getattr(av, "ffmpeg_version_info", "unknown"))
+
+
+def _device() -> str:
+    """What models run on here; torch is asked only where there may be more than a CPU."""
+    from mmfuse.bench.engines import accelerators, usable_cpus
+
+    cpu = f"cpu ({platform.machine()}, {usable_cpus()} cores)"
+    if count := len(accelerators()):
+        import torch
+
+        kinds = Counter(torch.cuda.get_device_name(number) for number in range(count))
+        return ", ".join(f"{number} × {kind}" if number > 1 else kind for kind, number in kinds.items())
+    if any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists():
+        return f"{cpu}; there is a GPU, which the installed torch cannot use"
+    if sys.platform == "darwin" and platform.machine() == "arm64":
+        import torch
+
+        return "mps (Apple GPU)" if torch.backends.mps.is_available() else cpu
+    return cpu

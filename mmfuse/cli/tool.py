@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from mmfuse.cli import data
+from mmfuse.cli import completing, data
 from mmfuse.cli.common import run_app
 
 app = typer.Typer(
@@ -39,9 +39,22 @@ def tool(
 
 @app.command()
 def train(
-    dataset: Annotated[str, typer.Option(help="A data set by name, or a folder of your own (see mmfuse data check).")],
-    shots: Annotated[str, typer.Option(help="Training clips a class, or all.")],
-    pair: Annotated[str, typer.Option(help="Methods as image+text, such as dora+adapter.")],
+    dataset: Annotated[
+        str,
+        typer.Option(
+            help="A data set by name, or a folder of your own (see mmfuse data check).",
+            autocompletion=completing.datasets,
+        ),
+    ],
+    shots: Annotated[
+        str,
+        typer.Option(
+            help="Training clips a class, or all.", autocompletion=completing.one_of("2", "4", "8", "16", "all")
+        ),
+    ],
+    pair: Annotated[
+        str, typer.Option(help="Methods as image+text, such as dora+adapter.", autocompletion=completing.pairs)
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the model, its record and its predictions.")],
     draw: Annotated[int, typer.Option(help="Which training clips.", min=0)] = 0,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training clips.")] = None,

@@ -30,7 +30,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         disturb(model, torch.nn.Identity())
         model.save_trained(folder / name, sampling={"frames": 4, "size": SIZE, "short_side": SIZE})
     (folder / "no.mp4").write_text("not a video")
-    (folder / "names.txt").write_text("\ufeffplaying the cello\n\n  standing still \nsinging, loudly\n", encoding="utf-8")
+    (folder / "names.txt").write_text(
+        "\ufeffplaying the cello\n\n  standing still \nsinging, loudly\n", encoding="utf-8"
+    )
     return folder
 
 
