@@ -117,7 +117,10 @@ class Failure(Strict):
 
 
 class Record(Strict):
-    """One finished or failed cell. What is not known is null."""
+    """One finished or failed cell. What is not known is null.
+
+    `recipes`: how each part was trained ("image", "text", "fusion"), with the numbers that the cell left to them.
+    """
 
     format: int = FORMAT
     cell: Cell
@@ -131,6 +134,7 @@ class Record(Strict):
     parameters: Parameters | None = None
     cost: Cost | None = None
     seeds: Seeds
+    recipes: dict[str, dict[str, float]] | None = None
     provenance: Provenance = Provenance()
     predictions: Predictions | None = None
     error: Failure | None = None

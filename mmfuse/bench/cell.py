@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import logging
 import time
 import warnings
@@ -335,6 +336,7 @@ def _outcome(job: Job, trained: Trained, *, started: str, seconds: float, notes:
             checkpoint_bytes=checkpoint_bytes,
         ),
         seeds=Seeds(draw=cell.draw, seed=cell.seed, training=cell.training_seed),
+        recipes={part: dataclasses.asdict(recipe) for part, recipe in model.recipes.items()},
         provenance=_provenance(job, trained, started),
         notes=notes,
         command=job.command,

@@ -37,10 +37,14 @@ def show_list(what: str, *, json: bool) -> None:
     for key in rows[0] if rows else ():
         table.add_column(key)
     for row in rows:
-        table.add_row(
-            *(escape(", ".join(map(str, value)) if isinstance(value, list) else str(value)) for value in row.values())
-        )
+        table.add_row(*(escape(_shown(value)) for value in row.values()))
     out().print(table)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "–" if value is None else str(value)
 
 
 def _grids() -> list[dict[str, Any]]:
@@ -53,12 +57,15 @@ def _grids() -> list[dict[str, Any]]:
 
 def _methods() -> list[dict[str, Any]]:
     from mmfuse.methods.names import catalogue
+    from mmfuse.methods.recipes import recipe_of_family
 
+    recipes = {info.name: recipe_of_family(info.family) for info in catalogue() if info.name != "frozen"}
     return [
         {
             "method": info.name,
             "towers": list(info.towers),
             "family": info.family,
+            "learning rate": recipes[info.name].lr if info.name in recipes else None,
             "trains": info.summary,
             "paper": info.paper,
         }

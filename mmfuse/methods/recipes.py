@@ -43,7 +43,12 @@ RECIPES: dict[str, Recipe] = {
     "orthogonal": Recipe(lr=1e-3, weight_decay=0.05, warmup=0.1),
     "other": Recipe(lr=1e-3, weight_decay=0.05, warmup=0.1),
 }
-"""By the family of a method in the catalogue. Families of other packages, unknown here, take that of `other`."""
+"""By the family of a method in the catalogue."""
+
+
+def recipe_of_family(family: str) -> Recipe:
+    """The recipe of a family; one that is unknown here, of another package, takes that of `other`."""
+    return RECIPES.get(family, RECIPES["other"])
 
 
 def recipe_of(method: str | dict[str, Any], tower: str) -> Recipe | None:
@@ -57,7 +62,7 @@ def recipe_of(method: str | dict[str, Any], tower: str) -> Recipe | None:
         MmfuseError: no such method on this tower.
     """
     name, _ = split_spec(method, tower)
-    return None if name == "frozen" else RECIPES.get(lookup(name, tower).family, RECIPES["other"])
+    return None if name == "frozen" else recipe_of_family(lookup(name, tower).family)
 
 
 def recipes_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -67,6 +68,8 @@ def test_a_cell_leaves_a_full_record(clips: dict[str, str], towers: dict[str, st
     assert record.provenance.versions["torch"]
     assert record.provenance.precision == "32-true"
     assert record.seeds.training == cell.training_seed
+    assert record.recipes == {part: dataclasses.asdict(recipe) for part, recipe in cell.recipes.items()}
+    assert set(record.recipes) == {"image", "text", "fusion"}
     assert {progress.phase for progress in told} == {"loading", "training", "testing"}
     assert [progress.epoch for progress in told if progress.phase == "training"] == [1, 1, 2, 2]
     # Predictions tell the same as the metrics.
