@@ -359,9 +359,9 @@ class ActionRecognizer(L.LightningModule):
         No decay on norms, biases, prompts and other vectors.
         """
         groups = self._parameter_groups()
-        # One kernel for all weights where there is one. Scaled half-precision gradients stay with the plain loop, since
-        # Lightning cannot clip them inside a kernel.
-        fused = self.device.type in ("cpu", "cuda") and not str(self.trainer.precision).startswith("16")
+        # One kernel for all weights where there is one. In mixed precision Lightning cannot clip gradients beside it.
+        clipped = bool(self.trainer.gradient_clip_val) and "mixed" in str(self.trainer.precision)
+        fused = self.device.type in ("cpu", "cuda") and not clipped
         optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), fused=fused)
         steps = max(int(self.trainer.estimated_stepping_batches), 1)
         factors: list[Callable[[int], float]] = [

@@ -205,6 +205,16 @@ def test_each_part_is_trained_by_its_own_recipe(monkeypatch: pytest.MonkeyPatch)
         assert {id(p) for group in groups if group["part"] == part for p in group["params"]} <= side
 
 
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_one_kernel_updates_all_weights_unless_gradients_are_clipped_in_mixed_precision(
+    precision: Any, clip: float | None
+) -> None:
+    made = trainer(max_epochs=1, precision=precision, gradient_clip_val=clip)
+    made.fit(recognizer(image_method="lora"), loader())
+    assert made.optimizers[0].defaults["fused"] is (clip is None or precision == "32-true")
+
+
 def test_learning_rates_rise_and_fall_as_their_recipes_say(monkeypatch: pytest.MonkeyPatch) -> None:
     own = {"low-rank": Recipe(0.4, 0.0, 0.5), "prompt": Recipe(0.8, 0.0, 0.0)}
     monkeypatch.setattr("mmfuse.methods.recipes.RECIPES", RECIPES | own)
