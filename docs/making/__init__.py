@@ -2,7 +2,7 @@
 
 from making.methods import detail, overview
 from making.schema import fields, keys
-from making.stored import fusions, grids, sets, speed
+from making.stored import fusions, grids, recipes, sets, speed
 
 MAKERS = {
     "methods": overview,
@@ -11,6 +11,7 @@ MAKERS = {
     "keys": keys,
     "fusions": fusions,
     "grids": grids,
+    "recipes": recipes,
     "datasets": sets,
     "speed": speed,
 }

@@ -1,12 +1,11 @@
 """What a method trains and computes at the size of the public towers, on the meta device: exact, and without weights.
 
-Towers: DINOv2 ViT-B/14 at 224 pixels, 16 clips of 8 frames; CLIP's text encoder (width 512), 101 prompts. Computed are
-matrix products, convolutions and attention, as torch's own counter counts them.
+Towers: DINOv2 ViT-B/14 at 224 pixels, with 16 clips of 8 frames; CLIP's text encoder (width 512). Operations are matrix
+products, convolutions and attention, as torch's own counter counts them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -15,29 +14,12 @@ import transformers
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmfuse.encoders import ImageTower, TextTower, load_text_tower
-from mmfuse.encoders.tower import Prompts
 from mmfuse.methods import attach
+from mmfuse.methods.base import Method
 
 LAYERS = 12
-CLIPS, FRAMES, SIDE, PROMPTS = 16, 8, 224, 101
+CLIPS, FRAMES, SIDE = 16, 8, 224
 EXAMPLE_OF_PEFT = {"method": "peft", "type": "HRA", "r": 8}
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a method costs on one tower.
-
-    Args:
-        weights: how many it trains.
-        forward: operations of a forward pass.
-        training: operations of a forward and a backward pass.
-        mergeable: whether its weights fold into the tower's.
-    """
-
-    weights: int
-    forward: float
-    training: float
-    mergeable: bool
 
 
 def spec_of(method: str) -> str | dict[str, Any]:
@@ -46,29 +28,47 @@ def spec_of(method: str) -> str | dict[str, Any]:
 
 
 @cache
-def cost(method: str, kind: str) -> Cost:
-    """Weights at full depth; operations from towers of one and two layers, since each further layer costs the same."""
-    shallow, deeper = (_operations(method, kind, layers) for layers in (1, 2))
+def weights(method: str, kind: str) -> int:
+    """How many weights a method trains on a tower of the public size."""
+    tower, attached = _adapted(method, kind, LAYERS)
+    found = {id(p): p.numel() for p in [*tower.parameters(), *attached.parameters()] if p.requires_grad}
+    return sum(found.values())
+
+
+@cache
+def folds_in(method: str, kind: str) -> bool:
+    """Whether the method's weights can be written into the tower's."""
+    return _adapted(method, kind, 1)[1].mergeable
+
+
+@cache
+def operations(method: str) -> tuple[float, float]:
+    """Of a forward pass of the image tower, and of a forward and backward pass.
+
+    Counted at one and at two layers, since each further one costs the same.
+    """
+    shallow, deeper = (counted(method, layers) for layers in (1, 2))
     forward, training = (one + (LAYERS - 1) * (two - one) for one, two in zip(shallow, deeper, strict=True))
-    whole = tower_of(kind, LAYERS)
-    attached = attach(whole, spec_of(method), generator=torch.Generator().manual_seed(0))
-    weights = {id(p): p.numel() for p in [*whole.parameters(), *attached.parameters()] if p.requires_grad}
-    return Cost(sum(weights.values()), forward, training, attached.mergeable)
+    return forward, training
 
 
-def _operations(method: str, kind: str, layers: int) -> tuple[int, int]:
-    """Of a forward pass, and of a forward and backward pass."""
-    tower = tower_of(kind, layers)
-    attached = attach(tower, spec_of(method), generator=torch.Generator().manual_seed(0))
+def counted(method: str, layers: int) -> tuple[int, int]:
+    """The same for an image tower of some layers, counted in full."""
+    tower, attached = _adapted(method, "image", layers)
     tower.to("meta")
     attached.to("meta")
-    batch = _batch(tower, room=attached.room)
+    clips = torch.zeros(CLIPS, FRAMES, 3, SIDE, SIDE, dtype=torch.uint8, device="meta")
     with FlopCounterMode(display=False) as counter:
-        output = tower(batch)
+        output = tower(clips)
         forward = counter.get_total_flops()
         if output.requires_grad:
             output.sum().backward()
     return forward, counter.get_total_flops()
+
+
+def _adapted(method: str, kind: str, layers: int) -> tuple[ImageTower | TextTower, Method]:
+    tower = tower_of(kind, layers)
+    return tower, attach(tower, spec_of(method), generator=torch.Generator().manual_seed(0))
 
 
 def tower_of(kind: str, layers: int) -> ImageTower | TextTower:
@@ -80,9 +80,3 @@ def tower_of(kind: str, layers: int) -> ImageTower | TextTower:
         words = transformers.CLIPTextConfig(projection_dim=512, num_hidden_layers=layers)
         model = transformers.CLIPTextModelWithProjection(words)
     return TextTower(model, tokenizer=load_text_tower("tiny-clip-text").tokenizer, name="CLIP text")
-
-
-def _batch(tower: ImageTower | TextTower, *, room: int) -> torch.Tensor | Prompts:
-    if isinstance(tower, ImageTower):
-        return torch.zeros(CLIPS, FRAMES, 3, SIDE, SIDE, dtype=torch.uint8, device="meta")
-    return tower.tokenize(["a video of a person walking."] * PROMPTS, room=room, trim=False).to("meta")

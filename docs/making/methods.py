@@ -7,7 +7,7 @@ import inspect
 import re
 from typing import Any
 
-from making.costs import cost
+from making.costs import folds_in, operations, weights
 from mmfuse.methods import MethodInfo, catalogue
 
 FIXED = ("tower", "generator")
@@ -17,34 +17,35 @@ START = {True: "unchanged", False: "changed", None: "depends"}
 def overview() -> str:
     """Every method in one table."""
     lines = [
-        "| method | family | trained, image | trained, text | training, image | test, image | folds in |",
-        "|:--|:--|--:|--:|--:|--:|:-:|",
+        "| method | family | paper | trained, image | trained, text | training, image | test, image | folds in |",
+        "|:--|:--|:--|--:|--:|--:|--:|:-:|",
     ]
     for info in catalogue():
         trained = [_weights(info, kind) for kind in ("image", "text")]
         link = f"[`{info.name}`](#{info.name})"
         costs = _cost_columns(info)
-        lines.append(f"| {link} | {info.family} | {' | '.join([*trained, *costs])} |")
+        paper = "–" if info.family in ("baseline", "other") else info.paper.split(",")[0].split(" (")[0]
+        paper = paper.replace(" ", "\N{NO-BREAK SPACE}")
+        lines.append(f"| {link} | {info.family} | {' | '.join([paper, *trained, *costs])} |")
     return "\n".join(lines)
 
 
 def _weights(info: MethodInfo, kind: str) -> str:
     if kind not in info.towers:
         return "–"
-    count = f"{cost(info.name, kind).weights:,}"
-    return f"{count} (HRA, r = 8)" if info.name == "peft" else count
+    return f"{weights(info.name, kind):,}"
 
 
 def _cost_columns(info: MethodInfo) -> list[str]:
     """Training and test on the image tower, and whether the method folds in; both as multiples of a frozen forward."""
     if "image" not in info.towers:
-        return ["–", "–", "yes" if cost(info.name, "text").mergeable else "no"]
-    found = cost(info.name, "image")
-    base = cost("frozen", "image").forward
+        return ["–", "–", "yes" if folds_in(info.name, "text") else "no"]
+    base, _ = operations("frozen")
     if info.name == "frozen":
         return ["once", "1.00", "–"]
-    test = 1.0 if found.mergeable else found.forward / base
-    return [f"{found.training / base:.2f}", f"{test:.2f}", "yes" if found.mergeable else "no"]
+    forward, training = operations(info.name)
+    folds = folds_in(info.name, "image")
+    return [f"{training / base:.2f}", f"{1.0 if folds else forward / base:.2f}", "yes" if folds else "no"]
 
 
 def detail(family: str) -> str:
@@ -60,9 +61,8 @@ def detail(family: str) -> str:
 
 
 def _section(info: MethodInfo) -> str:
-    trained = " · ".join(
-        f"{kind} {'example ' if info.name == 'peft' else ''}{_weights(info, kind)}" for kind in info.towers
-    )
+    trained = " · ".join(f"{kind} {_weights(info, kind)}" for kind in info.towers)
+    trained += " (HRA with r = 8)" if info.name == "peft" else ""
     facts = [
         f"Trains: {info.summary}.",
         f"Source: {info.paper}." if info.paper and info.family != "other" else "",
@@ -74,8 +74,18 @@ def _section(info: MethodInfo) -> str:
     return "\n\n".join(parts)
 
 
+def meanings_for(info: MethodInfo) -> dict[str, str]:
+    """What the arguments of a method mean; of an alias, what they mean to the methods that it stands for."""
+    known = {other.name: other for other in catalogue()}
+    others = re.findall(r"[\w-]+", info.summary) if info.summary.startswith("alias") else []
+    meanings: dict[str, str] = {}
+    for other in [known[name] for name in others if name in known]:
+        meanings |= meanings_of(_class(other))
+    return meanings | meanings_of(_class(info))
+
+
 def _arguments(info: MethodInfo) -> str:
-    meanings = meanings_of(_class(info))
+    meanings = meanings_for(info)
     lines = ["| argument | default | meaning |", "|:--|:--|:--|"]
     for name, value in info.defaults.items():
         lines.append(f"| `{name}` | {_default(value)} | {meanings.get(name, '')} |")
@@ -99,10 +109,7 @@ def _class(info: MethodInfo) -> Any:
 
 
 def meanings_of(implementation: Any) -> dict[str, str]:
-    """What a method's docstring says of its arguments; `Args: as X` and `as X` refer to another one of its module.
-
-    A function that builds one of two classes, as `adapter` does, is explained by what it names in its own docstring.
-    """
+    """What a method's docstring says of its arguments; `Args: as X` refers to another one of its module."""
     text = inspect.getdoc(implementation) or ""
     module = inspect.getmodule(implementation)
     meanings: dict[str, str] = {}

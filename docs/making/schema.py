@@ -79,7 +79,7 @@ def _type(annotation: Any) -> str:
     if origin in (tuple, list):
         return f"list of {_plural(arguments[0])}"
     if origin is dict:
-        return "keys" if arguments[1] is Any else f"{_type(arguments[1])} by name"
+        return "keys" if arguments[1] is Any else f"{_type(arguments[1])} by key"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         page = "grids.md" if annotation.__name__ in SETTINGS else ""
         return f"[{annotation.__name__}]({page}#{annotation.__name__.lower()})"

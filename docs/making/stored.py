@@ -11,6 +11,7 @@ from mmfuse.bench.grid import load_grid
 from mmfuse.cells import FUSIONS as ARGUMENTS
 from mmfuse.data.cards import card_names, load_card
 from mmfuse.fusion import FUSIONS
+from mmfuse.methods.recipes import FUSION_RECIPE, RECIPES
 from mmfuse.resources import grids_folder
 
 
@@ -31,13 +32,21 @@ def sets() -> str:
     ]
     for name in card_names():
         card = load_card(name)
-        splits = "; ".join(
+        splits = "<br>".join(
             f"{split}: {count['train']:,} / {count['test']:,}" for split, count in sorted(card.splits.items())
         )
         dead = f" ({len(card.dead_classes)} without clips)" if card.dead_classes else ""
         licence = " ".join(card.licence.split())
         row: list[Any] = [f"`{name}`", f"{len(card.class_names)}{dead}", splits, card.frames, card.max_shots, licence]
         lines.append("| " + " | ".join(map(str, row)) + " |")
+    return "\n".join(lines)
+
+
+def recipes() -> str:
+    """How each family of methods, and every fusion, is trained where a grid says nothing else."""
+    lines = ["| family | learning rate | weight decay | warm-up |", "|:--|--:|--:|--:|"]
+    for family, recipe in {**RECIPES, "the fusion": FUSION_RECIPE}.items():
+        lines.append(f"| {family} | {recipe.lr:g} | {recipe.weight_decay:g} | {recipe.warmup:.0%} of the steps |")
     return "\n".join(lines)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.docs.blocks import Block, UnmarkedBlock, blocks_of, fits, steps_of
+from tests.docs.sharing import once, shared_folder
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -94,11 +94,8 @@ def environment(shared: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """A folder that all workers of this run share."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base if worker_id == "master" else base.parent) / "docs"
-    folder.mkdir(exist_ok=True)
-    return folder
+    """A folder that all processes of this run share."""
+    return shared_folder(tmp_path_factory, worker_id)
 
 
 @pytest.fixture(scope="session")
@@ -111,23 +108,20 @@ def server(shared: Path) -> Iterator[Server]:
 
 
 def results_in(shared: Path) -> Path:
-    """A results folder of a grid that was really run, once for all workers."""
-    folder = shared / "smoke"
-    with (shared / "smoke.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.exists():
-            made = shared / "made"
-            done = subprocess.run(
-                [*GRID.split(), "--results", str(made)],
-                env={**os.environ, **environment(shared)},
-                cwd=shared,
-                check=False,
-                capture_output=True,
-                text=True,
-            )
-            assert done.returncode == 0, done.stderr[-4000:]
-            made.rename(folder)
-    return folder
+    """A results folder of a grid that was really run."""
+
+    def make(folder: Path) -> None:
+        done = subprocess.run(
+            [*GRID.split(), "--results", str(folder)],
+            env={**os.environ, **environment(shared)},
+            cwd=shared,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+
+    return once(shared / "smoke", make)
 
 
 def run(server: Server, path: Path, tmp_path: Path, **how: Any) -> str | None:
