@@ -1,61 +1,99 @@
-"""A short calibration: how long does one training step take on this very device?
+"""A short calibration: how long do a training step, and decoding a clip, take on this very machine?
 
-Frames are noise, so no data set is needed; decoding is not part of the measure.
+The frames of the steps are noise, so they need no data set. Where the videos are at hand, a few of them are decoded.
 """
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 from torch.nn import functional
 
 from mmfuse.bench import measure
 from mmfuse.bench.cell import make_model, quiet, resolve_precision
-from mmfuse.bench.estimate import BACKWARD, Rate, frames_of, trains_image
+from mmfuse.bench.estimate import BACKWARD, Calibration, DecodingRate, Rate, frames_of, trains_image
 from mmfuse.bench.inputs import frame_size
+from mmfuse.bench.keeping import catalogue_of, look_of
 from mmfuse.cells import Cell
 from mmfuse.data.cards import load_card
+from mmfuse.data.sources import Decoding
+from mmfuse.errors import MmfuseError
 from mmfuse.recognizer import ActionRecognizer
 
 CLIPS = 4
 STEPS = 3
+VIDEOS = 8
 
 
-def calibrate(cells: Iterable[Cell]) -> list[Rate]:
+def calibrate(cells: Iterable[Cell], *, data_root: Path, annotations: Path | None = None) -> Calibration:
     """Measure each kind of cell that a plan holds: one a tower, frame size, and whether the tower is trained.
+
+    Args:
+        cells: of the plan.
+        data_root: the folder that holds the data sets; those that are not there are left out.
+        annotations: the folder with official lists, where they do not lie below the data.
 
     Raises:
         MmfuseError: a tower is not on this machine, or a setting is wrong.
     """
     kinds: dict[tuple[str, int | None, bool], Cell] = {}
+    clips: dict[tuple[str, int, int | None], Cell] = {}
     for cell in cells:
         kinds.setdefault((cell.encoders.image, frame_size(cell), trains_image(cell)), cell)
+        clips.setdefault((cell.dataset.name, frames_of(cell), frame_size(cell)), cell)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as a worker has it where every core has one
     try:
-        return [_measure(cell) for cell in kinds.values()]
+        rates = tuple(_measure(cell) for cell in kinds.values())
+        found = (_decoding(cell, data_root, annotations) for cell in clips.values())
+        return Calibration(rates, tuple(rate for rate in found if rate is not None))
     finally:
         torch.set_num_threads(threads)
 
 
+def _decoding(cell: Cell, data_root: Path, annotations: Path | None) -> DecodingRate | None:
+    """Decode a few videos as training looks at them; `None` where they are not at hand."""
+    try:
+        catalogue = catalogue_of(cell, data_root, annotations=annotations)
+        paths = catalogue.part("train")["path"].tolist()
+        sampling = look_of(cell).sampling(catalogue)
+        source = Decoding(short_side=sampling.short_side, damaged=sampling.damaged)
+        seconds = []
+        for path in paths[:: max(1, len(paths) // VIDEOS)]:
+            begun = time.perf_counter()
+            source.hold(path, frames=sampling.frames, candidates=catalogue.card.candidates)
+            seconds.append(time.perf_counter() - begun)
+    except MmfuseError:
+        return None
+    return DecodingRate(cell.dataset.name, frames_of(cell), frame_size(cell), statistics.median(seconds))
+
+
 def _measure(cell: Cell) -> Rate:
     frames = frames_of(cell)
-    measure.reset_peak_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with quiet():
         model = make_model(cell, class_names=_classes(cell), templates=["a video of {}."], frames=frames).to(device)
     generator = torch.Generator().manual_seed(0)
     size = frame_size(cell) or model.image_tower.native_size
     video = torch.randint(0, 256, (CLIPS, frames, 3, size, size), dtype=torch.uint8, generator=generator).to(device)
-    seconds = _step_seconds(model, video, trained=trains_image(cell), precision=resolve_precision(cell.precision))
+    precision, peaks = resolve_precision(cell.precision), []
+    for clips in (CLIPS // 2, CLIPS):  # the first one tells what memory each clip takes
+        measure.reset_peak_memory()
+        seconds = _step_seconds(model, video[:clips], trained=trains_image(cell), precision=precision)
+        peaks.append(measure.peak_memory())
+    per_clip = 0 if None in peaks else max(0, (peaks[1] or 0) - (peaks[0] or 0)) // (CLIPS - CLIPS // 2)
     return Rate(
         encoder=cell.encoders.image,
         size=frame_size(cell),
         trained=trains_image(cell),
         seconds_per_frame=seconds / (CLIPS * frames * (BACKWARD if trains_image(cell) else 1.0)),
-        memory_bytes=measure.peak_memory(),
+        memory_bytes=peaks[1],
+        memory_clips=CLIPS,
+        memory_per_clip=per_clip,
         weights_bytes=4 * sum(model.trainable_parameters().values()),
         device=measure.device_name(device),
     )

@@ -20,6 +20,8 @@ from mmfuse.survey import Entry
 
 BACKWARD = 3.0
 """A training step through a tower costs about three forwards."""
+BLOCK = 16
+"""Clips that a frozen tower looks at together (`mmfuse.data.features.BLOCK`, which would bring torch along)."""
 FUSION = 0.1
 """An epoch of the fusion over kept features, against a forward through the tower."""
 
@@ -61,13 +63,18 @@ def trains_image(cell: Cell) -> bool:
     return bool(cell.pair.image["method"] != "frozen")
 
 
+def clips_of(cell: Cell) -> int:
+    """Training clips of a cell."""
+    size = size_of(cell.dataset, cell.split)
+    return size.train if cell.shots == "all" else min(cell.shots * size.classes, size.train)
+
+
 def work_of(cell: Cell) -> float:
     """Frames through the image tower, each weighted by what is done with it.
 
     A frozen tower looks at each view of a clip once; a trained one at every frame of every epoch, with gradients.
     """
-    size = size_of(cell.dataset, cell.split)
-    clips = size.train if cell.shots == "all" else min(cell.shots * size.classes, size.train)
+    size, clips = size_of(cell.dataset, cell.split), clips_of(cell)
     epochs = cell.train.epochs
     if trains_image(cell):
         passes = BACKWARD * epochs
@@ -77,26 +84,69 @@ def work_of(cell: Cell) -> float:
     return float(frames_of(cell) * (clips * passes + size.test))
 
 
+def together(cell: Cell) -> int:
+    """Clips that are in memory at a time: a batch, or a block of those that a frozen tower looks at."""
+    return cell.train.batch_size if trains_image(cell) else BLOCK
+
+
 @dataclass(frozen=True)
 class Expected:
-    """What a cell will take: seconds, bytes of memory and of disk; `None` where nothing is known."""
+    """What a cell will take: seconds, bytes of memory and of disk; `None` where nothing is known.
+
+    Args:
+        seconds: wall time, decoding included as far as it is known.
+        memory_bytes: at the peak.
+        disk_bytes: in the results folder.
+        decoding: seconds of it for decoding each clip once, which cells share where clips are kept; `None` where
+            decoding was not measured, 0 where the seconds come from records, which have it in them.
+    """
 
     seconds: float | None
     memory_bytes: int | None = None
     disk_bytes: int | None = None
+    decoding: float | None = None
 
 
 @dataclass(frozen=True)
 class Rate:
-    """What was measured on this device for one tower, frame size and kind of training."""
+    """What was measured on this device for one tower, frame size and kind of training.
+
+    Args:
+        encoder, size, trained: the tower, the side of its frames, and whether it is trained.
+        seconds_per_frame: of one look of the tower at a frame.
+        memory_bytes: at the peak with `memory_clips` clips at a time.
+        memory_per_clip: what each further clip takes.
+        weights_bytes: of the trained weights.
+        device: where.
+    """
 
     encoder: str
     size: int | None
     trained: bool
     seconds_per_frame: float
     memory_bytes: int | None
+    memory_clips: int
+    memory_per_clip: int
     weights_bytes: int | None
     device: str
+
+
+@dataclass(frozen=True)
+class DecodingRate:
+    """What decoding a clip of a data set takes on this machine, on one core."""
+
+    dataset: str
+    frames: int
+    size: int | None
+    seconds_per_clip: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was measured on this machine."""
+
+    rates: tuple[Rate, ...] = ()
+    decoding: tuple[DecodingRate, ...] = ()
 
 
 def calibration_file() -> Path:
@@ -104,18 +154,25 @@ def calibration_file() -> Path:
     return cache_folder() / "calibration.json"
 
 
-def read_calibration() -> list[Rate]:
-    """The rates that were measured on this machine; none where nothing was."""
+def read_calibration() -> Calibration:
+    """What was measured on this machine; nothing where nothing was, or by a version that measured otherwise."""
     try:
-        return [Rate(**entry) for entry in json.loads(calibration_file().read_text(encoding="utf-8"))]
-    except (OSError, ValueError, TypeError):
-        return []
+        content = json.loads(calibration_file().read_text(encoding="utf-8"))
+        return Calibration(
+            tuple(Rate(**entry) for entry in content["rates"]),
+            tuple(DecodingRate(**entry) for entry in content["decoding"]),
+        )
+    except (OSError, ValueError, TypeError, KeyError):
+        return Calibration()
 
 
-def keep_calibration(rates: Iterable[Rate]) -> None:
-    """Add rates to this machine's calibration; the newer takes the older's place."""
-    kept = {(rate.encoder, rate.size, rate.trained): rate for rate in [*read_calibration(), *rates]}
-    write_atomically(calibration_file(), json.dumps([asdict(rate) for rate in kept.values()], indent=1) + "\n")
+def keep_calibration(new: Calibration) -> None:
+    """Add to this machine's calibration; the newer takes the older's place."""
+    old = read_calibration()
+    rates = {(rate.encoder, rate.size, rate.trained): rate for rate in (*old.rates, *new.rates)}
+    decoding = {(rate.dataset, rate.frames, rate.size): rate for rate in (*old.decoding, *new.decoding)}
+    merged = Calibration(tuple(rates.values()), tuple(decoding.values()))
+    write_atomically(calibration_file(), json.dumps(asdict(merged), indent=1) + "\n")
 
 
 class Estimator:
@@ -125,16 +182,23 @@ class Estimator:
 
     Args:
         records: finished cells.
-        rates: this machine's calibration.
+        calibration: this machine's.
+        keep_checkpoints: whether trained weights are kept in the results folder.
     """
 
-    def __init__(self, records: Iterable[Record] = (), *, rates: Iterable[Rate] = ()) -> None:
+    def __init__(
+        self,
+        records: Iterable[Record] = (),
+        *,
+        calibration: Calibration = Calibration(),
+        keep_checkpoints: bool = False,
+    ) -> None:
+        self._keep_checkpoints = keep_checkpoints
+        self._calibrated = {("calibrated", rate.encoder, rate.size, rate.trained): rate for rate in calibration.rates}
+        self._decoding = {(rate.dataset, rate.frames, rate.size): rate for rate in calibration.decoding}
         self._rates: dict[tuple[Any, ...], list[float]] = defaultdict(list)
         self._memory: dict[tuple[Any, ...], int] = {}
         self._disk: dict[tuple[Any, ...], int] = {}
-        for rate in rates:
-            key = ("calibrated", rate.encoder, rate.size, rate.trained)
-            self._take(key, rate.seconds_per_frame, rate.memory_bytes, rate.weights_bytes)
         for record in records:
             self.learn(record)
 
@@ -142,7 +206,7 @@ class Estimator:
         """Take a finished record into account."""
         if record.state == "done" and record.cost is not None:
             seconds = record.cost.seconds / work_of(record.cell)
-            for key in self._keys(record.cell)[:-1]:
+            for key in self._keys(record.cell):
                 self._take(key, seconds, record.cost.peak_memory_bytes, record.cost.checkpoint_bytes)
 
     def _take(self, key: tuple[Any, ...], seconds: float, memory: int | None, disk: int | None) -> None:
@@ -152,30 +216,42 @@ class Estimator:
 
     @staticmethod
     def _keys(cell: Cell) -> list[tuple[Any, ...]]:
-        """From the most telling group of cells to the least; what was calibrated comes last."""
+        """From the most telling group of cells to the least."""
         tower = (cell.encoders.image, frame_size(cell), trains_image(cell))
         return [
             (*tower, cell.dataset.name, cell.pair.name, cell.shots),
             (*tower, cell.dataset.name, cell.pair.name),
             (*tower, cell.pair.name),
             tower,
-            ("calibrated", *tower),
         ]
 
     def expected(self, cell: Cell) -> Expected:
-        """What a cell will take. On disk: its weights, where kept, and about 40 bytes of predictions a test clip."""
+        """What a cell will take: as like cells took, else as was measured on this device."""
         for key in self._keys(cell):
             if key in self._rates:
                 seconds = statistics.median(self._rates[key]) * work_of(cell)
-                predictions = 4000 + 40 * size_of(cell.dataset, cell.split).test
-                return Expected(seconds, self._memory[key] or None, self._disk[key] + predictions)
-        return Expected(None)
+                return Expected(seconds, self._memory[key] or None, self._on_disk(cell, self._disk[key]), 0.0)
+        tower = (cell.encoders.image, frame_size(cell), trains_image(cell))
+        if (rate := self._calibrated.get(("calibrated", *tower))) is None:
+            return Expected(None)
+        seconds = rate.seconds_per_frame * work_of(cell)
+        decoding = None
+        if (known := self._decoding.get((cell.dataset.name, frames_of(cell), frame_size(cell)))) is not None:
+            decoding = known.seconds_per_clip * (clips_of(cell) + size_of(cell.dataset, cell.split).test)
+        memory = rate.memory_bytes
+        if memory is not None:
+            memory += max(0, together(cell) - rate.memory_clips) * rate.memory_per_clip
+        return Expected(seconds + (decoding or 0), memory, self._on_disk(cell, rate.weights_bytes or 0), decoding)
+
+    def _on_disk(self, cell: Cell, weights: int) -> int:
+        """A record, about 20 bytes of predictions a test clip, and the weights where they are kept."""
+        return 4000 + 20 * size_of(cell.dataset, cell.split).test + (weights if self._keep_checkpoints else 0)
 
     def longest_first(self, entries: Iterable[Entry]) -> list[Entry]:
         """Entries in the order in which they are best begun: the longest must not be left for the end."""
-
-        def weight(entry: Entry) -> float:
-            seconds = self.expected(entry.cell).seconds
-            return seconds if seconds is not None else work_of(entry.cell)
-
-        return sorted(entries, key=weight, reverse=True)
+        found = list(entries)
+        seconds = [self.expected(entry.cell).seconds for entry in found]
+        if None in seconds:  # seconds and frames do not compare
+            return sorted(found, key=lambda entry: work_of(entry.cell), reverse=True)
+        order = sorted(range(len(found)), key=lambda at: seconds[at] or 0.0, reverse=True)
+        return [found[at] for at in order]

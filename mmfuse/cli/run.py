@@ -59,23 +59,29 @@ def run(request: Request) -> int:
     folder = ResultsFolder(request.results or Path("results") / loaded.grid.name)
     planned = with_known_inputs(cells)
     if request.calibrate:
-        _calibrate(select(cells, request.only))
+        _calibrate(select(cells, request.only), request)
     if request.dry_run:
         entries = [entry for entry in survey_plan(folder, planned) if entry.cell.slot in chosen]
         return _show_plan(request, loaded, folder, entries)
     return _carry_out(request, loaded, folder, planned, chosen)
 
 
-def _calibrate(cells: list[Cell]) -> None:
+def _calibrate(cells: list[Cell], request: Request) -> None:
     from mmfuse.bench.calibrate import calibrate
     from mmfuse.bench.estimate import keep_calibration
 
     with notes().status("measuring one step of each kind of cell"):
-        keep_calibration(calibrate(cells))
+        keep_calibration(calibrate(cells, data_root=request.root, annotations=request.annotations))
+
+
+def _estimator(folder: ResultsFolder, loaded: LoadedGrid) -> Estimator:
+    return Estimator(
+        folder.read()[0], calibration=read_calibration(), keep_checkpoints=loaded.grid.run.keep_checkpoints
+    )
 
 
 def _show_plan(request: Request, loaded: LoadedGrid, folder: ResultsFolder, entries: list[Entry]) -> int:
-    estimator = Estimator(folder.read()[0], rates=read_calibration())
+    estimator = _estimator(folder, loaded)
     ordered = estimator.longest_first(entries)
     going = {entry.cell.slot for entry in to_run(entries, retry_failed=request.retry_failed, rerun=request.rerun)}
     expected = {entry.cell.slot: estimator.expected(entry.cell) for entry in ordered}
@@ -87,6 +93,7 @@ def _show_plan(request: Request, loaded: LoadedGrid, folder: ResultsFolder, entr
                 "expected_seconds": expected[entry.cell.slot].seconds,
                 "expected_memory_bytes": expected[entry.cell.slot].memory_bytes,
                 "expected_disk_bytes": expected[entry.cell.slot].disk_bytes,
+                "expected_decoding_seconds": expected[entry.cell.slot].decoding,
             }
             for entry in ordered
         ]
@@ -94,12 +101,27 @@ def _show_plan(request: Request, loaded: LoadedGrid, folder: ResultsFolder, entr
         return DONE
     console = out()
     _print_columns(ordered, expected)
-    times = [expected[slot].seconds for slot in going]
-    total = None if None in times else sum(seconds or 0 for seconds in times)
     states = ", ".join(f"{number} {state}" for state, number in counts(entries).items() if number)
-    left = f"To run: {len(going)}, expected {duration(total)} on one worker." if going else "Nothing to run."
-    console.print(f"\n{len(entries)} cell{'s' * (len(entries) != 1)}: {states}. {left}")
+    left = _expected_in_all([expected[slot] for slot in going]) if going else "Nothing to run."
+    console.print(f"\n{len(entries)} cell{'s' * (len(entries) != 1)}: {states}. {left}", soft_wrap=True)
     return DONE
+
+
+def _expected_in_all(costs: list[Expected]) -> str:
+    """What a run will take, in a sentence."""
+    known = [cost for cost in costs if cost.seconds is not None]
+    text = f"To run: {len(costs)}"
+    if len(known) < len(costs):
+        return f"{text}; how long is not known yet: --dry-run --calibrate measures this device first."
+    time = duration(sum(cost.seconds or 0 for cost in known))
+    disk = amount(sum(cost.disk_bytes or 0 for cost in known))
+    text += f", expected {time} on one worker and {disk} of results"
+    decoding = sum(cost.decoding or 0 for cost in known)
+    if any(cost.decoding is None for cost in known):
+        return f"{text}; time to decode videos that are not here is not counted."
+    if decoding:
+        return f"{text}; {duration(decoding)} of it decode videos, less where decoded clips are kept."
+    return f"{text}."
 
 
 def _print_columns(entries: list[Entry], expected: dict[str, Expected]) -> None:
@@ -171,7 +193,7 @@ def _run_cells(
     from mmfuse.cli.live import LiveView, PlainView
 
     settings = loaded.grid.run
-    estimator = Estimator(folder.read()[0], rates=read_calibration())
+    estimator = _estimator(folder, loaded)
     keeping = choose(
         [entry.cell for entry in waiting],
         data_root=request.root,
