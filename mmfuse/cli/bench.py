@@ -1,4 +1,4 @@
-"""`mmfuse-bench`: run a grid, look at it, print its tables."""
+"""`mmfuse-bench`: run a grid, look at it, print its tables, report on it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ app = typer.Typer(
     no_args_is_help=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Compare ways of adapting frozen towers: run a grid of cells, and print its tables.",
+    help="Compare ways of adapting frozen towers: run a grid of cells, print its tables, report on it.",
 )
 
 Results = Annotated[Path, typer.Option(help="The results folder of a grid.")]
@@ -28,6 +28,13 @@ Style = Annotated[
         autocompletion=completing.one_of("rich", "markdown", "latex", "csv"),
     ),
 ]
+DataRoot = Annotated[
+    Path | None, typer.Option(help="Folder that holds the data sets; default $MMFUSE_DATA, else ./data.")
+]
+Annotations = Annotated[
+    Path | None,
+    typer.Option(help="Folder with the official lists; default below the data, else $MMFUSE_ANNOTATIONS."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
@@ -38,14 +45,8 @@ def bench(
         str | None, typer.Option(help="Name of a shipped grid, or a grid file.", autocompletion=completing.grids)
     ] = None,
     results: Annotated[Path | None, typer.Option(help="Results folder; default results/<grid>.")] = None,
-    data_root: Annotated[
-        Path | None,
-        typer.Option(help="Folder that holds the data sets; default $MMFUSE_DATA, else ./data."),
-    ] = None,
-    annotations: Annotated[
-        Path | None,
-        typer.Option(help="Folder with the official lists; default below the data, else $MMFUSE_ANNOTATIONS."),
-    ] = None,
+    data_root: DataRoot = None,
+    annotations: Annotations = None,
     only: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="Only such cells: pair=dora+adapter, shots=2,4. May be repeated."),
@@ -136,6 +137,34 @@ def tables(
     from mmfuse.cli.looking import show_tables
 
     show_tables(results, style=style)
+
+
+@app.command()
+def report(
+    results: Results,
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
+    data_root: DataRoot = None,
+    annotations: Annotations = None,
+    frames: Annotated[
+        bool, typer.Option("--frames/--no-frames", help="Show frames of the hardest clips, where the videos are.")
+    ] = True,
+) -> None:
+    """Write a report that opens offline: one HTML file with tables, plots, classes, hard clips and provenance."""
+    from mmfuse.cli.telling import write_report
+
+    write_report(results, out=out, data_root=data_root, annotations=annotations, frames=frames)
+
+
+@app.command()
+def figures(
+    results: Results,
+    out: Annotated[Path, typer.Option(help="The folder to write to.")] = Path("figures"),
+    pair: Annotated[str | None, typer.Option(help="Whose classes are shown; default the pair that is highest.")] = None,
+) -> None:
+    """Write the report's plots for a paper, as PDF and PNG."""
+    from mmfuse.cli.telling import write_figures
+
+    write_figures(results, out=out, pair=pair)
 
 
 @app.command()

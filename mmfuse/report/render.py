@@ -7,6 +7,7 @@ import io
 import unicodedata
 from collections.abc import Iterable
 
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -18,21 +19,47 @@ STYLES = ("rich", "markdown", "latex", "csv")
 TIE, SIGNIFICANT = "=", "*"
 
 
-def as_rich(sheet: Sheet) -> RenderableType:
-    """A table for the terminal."""
+def as_rich(sheet: Sheet, *, width: int | None = None) -> RenderableType:
+    """A table for the terminal; where it is wider than that, several below each other, and no number is cut."""
+    parts = [_rich_table(sheet, columns) for columns in _fitting(sheet, width)]
+    return Group(Text(sheet.title, style="bold"), *parts, *(Text(note, style="dim") for note in sheet.notes), Text(""))
+
+
+def _rich_table(sheet: Sheet, columns: list[int]) -> Table:
+    """Some of a sheet's columns."""
     table = Table()
-    table.add_column(sheet.corner, no_wrap=True)
-    for column in sheet.columns:
-        table.add_column(column, justify="right", no_wrap=True)
-    # Numbers stay below each other where only some of a column carry a mark.
-    rooms = [max((len(_marks(row.values[at])) for row in sheet.rows), default=0) for at in range(len(sheet.columns))]
+    table.add_column(escape(sheet.corner), no_wrap=True)
+    for at in columns:
+        table.add_column(escape(sheet.columns[at]), justify="right", no_wrap=True)
     for row in sheet.rows:
         if row.rule_above:
             table.add_section()
-        table.add_row(
-            escape(row.name), *(_rich_value(value, room) for value, room in zip(row.values, rooms, strict=True))
-        )
-    return Group(Text(sheet.title, style="bold"), table, *(Text(note, style="dim") for note in sheet.notes), Text(""))
+        table.add_row(escape(row.name), *(_rich_value(row.values[at], _room(sheet, at)) for at in columns))
+    return table
+
+
+def _room(sheet: Sheet, column: int) -> int:
+    """For marks: numbers stay below each other where only some of a column carry one."""
+    return max((len(_marks(row.values[column])) for row in sheet.rows), default=0)
+
+
+def _fitting(sheet: Sheet, width: int | None) -> list[list[int]]:
+    """The columns in groups that fit beside the names of the rows; at least one in each."""
+    if width is None:
+        return [list(range(len(sheet.columns)))]
+    frame = 3  # a column's padding and rule
+    names = max(cell_len(text) for text in (sheet.corner, *(row.name for row in sheet.rows))) + frame + 1
+    groups: list[list[int]] = [[]]
+    used = names
+    for at, title in enumerate(sheet.columns):
+        values = (_rich_value(row.values[at], _room(sheet, at)).plain for row in sheet.rows)
+        needed = max(map(cell_len, (title, *values))) + frame
+        if groups[-1] and used + needed > width:
+            groups.append([])
+            used = names
+        groups[-1].append(at)
+        used += needed
+    return groups
 
 
 def _rich_value(value: Value, room: int) -> Text:
@@ -246,7 +273,7 @@ def show(sheets: list[Sheet], *, style: str, console: Console) -> None:
     """Print tables in one of the formats."""
     if style == "rich":
         for sheet in sheets:
-            console.print(as_rich(sheet))
+            console.print(as_rich(sheet, width=console.width))
     elif style == "csv":
         print(as_csv(sheets), end="")
     else:
