@@ -11,13 +11,18 @@ from typing import Any
 
 import yaml
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 import mmfuse
 from mmfuse.bench.grid import dataset_names, grid_names
 from mmfuse.cli.common import out, print_json
 from mmfuse.errors import unknown
 from mmfuse.resources import assets_folder, grids_folder
+
+LAST_COLUMN = 24
+"""Letters that a table's last column, the only one that is wrapped, must have room for; else there is no table."""
 
 
 def show_list(what: str, *, json: bool) -> None:
@@ -33,12 +38,23 @@ def show_list(what: str, *, json: bool) -> None:
     if json:
         print_json(rows)
         return
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for key in rows[0] if rows else ():
-        table.add_column(key)
+    console = out()
+    shown = [[*map(_shown, row.values())] for row in rows]
+    *most, _ = (max(map(len, column)) + 2 for column in zip(rows[0], *shown, strict=True))
+    if sum(most) + LAST_COLUMN <= console.width:
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for key in rows[0]:
+            table.add_column(key, no_wrap=key != list(rows[0])[-1])
+        for texts in shown:
+            table.add_row(*map(escape, texts))
+        console.print(table)
+        return
     for row in rows:
-        table.add_row(*(escape(_shown(value)) for value in row.values()))
-    out().print(table)
+        name, *others = row.items()
+        console.print(Text(_shown(name[1]), style="bold"))
+        for key, value in others:
+            if value:
+                console.print(Padding(Text(f"{key}: {_shown(value)}"), (0, 0, 0, 2)))
 
 
 def _shown(value: Any) -> str:

@@ -35,8 +35,8 @@ def progress_bar(title: str, *, transient: bool = False) -> Iterator[Callable[[i
     task = bar.add_task(title, total=None)
 
     def report(done: int, total: int) -> None:
-        bar.start()
         bar.update(task, completed=done, total=total)
+        bar.start()
 
     try:
         yield report
