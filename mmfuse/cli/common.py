@@ -110,9 +110,11 @@ def duration(seconds: float | None) -> str:
 def amount(size: int | None) -> str:
     """Bytes as people say them.
 
-    >>> amount(None), amount(3_400_000), amount(5_600_000_000)
-    ('?', '3.4 MB', '5.6 GB')
+    >>> amount(None), amount(8_800), amount(3_400_000), amount(5_600_000_000)
+    ('?', '9 kB', '3.4 MB', '5.6 GB')
     """
     if size is None:
         return "?"
+    if size < 1e6:
+        return f"{size / 1e3:.0f} kB"
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
