@@ -176,25 +176,28 @@ def _write(stem: Path, draw: Draw) -> Iterator[Path]:
 
 def against_shots(plots: Plots, shared: dict[str, Look]) -> Figure:
     """Accuracy against shots, a column wide."""
-    rows = _legend_rows(plots, COLUMN)
+    keys = _keys(plots, shared)
+    rows = _legend_rows(keys, COLUMN)
     figure, axes = _axes(COLUMN, 2.3, below=rows)
     _draw_shots(axes, plots, shared)
-    _legend(figure, plots, shared, rows)
+    _legend(figure, keys, rows)
     return figure
 
 
 def against_cost(plots: Plots, shared: dict[str, Look], cost: str) -> Figure:
     """Accuracy against cost with the Pareto front, a column wide."""
-    rows = _legend_rows(plots, COLUMN)
+    keys = _keys(plots, shared)
+    rows = _legend_rows(keys, COLUMN)
     figure, axes = _axes(COLUMN, 2.3, below=rows)
     _draw_cost(axes, plots, shared, cost)
-    _legend(figure, plots, shared, rows)
+    _legend(figure, keys, rows)
     return figure
 
 
 def overview(plots: Plots, shared: dict[str, Look]) -> Figure:
     """Accuracy against shots, parameters and seconds side by side, a page wide."""
-    rows = _legend_rows(plots, PAGE)
+    keys = _keys(plots, shared)
+    rows = _legend_rows(keys, PAGE)
     height = 2.1 + ROW * rows
     figure = Figure(figsize=(PAGE, height), layout=None)
     panels = figure.subplots(1, 3)
@@ -204,7 +207,7 @@ def overview(plots: Plots, shared: dict[str, Look]) -> Figure:
     _draw_shots(panels[0], plots, shared)
     for axes, cost in zip(panels[1:], COSTS, strict=True):
         _draw_cost(axes, plots, shared, cost)
-    _legend(figure, plots, shared, rows)
+    _legend(figure, keys, rows)
     return figure
 
 
@@ -310,26 +313,33 @@ def _cost_ticks(axes: Axes, paid: list[float], nothing: float | None) -> None:
     axes.set_xticks([*([nothing] if nothing else []), *ticks], [*(["0"] if nothing else []), *labels])
 
 
-def _legend_columns(plots: Plots, width: float) -> int:
-    longest = max(len(_cut(series.pair)) for series in plots.series)
-    return max(1, min(len(plots.series), int(width / (0.42 + 0.062 * longest))))
+Keys = list[tuple[str, Look]]
 
 
-def _legend_rows(plots: Plots, width: float) -> int:
-    return -(-len(plots.series) // _legend_columns(plots, width))
+def _keys(plots: Plots, shared: dict[str, Look]) -> Keys:
+    """What a legend tells apart: the pairs that stand out, and all others as one."""
+    keys = [(_cut(series.pair), shared[series.pair]) for series in plots.series if shared[series.pair].key != REST]
+    others = [series.pair for series in plots.series if shared[series.pair].key == REST]
+    if others:
+        keys.append((_cut(others[0]) if len(others) == 1 else f"{len(others)} others", shared[others[0]]))
+    return keys
+
+
+def _legend_rows(keys: Keys, width: float) -> int:
+    columns = max(1, min(len(keys), int(width / (0.42 + 0.062 * max(len(name) for name, _ in keys)))))
+    return -(-len(keys) // columns)
 
 
 def _cut(name: str, most: int = 26) -> str:
     return name if len(name) <= most else name[: most - 1] + "…"
 
 
-def _legend(figure: Figure, plots: Plots, shared: dict[str, Look], rows: int) -> None:
-    lines = [Line2D([], [], **_line(shared[series.pair])) for series in plots.series]
+def _legend(figure: Figure, keys: Keys, rows: int) -> None:
     figure.legend(
-        lines,
-        [_cut(series.pair) for series in plots.series],
+        [Line2D([], [], **_line(look)) for _, look in keys],
+        [name for name, _ in keys],
         loc="lower center",
-        ncols=-(-len(lines) // rows),
+        ncols=-(-len(keys) // rows),
         frameon=False,
         handlelength=3.0,
         columnspacing=1.2,

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from mmfuse.report.sheet import Sheet, Value
+from mmfuse.terminal import visible
 
 STYLES = ("rich", "markdown", "latex", "csv")
 TIE, SIGNIFICANT = "=", "*"
@@ -28,13 +28,13 @@ def as_rich(sheet: Sheet, *, width: int | None = None) -> RenderableType:
 def _rich_table(sheet: Sheet, columns: list[int]) -> Table:
     """Some of a sheet's columns."""
     table = Table()
-    table.add_column(escape(sheet.corner), no_wrap=True)
+    table.add_column(Text(sheet.corner), no_wrap=True)
     for at in columns:
-        table.add_column(escape(sheet.columns[at]), justify="right", no_wrap=True)
+        table.add_column(Text(sheet.columns[at]), justify="right", no_wrap=True)
     for row in sheet.rows:
         if row.rule_above:
             table.add_section()
-        table.add_row(escape(row.name), *(_rich_value(row.values[at], _room(sheet, at)) for at in columns))
+        table.add_row(Text(row.name), *(_rich_value(row.values[at], _room(sheet, at)) for at in columns))
     return table
 
 
@@ -275,7 +275,7 @@ def show(sheets: list[Sheet], *, style: str, console: Console) -> None:
         for sheet in sheets:
             console.print(as_rich(sheet, width=console.width))
     elif style == "csv":
-        print(as_csv(sheets), end="")
+        print(visible(as_csv(sheets)), end="")
     else:
         make = as_markdown if style == "markdown" else as_latex
-        print("\n".join(make(sheet) for sheet in sheets), end="")
+        print(visible("\n".join(make(sheet) for sheet in sheets)), end="")

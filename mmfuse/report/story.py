@@ -59,7 +59,12 @@ class Story:
         self.comparison: Comparison = plots.comparison
         self._sheet = self.comparison.sheet()
         self._gains = self.comparison.gain_sheet()
-        self.span: Span = tuple(self.comparison.averaged)
+        self.span: Span = self._span()
+
+    def _span(self) -> Span:
+        """The K that the tables average; the largest one with a number where no pair has all of those yet."""
+        averaged, known = tuple(self.comparison.averaged), self.plots.shots_with_numbers
+        return averaged if self.verdict(averaged) or not known else (known[-1],)
 
     @property
     def title(self) -> str:
@@ -174,9 +179,9 @@ class Story:
         """Which pairs gain over the frozen towers, and lose."""
         if self._gains is None or self.group.baseline is None:
             return Markup("There is no pair of two frozen towers here, so no gain over them can be told.")
-        at = len(self._sheet.columns) - 1
+        at, averaged = len(self._sheet.columns) - 1, tuple(self.comparison.averaged)
         values = {row.name: row.values[at] for row in self._sheet.rows if row.values[at].mean is not None}
-        text = self._holding(values, self._at(self.span).lower().replace("k =", "K ="))
+        text = self._holding(values, self._at(averaged).lower().replace("k =", "K ="))
         singles = []
         if len(self.group.shots) > 1:
             for row in self._gains.rows:
@@ -196,7 +201,7 @@ class Story:
     def _holding(self, values: dict[str, Value], where: str) -> Markup:
         baseline = self.group.baseline
         if not values:
-            return _say("No gain over {baseline} can be told yet.", baseline=baseline)
+            return _say("No gain over {baseline} can be told yet {where}.", baseline=baseline, where=where)
         if all(value.significant is None for value in values.values()):
             best = max(values, key=lambda pair: _height(values[pair]))
             return _say(

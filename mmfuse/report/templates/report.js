@@ -25,7 +25,7 @@
     const place = row.cells[column];
     if (place.dataset.value !== undefined) return Number(place.dataset.value);
     const text = place.textContent.trim();
-    if (text === "" || text === "–") return null;
+    if (text === "" || text === "–" || place.querySelector(".number")) return null; // a gap, in words
     const number = Number(text.replace(/,/g, ""));
     return Number.isNaN(number) ? text : number;
   }
@@ -266,7 +266,7 @@
     document.getElementById("trace-title").textContent = button.dataset.about;
     const about = `${button.dataset.sheet}. ${numbers.length} cell${numbers.length === 1 ? "" : "s"} behind it.`;
     document.getElementById("trace-number").textContent = button.classList.contains("number")
-      ? `${button.textContent.trim()}: ${about}` : about;
+      ? `${[...button.childNodes].map((part) => part.textContent.trim()).join(" ").trim()}: ${about}` : about;
     document.getElementById("trace-cells").replaceChildren(...numbers.map(behind));
     trace.showModal();
   }
