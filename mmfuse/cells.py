@@ -8,16 +8,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from mmfuse.errors import MmfuseError, unknown
-from mmfuse.files import sha256_of_json
+from mmfuse.files import refuse_name, refuse_unprintable, sha256_of_json
 from mmfuse.methods.names import IMAGE, METHODS, TEXT, split_spec
 from mmfuse.methods.recipes import Recipe, recipes_of
 
@@ -50,6 +50,19 @@ class Strict(BaseModel):
         return value
 
 
+def _named(what: str, refuse: Callable[..., None]) -> AfterValidator:
+    """A validator of names."""
+
+    def check(name: str) -> str:
+        try:
+            refuse(name, what=what)
+        except MmfuseError as error:
+            raise ValueError(str(error)) from None
+        return name
+
+    return AfterValidator(check)
+
+
 class Dataset(Strict):
     """A data set by name, or a user's own clips: two CSV files, or folders train/<class> and test/<class>.
 
@@ -57,7 +70,7 @@ class Dataset(Strict):
     gives published lists of training clips by K, in place of the draws.
     """
 
-    name: str = Field(min_length=1)
+    name: Annotated[str, Field(min_length=1, max_length=80), _named("data set", refuse_name)]
     root: str | None = None
     train: str | None = None
     test: str | None = None
@@ -175,7 +188,7 @@ def _method(tower: str) -> BeforeValidator:
 class Pair(Strict):
     """A method for each tower under the name that tables show."""
 
-    name: str = Field(min_length=1, max_length=80)
+    name: Annotated[str, Field(min_length=1, max_length=80), _named("pair", refuse_unprintable)]
     image: Annotated[dict[str, Any], _method(IMAGE)]
     text: Annotated[dict[str, Any], _method(TEXT)]
 

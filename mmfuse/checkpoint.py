@@ -12,22 +12,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Container, Mapping
+import math
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mmfuse import __version__
-from mmfuse.errors import MmfuseError
-from mmfuse.files import sha256_of_file, write_atomically
+from mmfuse.errors import MmfuseError, one_line
+from mmfuse.files import parse_json, sha256_of_file, write_atomically
 
 WEIGHTS, DESCRIPTION = "trained.safetensors", "recognizer.json"
 FORMAT = 1
 SIDES = ("image", "text")
+METHODS = ("image_method", "text_method")
+SMALL = 4096
+"""Numbers up to this one are always believed: some, such as a scale, shape no weight."""
 
 
 def write(
@@ -86,22 +91,78 @@ def read_description(folder: Path, *, accepted: Container[str] | None = None) ->
             "one below checkpoints/ of a results folder whose grid keeps them"
         )
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-        complete = all(set(description["towers"][side]) >= {"name", "fingerprint"} for side in SIDES)
-        complete = complete and isinstance(description["arguments"], dict) and isinstance(description["format"], int)
-    except (KeyError, TypeError, ValueError):
+        description = parse_json(path.read_bytes())
+        told = [description["towers"][side][key] for side in SIDES for key in ("name", "fingerprint")]
+        complete = all(isinstance(text, str) for text in told) and isinstance(description["arguments"], dict)
+        complete = complete and isinstance(description["format"], int)
+        complete = complete and isinstance(description.get("sampling"), dict | None)
+    except (AttributeError, KeyError, OSError, TypeError, ValueError):
         complete = False
     if not complete:
-        raise MmfuseError(f"{path} is broken; it does not say which towers and methods the weights belong to")
+        raise MmfuseError(
+            f"{path} is broken; it does not say which towers and methods the weights belong to: train it again"
+        )
+    by = f"mmfuse {description.get('mmfuse')!s:.40}"
     if description["format"] > FORMAT:
-        raise MmfuseError(f"{folder} was written by mmfuse {description['mmfuse']}; this is {__version__}: update it")
+        raise MmfuseError(f"{folder} was written by {by}; this is {__version__}: update it")
     foreign = [] if accepted is None else [name for name in description["arguments"] if name not in accepted]
     if foreign:
         raise MmfuseError(
-            f"{folder} was written by mmfuse {description['mmfuse']}, whose recogniser took {', '.join(foreign)}; this "
-            f"one ({__version__}) does not"
+            f"{folder} was written by {by}, whose recogniser took {', '.join(foreign)[:200]}; this one ({__version__}) "
+            "does not: install that version, or train it again"
         )
-    return description
+    return {"sampling": None, **description}
+
+
+def refuse_oversized(folder: Path, description: Mapping[str, Any]) -> None:
+    """Refuse a description of more than its weights, before anything of that size is made.
+
+    Whatever is trained is in the file of weights: no width, rank, length or number of layers that shapes it can be
+    larger than what is in there.
+
+    Raises:
+        MmfuseError: naming the argument.
+    """
+    try:
+        with safe_open(folder / WEIGHTS, framework="pt") as file:
+            shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118 - no mapping
+    except (OSError, SafetensorError) as error:
+        raise MmfuseError(f"{folder / WEIGHTS} cannot be read: {one_line(error)}; train it again") from error
+    largest = max([SMALL, *(side for shape in shapes for side in shape)])
+    arguments = description["arguments"]
+    sizes = [pair for name in ("frames", "fusion", *METHODS) for pair in _numbers(name, arguments.get(name))]
+    for key, value in sizes:
+        if value > largest:
+            raise MmfuseError(f"{folder / DESCRIPTION}: its weights do not bear out its {key}; train it again")
+    fusion = dict(sizes)
+    # A layer of a transformer has more than width² weights.
+    layers = fusion.get("fusion.layers", 0) * fusion.get("fusion.width", 1) ** 2
+    if layers > max(SMALL, sum(math.prod(shape) for shape in shapes)):
+        raise MmfuseError(f"{folder / DESCRIPTION}: its weights do not bear out its fusion.layers; train it again")
+
+
+def _numbers(key: str, value: Any) -> Iterator[tuple[str, float]]:
+    """All numbers in an argument, with their places."""
+    if isinstance(value, int | float):
+        yield key, value
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            yield from _numbers(f"{key}.{name}", part)
+
+
+@contextmanager
+def building(folder: Path) -> Iterator[None]:
+    """Say of a description that no recogniser can be built of it, whatever Python says of it.
+
+    Raises:
+        MmfuseError: naming the file.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        raise MmfuseError(
+            f"{folder / DESCRIPTION} describes no recogniser that could be built ({one_line(error)}); train it again"
+        ) from error
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
@@ -113,7 +174,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
-        raise MmfuseError(f"{folder / WEIGHTS} cannot be read: {error}") from error
+        raise MmfuseError(f"{folder / WEIGHTS} cannot be read: {one_line(error)}; train it again") from error
 
 
 def refuse_damaged(folder: Path) -> None:

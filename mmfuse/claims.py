@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mmfuse.errors import MmfuseError
+from mmfuse.files import parse_json
 
 
 class Claim:
@@ -109,7 +110,7 @@ def _held(handle: int) -> bool:
 
 def _content(handle: int) -> dict[str, Any]:
     try:
-        content = json.loads(os.pread(handle, 65536, 0))
+        content = parse_json(os.pread(handle, 65536, 0))
     except ValueError:  # caught while it is written
         return {}
     return content if isinstance(content, dict) else {}

@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from mmfuse.errors import MmfuseError
+
 
 def cache_folder() -> Path:
     """The folder for what can be made again: `$MMFUSE_CACHE`, else `mmfuse` in the user's cache folder."""
@@ -49,6 +51,46 @@ def write_atomically(path: Path, content: bytes | str, *, sync: bool = True) -> 
         raise
     if sync:
         _sync_folder(path.parent)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Read JSON that others have written.
+
+    Raises:
+        ValueError: it is none, or one that nests so deeply, or holds such numbers, that Python cannot hold it.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def refuse_name(name: str, *, what: str) -> None:
+    r"""Refuse a name that, as part of a path or a table, could lead out of a folder or control a terminal.
+
+    Raises:
+        MmfuseError: saying what is wrong with it.
+
+    >>> refuse_name("my clips (2)", what="data set")
+    >>> refuse_name("../clips", what="data set")
+    Traceback (most recent call last):
+    mmfuse.errors.MmfuseError: a data set cannot be called '../clips': no slashes, and neither . nor ..
+    """
+    refuse_unprintable(name, what=what)
+    if name in (".", "..") or "/" in name or "\\" in name:
+        raise MmfuseError(f"a {what} cannot be called {name!r:.100}: no slashes, and neither . nor ..")
+
+
+def refuse_unprintable(name: str, *, what: str) -> None:
+    """Refuse a name that holds what cannot be printed, such as control characters and line breaks.
+
+    Raises:
+        MmfuseError: saying so.
+    """
+    if not name.isprintable():
+        raise MmfuseError(
+            f"a {what} cannot be called {name!r:.100}: it holds what cannot be printed; call it otherwise"
+        )
 
 
 def _sync_folder(folder: Path) -> None:

@@ -294,7 +294,7 @@ def sampling_of(model: ActionRecognizer) -> Sampling:
     try:
         size, short_side = int(model.sampling["size"]), int(model.sampling["short_side"])
         told = int(model.sampling.get("frames", model.frames))
-    except (KeyError, TypeError, ValueError):
+    except (ArithmeticError, KeyError, TypeError, ValueError):
         told = size = short_side = 0
     if told != model.frames or not 1 <= size <= short_side <= LONGEST_SIDE:
         raise MmfuseError(

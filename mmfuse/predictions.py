@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,5 +71,5 @@ def decode(path: Path) -> dict[str, NDArray[Any]]:
             **{name: np.array([int(row[name]) for row in rows]) for name in ("label", "predicted", "next_best")},
             **{name: np.array([float(row[name]) for row in rows]) for name in ("probability_of_label", "probability")},
         }
-    except (OSError, EOFError, KeyError, TypeError, ValueError) as error:
+    except (OSError, EOFError, KeyError, TypeError, ValueError, OverflowError, csv.Error, zlib.error) as error:
         raise MmfuseError(f"the predictions {path} are damaged: {error}") from None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmfuse.errors import MmfuseError, one_line
+from mmfuse.files import parse_json
 
 FILES = ("preprocessor_config.json", "processor_config.json")
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -63,7 +63,7 @@ def read_preprocessing(folder: Path, name: str) -> Preprocessing:
 
 def _read(path: Path, name: str) -> Mapping[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError("it holds no keys")
     except (OSError, ValueError) as error:

@@ -14,6 +14,7 @@ A results folder holds::
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,7 +25,7 @@ from pydantic import Field, ValidationError
 
 from mmfuse.cells import Cell, Inputs, Strict, identity
 from mmfuse.errors import MmfuseError
-from mmfuse.files import sha256_of_file, sha256_of_json, write_atomically
+from mmfuse.files import parse_json, sha256_of_file, sha256_of_json, write_atomically
 
 FORMAT = 1
 """Version of the results folder and of the record."""
@@ -83,6 +84,7 @@ class Seeds(Strict):
 class Provenance(Strict):
     """Where a record comes from.
 
+    `speed`: the switches of `mmfuse.speed` that did not stand where they usually do.
     `certified`: whether its draw and test list have the fingerprints that ship with the package; false where none do.
     """
 
@@ -98,6 +100,7 @@ class Provenance(Strict):
     finished: str | None = None
     weights: dict[str, str] = Field(default_factory=dict)
     certified: bool | None = None
+    speed: dict[str, bool] = Field(default_factory=dict)
 
 
 class Predictions(Strict):
@@ -149,7 +152,7 @@ class Record(Strict):
     @property
     def stem(self) -> str:
         """Name of the record's files, without their ends."""
-        return f"{self.cell.file_stem}--{self.identity[:12]}"
+        return f"{self.cell.file_stem}--{re.sub('[^0-9A-Za-z]', '_', self.identity[:12])}"
 
     def to_json(self) -> str:
         """The record as a file: readable JSON that ends in a checksum of its content."""
@@ -164,14 +167,14 @@ class Record(Strict):
             MmfuseError: not a whole record, another format, or edited by hand.
         """
         try:
-            content = json.loads(text)
-        except (ValueError, RecursionError):
+            content = parse_json(text)
+        except ValueError:
             raise MmfuseError("cut short or not JSON") from None
         if not isinstance(content, dict):
             raise MmfuseError("not a record")
         checksum = content.pop("checksum", None)
         if content.get("format") != FORMAT:
-            raise MmfuseError(f"written in format {content.get('format')!r}, this version reads {FORMAT}")
+            raise MmfuseError(f"written in format {content.get('format')!r:.40}, this version reads {FORMAT}")
         try:
             record = cls.model_validate(content)
         except ValidationError as error:
@@ -180,7 +183,7 @@ class Record(Strict):
         try:
             # Over what stands there and not over what is made of it: a later version may know of more fields.
             fits = checksum == sha256_of_json(content)
-        except ValueError:  # a setting that is no number of JSON
+        except (ValueError, RecursionError):  # a setting that is no number of JSON, or nests too deeply
             fits = False
         if not fits:
             raise MmfuseError("changed since it was written (its checksum does not fit)")
@@ -254,8 +257,8 @@ class ResultsFolder:
         if not self._mark.exists():
             return
         try:
-            found = json.loads(self._mark.read_text())["format"]
-        except (json.JSONDecodeError, KeyError, TypeError, OSError):
+            found = parse_json(self._mark.read_bytes())["format"]
+        except (ValueError, KeyError, TypeError, OSError):
             raise MmfuseError(f"{self._mark} cannot be read; restore it, or name another folder by --results") from None
         if found != FORMAT:
             raise MmfuseError(
@@ -323,7 +326,9 @@ class ResultsFolder:
         if (predictions := files.pop("predictions", None)) is not None and record.predictions is not None:
             write_atomically(self.records / record.predictions.file, predictions)
         for name, content in files.items():
-            write_atomically(self.path / "checkpoints" / record.stem / name.removeprefix("checkpoint/"), content)
+            write_atomically(
+                self.path / "checkpoints" / record.stem / _inside(name.removeprefix("checkpoint/")), content
+            )
         write_atomically(self.records / f"{record.stem}.json", record.to_json())
         if record.state == "done":
             self._set_failures_aside(record)
@@ -387,7 +392,7 @@ class ResultsFolder:
         if record.predictions is None:
             raise MmfuseError(f"{record.slot} has no predictions")
         path = self.records / Path(record.predictions.file).name
-        if not path.exists() or sha256_of_file(path) != record.predictions.sha256:
+        if not path.is_file() or sha256_of_file(path) != record.predictions.sha256:
             raise MmfuseError(f"the predictions {path} are missing or damaged; rerun the cell: {record.command}")
         return path
 
@@ -416,7 +421,7 @@ def read_record(path: Path) -> Record | Damaged:
 
 def _read_plan(path: Path) -> Plan:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_bytes())
         if content["format"] != FORMAT:
             raise MmfuseError(f"{path} is of format {content['format']}, this version reads {FORMAT}")
         cells = [
@@ -424,7 +429,7 @@ def _read_plan(path: Path) -> Plan:
             for item in content["cells"]
         ]
         return Plan(str(content["grid"]), cells, str(content.get("command", "")))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MmfuseError(f"the plan {path} is damaged ({type(error).__name__}); run its grid once more") from None
 
 

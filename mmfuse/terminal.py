@@ -37,10 +37,13 @@ def _sign(letter: str) -> str:
 
 
 class SafeConsole(Console):
-    """A console of rich through which only rich's own control codes reach the terminal."""
+    """A console of rich through which only rich's own control codes reach the terminal.
+
+    Square brackets in a text are square brackets: what is to be bold or coloured says so by a style.
+    """
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(highlight=False, emoji=False, **settings)
+        super().__init__(highlight=False, emoji=False, markup=False, **settings)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """See `Console.render`."""

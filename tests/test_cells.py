@@ -7,6 +7,7 @@ import inspect
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from mmfuse import fusion
 from mmfuse.cells import FUSIONS, Cell, Inputs, identity
@@ -136,12 +137,29 @@ def test_draws_at_all_shots_still_repeat_the_training() -> None:
     assert all(0 <= seed < 2**31 for seed in seeds)
 
 
-@pytest.mark.parametrize("name", ["../../etc/passwd", "a/b", "x" * 500, "per cent %s", ".hidden"])
+@pytest.mark.parametrize("name", ["../../etc/passwd", "a/b", "/etc/passwd", "x" * 80, "per cent %s", ".hidden", "a\\b"])
 def test_no_name_leads_out_of_the_records_folder(name: str) -> None:
-    stem = build(dataset={"name": name, "root": "/r"}).file_stem
-    assert "/" not in stem
-    assert not stem.startswith(".")
-    assert len(stem) <= 150
+    cells = [build(pair={"name": name, "image": "lora", "text": "frozen"})]
+    if "/" not in name and "\\" not in name:
+        cells.append(build(dataset={"name": name, "root": "/r"}))
+    for cell in cells:
+        assert not {"/", "\\"} & set(cell.file_stem)
+        assert not cell.file_stem.startswith(".")
+        assert len(cell.file_stem) <= 150
+
+
+@pytest.mark.parametrize(
+    "name", ["../up", "a/b", "/etc", "..", ".", "a\\b", "", "x" * 81, "a\x1b[31m", "a\nb", "a\x00", "\ud800"]
+)
+def test_a_data_set_is_called_what_can_be_a_folder_and_be_printed(name: str) -> None:
+    with pytest.raises(ValidationError):
+        build(dataset={"name": name, "root": "/r"})
+
+
+@pytest.mark.parametrize("name", ["", "x" * 81, "a\x1b[31m", "a\nb", "a\u202eb"])
+def test_a_pair_is_called_what_can_be_printed(name: str) -> None:
+    with pytest.raises(ValidationError):
+        build(pair={"name": name, "image": "lora", "text": "frozen"})
 
 
 def test_the_table_of_fusions_is_what_the_fusions_take() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from mmfuse.bench.inputs import frame_size
 from mmfuse.cells import Cell, Dataset
 from mmfuse.data.cards import load_card
-from mmfuse.files import cache_folder, write_atomically
+from mmfuse.files import cache_folder, parse_json, write_atomically
 from mmfuse.records import Record
 from mmfuse.survey import Entry
 
@@ -157,7 +157,7 @@ def calibration_file() -> Path:
 def read_calibration() -> Calibration:
     """What was measured on this machine; nothing where nothing was, or by a version that measured otherwise."""
     try:
-        content = json.loads(calibration_file().read_text(encoding="utf-8"))
+        content = parse_json(calibration_file().read_text(encoding="utf-8"))
         return Calibration(
             tuple(Rate(**entry) for entry in content["rates"]),
             tuple(DecodingRate(**entry) for entry in content["decoding"]),

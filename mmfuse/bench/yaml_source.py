@@ -11,6 +11,9 @@ from pydantic import ValidationError
 
 from mmfuse.errors import MmfuseError
 
+LARGEST = 100_000
+"""Values in a file, aliases written out."""
+
 
 class YamlSource:
     """A YAML file read safely, with the line of each key.
@@ -24,6 +27,7 @@ class YamlSource:
         try:
             text = path.read_text(encoding="utf-8")
             self._root = yaml.compose(text, Loader=yaml.SafeLoader)
+            self._refuse_endless(self._root)
             self.value: Any = yaml.safe_load(text)
         except (OSError, UnicodeDecodeError) as error:
             raise MmfuseError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
@@ -34,6 +38,24 @@ class YamlSource:
         except RecursionError:
             raise MmfuseError(f"{path}: nested too deeply") from None
         self._refuse_doubles(self._root, set())
+
+    def _refuse_endless(self, root: yaml.Node | None) -> None:
+        """Refuse what a few aliases can blow up: each stands for a copy once a value is written out."""
+        sizes: dict[int, int] = {}
+
+        def size(node: yaml.Node | None) -> int:
+            if not isinstance(node, yaml.CollectionNode):
+                return 1
+            if id(node) not in sizes:
+                sizes[id(node)] = LARGEST + 1  # what holds itself never ends
+                parts = (part for entry in node.value for part in (entry if isinstance(entry, tuple) else (entry,)))
+                sizes[id(node)] = min(1 + sum(map(size, parts)), LARGEST + 1)
+            return sizes[id(node)]
+
+        if size(root) > LARGEST:
+            raise MmfuseError(
+                f"{self.path}: written out, its aliases stand for more than {LARGEST:,} values; use fewer"
+            )
 
     def _refuse_doubles(self, node: yaml.Node | None, seen: set[int]) -> None:
         if node is None or id(node) in seen:
@@ -76,7 +98,7 @@ class YamlSource:
         if details["type"] == "missing":
             message = "this key is needed"
         elif "input" in details and not details["type"].startswith("value_error"):
-            message = f"{message[:1].lower()}{message[1:]}; got {details['input']!r}"
+            message = f"{message[:1].lower()}{message[1:]}; got {details['input']!r:.200}"
         return self.error(place, message)
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmfuse.cli.common import out, print_json
+from mmfuse.cli.common import complain, out, print_json
 from mmfuse.cli.datasets import named, shots_of
 from mmfuse.data.annotations import Catalogue
 from mmfuse.data.clip_store import ClipStore
@@ -59,7 +58,7 @@ def cache(wishes: Wishes, *, store: Path | None, workers: int | None, dry_run: b
             }
         )
         for fault in failures.values():
-            print(f"mmfuse: {fault}", file=sys.stderr)
+            complain("mmfuse", fault)
     if json:
         print_json({"stores": told})
     return not any(entry["failed"] for entry in told)

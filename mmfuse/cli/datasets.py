@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mmfuse.cli.common import out, print_json
+from mmfuse.cli.common import notes, out, print_json
 from mmfuse.data import check as checking
 from mmfuse.data import few_shot
 from mmfuse.data.annotations import load_catalogue, published
@@ -76,6 +76,10 @@ def check(
     else:
         _print_findings(findings)
     return findings.good
+
+
+def _note(text: str) -> None:
+    notes().print(text, soft_wrap=True)
 
 
 def _folder(dataset: str, root: Path | None) -> Path:
@@ -152,7 +156,7 @@ def get(dataset: str, *, root: Path | None, unpack: list[Path]) -> None:
         if root is None:
             raise MmfuseError("say where to unpack to: --root DIR")
         for archive in unpack:
-            count = unpack_archive(archive, root, report=lambda name: print(f"unpacking {name}", file=sys.stderr))
+            count = unpack_archive(archive, root, report=lambda name: _note(f"unpacking {name}"))
             console.print(f"{count:,} files of {archive.name} are in {root}", markup=False, soft_wrap=True)
         console.print(f"next: mmfuse data check {dataset} --root {root}", markup=False, soft_wrap=True)
         return
@@ -181,7 +185,7 @@ def certify(dataset: str, *, annotations: Path | None, write: Path | None) -> bo
         try:
             catalogue = load_catalogue(dataset, split=split, annotations=annotations)
         except MmfuseError as fault:
-            print(f"split {split}: not computed: {fault}", file=sys.stderr)
+            _note(f"split {split}: not computed: {fault}")
             continue
         computed[str(split)] = few_shot.certificate_of(catalogue)
     if write is not None:

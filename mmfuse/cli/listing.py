@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -46,7 +45,7 @@ def show_list(what: str, *, json: bool) -> None:
         for key in rows[0]:
             table.add_column(key, no_wrap=key != list(rows[0])[-1])
         for texts in shown:
-            table.add_row(*map(escape, texts))
+            table.add_row(*texts)
         console.print(table)
         return
     for row in rows:

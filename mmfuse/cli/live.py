@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -215,7 +214,7 @@ class LiveView(_Watcher):
         for _, line in sorted(self._lines.items()):
             news = line.progress
             table.add_row(
-                escape(title(line.job.cell)),
+                Text(title(line.job.cell)),
                 f"{news.epoch}/{news.epochs}" if news.phase == "training" else news.phase,
                 f"{news.loss:.3f}" if news.loss is not None else "",
                 f"{news.clips_per_second:.0f}" if news.clips_per_second else "",
@@ -240,7 +239,7 @@ def grid_map(entries: list[Entry], states: dict[str, str]) -> RenderableType:
     several = len({key[:2] for key in rows}) > 1
     for (dataset, split, pair), marks in list(rows.items())[:MAP_ROWS]:
         name = f"{dataset}/{split} {pair}" if several else pair
-        table.add_row(escape(name), *(marks.get(shots, Text()) for shots in columns))
+        table.add_row(Text(name), *(marks.get(shots, Text()) for shots in columns))
     if len(rows) > MAP_ROWS:
         table.add_row(f"… and {len(rows) - MAP_ROWS} more rows")
     return table

@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from mmfuse.errors import MmfuseError
 
 _STAGING = ".unpacking-"
+_DEEPEST = 3  # archives in archives in an archive; one that holds itself would never end
 _NESTED = (".rar", ".zip", ".tar", ".tar.gz", ".tgz")
 
 
@@ -75,12 +76,14 @@ def unpack(archive: Path, folder: Path, *, report: Callable[[str], None] | None 
         raise MmfuseError(f"{archive}: cannot be unpacked to {folder} ({fault.strerror or fault})") from fault
 
 
-def _unpack_all(archive: Path, staging: Path, report: Callable[[str], None]) -> None:
+def _unpack_all(archive: Path, staging: Path, report: Callable[[str], None], *, depth: int = 1) -> None:
+    if depth > _DEEPEST:
+        raise MmfuseError(f"{archive.name}: an archive in more than {_DEEPEST - 1} others; nothing was unpacked")
     report(archive.name)
     _unpack_one(archive, staging)
     for nested in sorted(path for path in staging.rglob("*") if path.name.lower().endswith(_NESTED)):
         inside = Path(tempfile.mkdtemp(dir=nested.parent, prefix=_STAGING))
-        _unpack_all(nested, inside, report)
+        _unpack_all(nested, inside, report, depth=depth + 1)
         nested.unlink()
         _move(inside, nested.parent)
         inside.rmdir()

@@ -16,7 +16,7 @@ from mmfuse.data.annotations import Catalogue
 from mmfuse.data.locate import find_videos
 from mmfuse.data.parallel import each
 from mmfuse.data.video import UnreadableVideo, decoder_version, examine
-from mmfuse.files import cache_folder, sha256_of_json
+from mmfuse.files import cache_folder, parse_json, sha256_of_json
 
 Report = Callable[[int, int], None]
 
@@ -202,7 +202,7 @@ def _read_journal(journal: Path) -> dict[str, tuple[list[int], FileFinding]]:
     lines = journal.read_text(encoding="utf-8").splitlines() if journal.is_file() else []
     for line in lines:
         try:
-            entry = json.loads(line)
+            entry = parse_json(line)
             mark = entry.pop("mark")
             noted[str(entry["path"])] = (mark, FileFinding(**entry))
         except (ValueError, KeyError, TypeError, AttributeError):  # half-written

@@ -30,7 +30,7 @@ from mmfuse.data.sampling import Chooser, Indices, candidate_frames
 from mmfuse.data.sources import Decoding, Frames, FrameSource, HeldClip
 from mmfuse.data.video import Damaged, decoder_version, probe, scaled_size
 from mmfuse.errors import MmfuseError
-from mmfuse.files import sha256_of_file, write_atomically
+from mmfuse.files import parse_json, sha256_of_file, write_atomically
 
 KEPT_FREE = 2**30
 """Bytes of the disk that reading leaves alone: a store that grows must never be why a result cannot be written."""
@@ -254,8 +254,8 @@ class _Stored:
         try:
             with path.open("rb") as file:
                 length = int.from_bytes(file.read(8), "little")
-                header = json.loads(file.read(length))
-                origin = json.loads(header["__metadata__"]["origin"])
+                header = parse_json(file.read(length))
+                origin = parse_json(header["__metadata__"]["origin"])
                 if not {"count", "bytes", "time", "sha256", "checksum"} <= set(origin):
                     return None
                 file.seek(0, 2)

@@ -8,7 +8,6 @@ are near-duplicates, so the order goes round the sources: first the foremost cli
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +18,7 @@ import pandas as pd
 
 from mmfuse.data.annotations import Catalogue
 from mmfuse.errors import MmfuseError
-from mmfuse.files import sha256_of_json
+from mmfuse.files import parse_json, sha256_of_json
 from mmfuse.resources import cards_folder
 
 Shots = int | Literal["all"]
@@ -145,7 +144,7 @@ def certificates(name: str) -> dict[int, Certificate]:
     path = fingerprints_file(name)
     if not path.is_file():
         return {}
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = parse_json(path.read_text(encoding="utf-8"))
     return {int(split): Certificate(**entry) for split, entry in content.items()}
 
 

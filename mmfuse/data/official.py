@@ -5,7 +5,6 @@ A row's part is "train", "test", or "unused" where the lists name a clip without
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 
 from mmfuse.data.cards import DataCard
 from mmfuse.errors import MmfuseError
+from mmfuse.files import parse_json
 
 
 class Row(NamedTuple):
@@ -161,7 +161,7 @@ def _lines(path: Path) -> list[str]:
 
 def _json(path: Path) -> list[Any]:
     try:
-        content = json.loads(_text(path))
+        content = parse_json(_text(path))
     except ValueError as fault:
         raise MmfuseError(f"{path}: not readable as JSON ({fault}); fetch the official lists again") from fault
     if not isinstance(content, list):

@@ -11,6 +11,7 @@ from mmfuse.data.cards import DataCard, in_words, parse_classes
 from mmfuse.data.locate import VIDEO_SUFFIXES
 from mmfuse.data.official import Row
 from mmfuse.errors import MmfuseError, unknown
+from mmfuse.files import refuse_name
 
 _KEYS = ("name", "root", "train", "test", "classes")
 _COLUMNS = ("path", "label", "group")
@@ -45,6 +46,7 @@ def read(dataset: Mapping[str, Any], *, root: Path | None = None) -> tuple[DataC
     name = dataset.get("name")
     if not name:
         raise MmfuseError("a data set of your own needs a name")
+    refuse_name(str(name), what="data set")
     given = dataset.get("root") or root
     folder = Path(given).expanduser().absolute() if given else None
     entries = list(_entries(str(name), dataset, folder))

@@ -6,7 +6,6 @@ that is not in the cache yet.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import huggingface_hub
@@ -15,6 +14,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import get_session
 
 from mmfuse.errors import MmfuseError, one_line
+from mmfuse.files import parse_json
 from mmfuse.resources import assets_folder
 
 EMBEDDED = {"tiny-dinov2": "image", "tiny-clip-text": "text"}
@@ -60,9 +60,20 @@ def weight_files(folder: Path) -> list[str]:
         if (folder / single).is_file():
             return [single]
         if (folder / index).is_file():
-            parts = json.loads((folder / index).read_text(encoding="utf-8")).get("weight_map", {})
-            return sorted(set(parts.values()))
+            return _parts(folder / index)
     return []
+
+
+def _parts(index: Path) -> list[str]:
+    """The files that an index names, which lie beside it."""
+    try:
+        parts = sorted({str(part) for part in parse_json(index.read_bytes())["weight_map"].values()})
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        raise MmfuseError(f"{index} cannot be read: {one_line(error)}; fetch the tower again") from error
+    for part in parts:
+        if Path(part).name != part:
+            raise MmfuseError(f"{index} names {part!r:.80}, which leads out of its folder; do not use this tower")
+    return parts
 
 
 def _complete(folder: Path, name: str, kind: str) -> Path:
