@@ -217,12 +217,14 @@ class ActionRecognizer(L.LightningModule):
         """
         folder = Path(folder)
         description = checkpoint.read_description(folder, accepted=inspect.signature(cls).parameters)
+        checkpoint.refuse_oversized(folder, description)
         towers = description["towers"]
-        model = cls(
-            **description["arguments"],
-            image_encoder=image_encoder or towers["image"]["name"],
-            text_encoder=text_encoder or towers["text"]["name"],
-        )
+        with checkpoint.building(folder):
+            model = cls(
+                **description["arguments"],
+                image_encoder=image_encoder or towers["image"]["name"],
+                text_encoder=text_encoder or towers["text"]["name"],
+            )
         checkpoint.refuse_other_towers(towers, model.fingerprints(), folder=folder)
         checkpoint.put(checkpoint.read_weights(folder), model.trained_state(), folder=folder)
         model.sampling = description["sampling"]
