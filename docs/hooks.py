@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 from making import MAKERS
+from mkdocs.exceptions import PluginError
 
 MADE = re.compile(r"^<!-- made: (.+?) -->$", flags=re.MULTILINE)
 CHECK = re.compile(r"^<!-- check:.*?-->\n", flags=re.MULTILINE | re.DOTALL)
@@ -18,9 +19,12 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> st
     """Fill a page in.
 
     Raises:
-        KeyError: nothing is made under the name that the page asks for.
+        PluginError: nothing is made under the name that the page asks for, or it cannot be made.
     """
-    return MADE.sub(lambda found: made(found[1]), CHECK.sub("", markdown))
+    try:
+        return MADE.sub(lambda found: made(found[1]), CHECK.sub("", markdown))
+    except (LookupError, ValueError) as error:
+        raise PluginError(f"{page.file.src_path}: {error}") from error
 
 
 def made(name: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import re
 import types
 import typing
 from pathlib import Path
@@ -42,10 +44,13 @@ def model_of(where: str) -> type[BaseModel]:
 def _described(where: str) -> list[tuple[str, FieldInfo, str]]:
     model = model_of(where)
     meanings = yaml.safe_load(MEANINGS.read_text(encoding="utf-8"))[model.__name__]
+    # What a class says of a key in its own docstring, as "`key`: words.", need not be said again.
+    said = re.findall(r"`(\w+)`: (.+?)(?:\.\n|\.$)", f"{inspect.getdoc(model)}\n", flags=re.DOTALL)
+    meanings = {key: " ".join(words.split()) for key, words in said if key in model.model_fields} | meanings
     unsaid = model.model_fields.keys() - meanings.keys()
     surplus = meanings.keys() - model.model_fields.keys()
     if unsaid or surplus:
-        raise KeyError(
+        raise ValueError(
             f"{MEANINGS.name} and {where} differ; not explained: {sorted(unsaid)}, not there: {sorted(surplus)}"
         )
     return [(name, field, meanings[name]) for name, field in model.model_fields.items()]
@@ -79,7 +84,11 @@ def _type(annotation: Any) -> str:
     if origin in (tuple, list):
         return f"list of {_plural(arguments[0])}"
     if origin is dict:
-        return "keys" if arguments[1] is Any else f"{_type(arguments[1])} by key"
+        return (
+            "keys"
+            if arguments[1] is Any or typing.get_origin(arguments[1]) is dict
+            else f"{_type(arguments[1])} by key"
+        )
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         page = "grids.md" if annotation.__name__ in SETTINGS else ""
         return f"[{annotation.__name__}]({page}#{annotation.__name__.lower()})"
