@@ -26,18 +26,18 @@ class Group:
     split: int
     entries: tuple[Entry, ...]
 
-    @property
+    @cached_property
     def shots(self) -> list[Any]:
         """Shots from few to all."""
         found = {entry.cell.shots for entry in self.entries}
         return sorted(found, key=lambda shots: (shots == "all", 0 if shots == "all" else shots))
 
-    @property
+    @cached_property
     def pairs(self) -> list[str]:
         """Pair names as the grid has them."""
         return list(dict.fromkeys(entry.cell.pair.name for entry in self.entries))
 
-    @property
+    @cached_property
     def baseline(self) -> str | None:
         """The pair of two frozen towers that gains are measured against."""
         frozen = [entry.cell.pair.name for entry in self.entries if entry.cell.pair.frozen]

@@ -35,15 +35,22 @@ class Paired:
     Args:
         difference: mean and interval of the differences.
         p_t: two-sided p of the paired t-test; `None` for one repetition.
-        p_flip: two-sided p of the sign-flip permutation test, which assumes nothing but symmetry. It cannot be smaller
-            than 2^(1-n).
         unpaired: repetitions that only one side has.
+        differences: (n,) one a repetition.
     """
 
     difference: Mean
     p_t: float | None
-    p_flip: float | None
     unpaired: int
+    differences: tuple[float, ...] = ()
+
+    @property
+    def p_flip(self) -> float | None:
+        """Two-sided p of the sign-flip permutation test, which assumes nothing but symmetry.
+
+        It cannot be smaller than 2^(1-n).
+        """
+        return flip_test(np.array(self.differences))
 
 
 def mean_of(values: Sequence[float], *, confidence: float = CONFIDENCE) -> Mean:
@@ -78,7 +85,8 @@ def paired(ours: Mapping[Hashable, float], theirs: Mapping[Hashable, float]) -> 
         return None
     differences = np.array([ours[key] - theirs[key] for key in shared])
     unpaired = len(set(ours) ^ set(theirs))
-    return Paired(mean_of(differences.tolist()), t_test(differences), flip_test(differences), unpaired)
+    values = differences.tolist()
+    return Paired(mean_of(values), t_test(differences), unpaired, tuple(values))
 
 
 def t_test(differences: NDArray[np.float64]) -> float | None:

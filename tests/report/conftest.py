@@ -15,7 +15,7 @@ from mmfuse.data.annotations import Catalogue, load_catalogue
 from mmfuse.report.page import build_page
 from mmfuse.survey import survey_folder
 from tests.data.videos import encode
-from tests.report.scenes import hostile
+from tests.report.scenes import IMAGE, hostile
 
 OPTIONS = (
     "--headless=new",
@@ -55,7 +55,8 @@ def hostile_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("videos")
     for part, name in itertools.product(("train", "test"), ("a", "b")):
         encode(root / part / name / f"{name}.mp4", codec="libx264", count=9)
-    folder = hostile(tmp_path_factory.mktemp("hostile"), root=root)
+    datasets = [{"name": f"mine {IMAGE}", "root": str(root)}, "hmdb51"]
+    folder = hostile(tmp_path_factory.mktemp("hostile"), datasets=datasets)
     page = tmp_path_factory.mktemp("page") / "report.html"
     page.write_text(build_page(folder, survey_folder(folder), find=find), encoding="utf-8")
     return page

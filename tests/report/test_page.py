@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from html import unescape
 from pathlib import Path
 
@@ -15,7 +12,7 @@ from mmfuse.errors import MmfuseError
 from mmfuse.records import ResultsFolder
 from mmfuse.report.page import build_page
 from mmfuse.survey import survey_folder
-from tests.cli.test_bench import REPOSITORY, call
+from tests.cli.test_bench import call
 from tests.report.scenes import plain
 
 
@@ -140,18 +137,3 @@ def test_the_command_writes_a_file_and_says_which(
     code, _, told = call(capsys, monkeypatch, *words_[:4], str(tmp_path))
     assert code == 2
     assert "is a folder; name the file to write" in told
-
-
-def test_reports_and_figures_need_no_torch(tmp_path: Path) -> None:
-    plain(tmp_path / "r")
-    calls = [["report", "--no-frames", "--out", "r.html"], ["figures", "--out", "f"]]
-    code = (
-        "import sys\nfrom mmfuse.cli.bench import main\n"
-        f"for words in {calls!r}:\n"
-        "    sys.argv = ['x', *words, '--results', 'r']\n"
-        "    try:\n        main()\n    except SystemExit as end:\n        assert not end.code, end.code\n"
-        "assert not {'torch', 'transformers', 'lightning'} & set(sys.modules)\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment)
-    assert done.returncode == 0, done.stderr
