@@ -123,7 +123,7 @@ def flip_test(differences: NDArray[np.float64], *, flips: int = FLIPS, seed: int
 def _all_signs(n: int) -> NDArray[np.float64]:
     """Every pattern of n signs that begins with a plus, (2^(n-1), n): the others are their mirror images."""
     bits = np.arange(2 ** (n - 1))[:, None] >> np.arange(n)[None]
-    return 1.0 - 2.0 * (bits & 1)[:, ::-1]
+    return np.where((bits & 1)[:, ::-1], -1.0, 1.0)
 
 
 def holm(values: Sequence[float | None]) -> list[float | None]:

@@ -18,7 +18,7 @@ HOSTILE = (
     "a_b^c & 50% #1 $x$ {y} ~z \\input{/etc/passwd}",
     '[2ex] <b> "quoted" `ticked\' -- | * = @',
     "naïve Müller–Lyer Δ≥µ… “straße”",
-    "日本語 ✓ 🙂 \u202egnp",
+    "日本語 ✓ 🙂 gnp",
 )
 PREAMBLE = r"""\documentclass{article}
 \usepackage[paperwidth=60cm,paperheight=40cm,margin=1cm]{geometry}
