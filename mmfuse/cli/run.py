@@ -15,6 +15,7 @@ from mmfuse.cells import Cell
 from mmfuse.cli.common import DONE, FAILED, INTERRUPTED, amount, default_data_root, duration, notes, out, print_json
 from mmfuse.errors import MmfuseError
 from mmfuse.records import Plan, Planned, ResultsFolder
+from mmfuse.speed import USUAL, Speed
 from mmfuse.survey import Entry, as_row, counts, survey_folder
 
 ENGINES = ("local", "ray")
@@ -40,6 +41,7 @@ class Request:
     calibrate: bool = False
     style: str = "rich"
     store: str = "auto"
+    speed: Speed = USUAL
 
     @property
     def root(self) -> Path:
@@ -61,8 +63,9 @@ def run(request: Request) -> int:
     if request.calibrate:
         _calibrate(select(cells, request.only), request)
     if request.dry_run:
-        entries = [entry for entry in survey_plan(folder, planned) if entry.cell.slot in chosen]
-        return _show_plan(request, loaded, folder, entries)
+        entries = survey_plan(folder, planned)
+        mine = [entry for entry in entries if entry.cell.slot in chosen]
+        return _show_plan(request, loaded.grid.name, folder, _estimator(entries, loaded), mine)
     return _carry_out(request, loaded, folder, planned, chosen)
 
 
@@ -74,14 +77,12 @@ def _calibrate(cells: list[Cell], request: Request) -> None:
         keep_calibration(calibrate(cells, data_root=request.root, annotations=request.annotations))
 
 
-def _estimator(folder: ResultsFolder, loaded: LoadedGrid) -> Estimator:
-    return Estimator(
-        folder.read()[0], calibration=read_calibration(), keep_checkpoints=loaded.grid.run.keep_checkpoints
-    )
+def _estimator(entries: list[Entry], loaded: LoadedGrid) -> Estimator:
+    records = [entry.record for entry in entries if entry.record is not None]
+    return Estimator(records, calibration=read_calibration(), keep_checkpoints=loaded.grid.run.keep_checkpoints)
 
 
-def _show_plan(request: Request, loaded: LoadedGrid, folder: ResultsFolder, entries: list[Entry]) -> int:
-    estimator = _estimator(folder, loaded)
+def _show_plan(request: Request, grid: str, folder: ResultsFolder, estimator: Estimator, entries: list[Entry]) -> int:
     ordered = estimator.longest_first(entries)
     going = {entry.cell.slot for entry in to_run(entries, retry_failed=request.retry_failed, rerun=request.rerun)}
     expected = {entry.cell.slot: estimator.expected(entry.cell) for entry in ordered}
@@ -97,7 +98,7 @@ def _show_plan(request: Request, loaded: LoadedGrid, folder: ResultsFolder, entr
             }
             for entry in ordered
         ]
-        print_json({"grid": loaded.grid.name, "results": str(folder.path), "cells": rows, "counts": counts(entries)})
+        print_json({"grid": grid, "results": str(folder.path), "cells": rows, "counts": counts(entries)})
         return DONE
     console = out()
     _print_columns(ordered, expected)
@@ -193,7 +194,7 @@ def _run_cells(
     from mmfuse.cli.live import LiveView, PlainView
 
     settings = loaded.grid.run
-    estimator = _estimator(folder, loaded)
+    estimator = _estimator(entries, loaded)
     keeping = choose(
         [entry.cell for entry in waiting],
         data_root=request.root,
@@ -215,6 +216,7 @@ def _run_cells(
                 loggers=settings.loggers,
                 log_folder=str(log_folder(folder).absolute()) if settings.loggers else None,
                 store=keeping.store_for(entry.cell),
+                speed=request.speed,
             ),
         )
         for entry in estimator.longest_first(waiting)
