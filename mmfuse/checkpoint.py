@@ -31,6 +31,8 @@ WEIGHTS, DESCRIPTION = "trained.safetensors", "recognizer.json"
 FORMAT = 1
 SIDES = ("image", "text")
 METHODS = ("image_method", "text_method")
+UNBUILDABLE = (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
+"""What building a recogniser of any description may raise."""
 SMALL = 4096
 """Numbers up to this one are always believed: some, such as a scale, shape no weight."""
 
@@ -159,7 +161,7 @@ def building(folder: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+    except UNBUILDABLE as error:
         raise MmfuseError(
             f"{folder / DESCRIPTION} describes no recogniser that could be built ({one_line(error)}); train it again"
         ) from error

@@ -392,8 +392,14 @@ class ResultsFolder:
         if record.predictions is None:
             raise MmfuseError(f"{record.slot} has no predictions")
         path = self.records / Path(record.predictions.file).name
-        if not path.is_file() or sha256_of_file(path) != record.predictions.sha256:
-            raise MmfuseError(f"the predictions {path} are missing or damaged; rerun the cell: {record.command}")
+        try:
+            sound = sha256_of_file(path) == record.predictions.sha256
+        except (OSError, ValueError):  # not there, a folder, or no name of a file at all
+            sound = False
+        if not sound:
+            raise MmfuseError(
+                f"the predictions {str(path)[:300]} are missing or damaged; rerun the cell: {record.command}"
+            )
         return path
 
 

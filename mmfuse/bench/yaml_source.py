@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from mmfuse.errors import MmfuseError
+from mmfuse.errors import MmfuseError, one_line
 
 LARGEST = 100_000
 """Values in a file, aliases written out."""
@@ -34,7 +34,7 @@ class YamlSource:
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             line = f":{mark.line + 1}" if mark else ""
-            raise MmfuseError(f"{path}{line}: not YAML: {getattr(error, 'problem', None) or error}") from None
+            raise MmfuseError(f"{path}{line}: not YAML: {getattr(error, 'problem', None) or one_line(error)}") from None
         except RecursionError:
             raise MmfuseError(f"{path}: nested too deeply") from None
         self._refuse_doubles(self._root, set())

@@ -28,11 +28,7 @@ def run_app(app: typer.Typer, name: str) -> NoReturn:
     try:
         code = app(prog_name=name, standalone_mode=False)
         sys.stdout.flush()
-    except MmfuseError as error:
-        code = complain(name, str(error))
-    except typer.Abort:
-        code = INTERRUPTED
-    except KeyboardInterrupt:
+    except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except (BrokenPipeError, SystemExit) as error:
         # What the libraries that print make of a broken pipe is the end of the process; of a pipe it is none.
@@ -42,12 +38,24 @@ def run_app(app: typer.Typer, name: str) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = DONE
     except Exception as error:
-        # Typer does not export the base of its usage errors; what they share is that they format themselves.
-        message = getattr(error, "format_message", None)
-        if message is None:
+        told = _told(error)
+        if told is None:
             raise
-        code = complain(name, message() + _dash_hint(error))
+        code = complain(name, told)
     raise SystemExit(code if isinstance(code, int) else DONE)
+
+
+def _told(error: Exception) -> str | None:
+    """What a user has to know of a fault; `None` where it is a fault of ours."""
+    if isinstance(error, MmfuseError):
+        return str(error)
+    if isinstance(error, OSError):
+        # No folder, no permission, no room: the system says what, and a traceback would say no more.
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}; see to that, or name another place"
+    # Typer does not export the base of its usage errors; what they share is that they format themselves.
+    message = getattr(error, "format_message", None)
+    return None if message is None else message() + _dash_hint(error)
 
 
 def _dash_hint(error: Exception) -> str:

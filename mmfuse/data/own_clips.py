@@ -14,6 +14,7 @@ from mmfuse.errors import MmfuseError, unknown
 from mmfuse.files import refuse_name
 
 _KEYS = ("name", "root", "train", "test", "classes")
+LONGEST_PATH = 4000
 _COLUMNS = ("path", "label", "group")
 
 
@@ -106,6 +107,8 @@ def _entry(row: dict[str | Any, str | Any], part: str, where: str) -> _Entry:
     path, label = row["path"].strip(), row["label"].strip()
     if not path or not label:
         raise MmfuseError(f"{where}: the {'path' if not path else 'label'} is empty")
+    if "\0" in path or len(path) > LONGEST_PATH:
+        raise MmfuseError(f"{where}: {path!r:.80} is no path of a file; correct the list")
     # Without a group a clip is its own source.
     return _Entry(path, label, (row.get("group") or "").strip() or path, part, where)
 

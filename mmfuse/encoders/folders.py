@@ -71,7 +71,7 @@ def _parts(index: Path) -> list[str]:
     except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         raise MmfuseError(f"{index} cannot be read: {one_line(error)}; fetch the tower again") from error
     for part in parts:
-        if Path(part).name != part:
+        if Path(part).name != part or part == "..":
             raise MmfuseError(f"{index} names {part!r:.80}, which leads out of its folder; do not use this tower")
     return parts
 

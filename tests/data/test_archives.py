@@ -13,17 +13,23 @@ from pathlib import Path
 
 import pytest
 
+from mmfuse.cli import tool
 from mmfuse.data import archives
 from mmfuse.data.archives import unpack
 from mmfuse.errors import MmfuseError
+from mmfuse.terminal import UNSAFE
 
 needs_rar_program = pytest.mark.skipif(
     not any(shutil.which(program.name) for program in archives._PROGRAMS), reason="no program for rar is installed"
 )
 
 
-def rar(files: dict[str, bytes]) -> bytes:
-    """A rar archive (version 4) of stored files, by the format's published layout."""
+def rar(files: dict[str, bytes], *, links: tuple[str, ...] = ()) -> bytes:
+    """A rar archive (version 4) of stored files, by the format's published layout.
+
+    Args:
+        links: which of the files are symbolic links, to what their content says.
+    """
 
     def block(kind: int, flags: int, rest: bytes, data: bytes = b"") -> bytes:
         body = struct.pack("<BHH", kind, flags, 7 + len(rest)) + rest
@@ -32,7 +38,8 @@ def rar(files: dict[str, bytes]) -> bytes:
     content = b"Rar!\x1a\x07\x00" + block(0x73, 0, bytes(6))
     for name, data in files.items():
         encoded = name.encode()
-        head = struct.pack("<IIBIIBBHI", len(data), len(data), 3, zlib.crc32(data), 0, 20, 0x30, len(encoded), 0o100644)
+        mode = 0o120777 if name in links else 0o100644
+        head = struct.pack("<IIBIIBBHI", len(data), len(data), 3, zlib.crc32(data), 0, 20, 0x30, len(encoded), mode)
         content += block(0x74, 0x8000, head + encoded, data)
     return content + block(0x7B, 0x4000, b"")
 
@@ -121,6 +128,55 @@ def test_links_inside_the_folder_are_refused_as_well(tmp_path: Path) -> None:
     archive.write_bytes(tarred({"a.txt": b"a"}, links={"b.txt": "a.txt"}))
     with pytest.raises(MmfuseError, match=r"holds a link or a device \(b.txt\); nothing was unpacked"):
         unpack(archive, tmp_path / "root")
+
+
+def test_an_archive_that_holds_itself_ends(tmp_path: Path) -> None:
+    content = b"nothing"
+    for _ in range(9):
+        content = zipped({"again.zip": content})
+    archive = tmp_path / "archive.zip"
+    archive.write_bytes(content)
+    with pytest.raises(MmfuseError, match=r"again.zip: an archive in more than 2 others; nothing was unpacked"):
+        unpack(archive, tmp_path / "root")
+    assert list((tmp_path / "root").iterdir()) == []
+
+
+@pytest.mark.parametrize("program", [program.name for program in archives._PROGRAMS])
+@pytest.mark.parametrize("to", ["../../outside", "{outside}", "."])
+def test_a_link_in_a_rar_leads_nothing_outside(
+    tmp_path: Path, program: str, to: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = shutil.which(program)
+    if found is None:
+        pytest.skip(f"{program} is not installed")
+    monkeypatch.setattr(shutil, "which", lambda name: found if name == program else None)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    archive = tmp_path / "archive.rar"
+    target = to.format(outside=outside).encode()
+    archive.write_bytes(rar({"a.txt": b"a", "link": target, "link/evil.txt": b"evil"}, links=("link",)))
+    with pytest.raises(MmfuseError):
+        unpack(archive, tmp_path / "root")
+    assert list(outside.iterdir()) == []
+    assert list((tmp_path / "root").iterdir()) == []
+
+
+@pytest.mark.parametrize("make", [make for make in MAKERS if make.id != "rar"])
+def test_names_that_would_control_a_terminal_are_only_names(
+    tmp_path: Path, make, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = tmp_path / "archive"
+    archive.write_bytes(make({"a\x1b[2J[b].txt": b"a", "b\x1b]0;x\x07.zip": zipped({"c.txt": b"c"})}))
+    monkeypatch.setattr(
+        "sys.argv", ["mmfuse", "data", "get", "ucf101", "--root", str(tmp_path / "root"), "--unpack", str(archive)]
+    )
+    with pytest.raises(SystemExit) as end:
+        tool.main()
+    assert not end.value.code
+    captured = capsys.readouterr()
+    assert "unpacking b␛]0;x.zip" in captured.err
+    assert not UNSAFE.search(captured.out + captured.err)
+    assert files_below(tmp_path / "root") == {"a\x1b[2J[b].txt": b"a", "c.txt": b"c"}
 
 
 @pytest.mark.parametrize("make", MAKERS)
