@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from mmfuse.bench.estimate import Estimator, work_of
@@ -16,19 +14,9 @@ from mmfuse.bench.job import Job, Progress
 from mmfuse.bench.runner import Task
 from mmfuse.cells import Cell
 from mmfuse.cli.common import duration
+from mmfuse.cli.panels import grid_map, overall_bar, title, whole_fraction, worker_lines
 from mmfuse.records import Record
 from mmfuse.survey import Entry
-
-MARKS = {"done": "●", "failed": "✗", "stale": "~", "running": "▸", "missing": "·"}
-COLOURS = {"done": "green", "failed": "red", "stale": "yellow", "running": "cyan", "missing": "dim"}
-MAP_ROWS = 24
-
-
-def title(cell: Cell) -> str:
-    """A cell in a few words."""
-    split = f" split {cell.split}" if cell.split != 1 else ""
-    seed = f" seed {cell.seed}" if cell.seed else ""
-    return f"{cell.dataset.name}{split}  {cell.pair.name}  K={cell.shots}  draw {cell.draw}{seed}"
 
 
 class Clock:
@@ -84,10 +72,8 @@ class _Line:
 
     @property
     def fraction(self) -> float:
-        """How far the cell is as a whole: the test comes after the training and is a small part of it."""
-        return {"loading": 0.0, "training": 0.9 * self.progress.fraction}.get(
-            self.progress.phase, 0.9 + 0.1 * self.progress.fraction
-        )
+        """How far the cell is as a whole."""
+        return whole_fraction(self.progress.phase, self.progress.fraction)
 
 
 class _Watcher:
@@ -193,53 +179,14 @@ class LiveView(_Watcher):
 
     def render(self) -> RenderableType:
         """The view as it stands now."""
-        return Group(self._overall(), self._workers(), grid_map(self._entries, self._states))
-
-    def _overall(self) -> RenderableType:
-        row = Table.grid(padding=(0, 2))
-        share = self._clock.share(self._running())
-        failed = Text(f"{self._failed} failed", style="red") if self._failed else Text("")
-        row.add_row(
-            ProgressBar(total=1.0, completed=share, width=40),
-            f"{self._clock.finished}/{self._total} cells",
-            f"{duration(self._clock.elapsed)} gone, {self._left()}",
-            failed,
+        clock = self._clock
+        overall = overall_bar(
+            share=clock.share(self._running()),
+            counted=f"{clock.finished}/{self._total} cells",
+            time=f"{duration(clock.elapsed)} gone, {self._left()}",
+            failed=self._failed,
+            width=self._console.width,
         )
-        return row
-
-    def _workers(self) -> RenderableType:
-        table = Table(box=None, padding=(0, 2), show_edge=False, header_style="dim")
-        for name in ("cell", "epoch", "loss", "clips/s"):
-            table.add_column(name, justify="left" if name == "cell" else "right", no_wrap=True)
-        for _, line in sorted(self._lines.items()):
-            news = line.progress
-            table.add_row(
-                Text(title(line.job.cell)),
-                f"{news.epoch}/{news.epochs}" if news.phase == "training" else news.phase,
-                f"{news.loss:.3f}" if news.loss is not None else "",
-                f"{news.clips_per_second:.0f}" if news.clips_per_second else "",
-            )
-        return table
-
-
-def grid_map(entries: list[Entry], states: dict[str, str]) -> RenderableType:
-    """A mark a cell: a row for each data set and pair, a column for each number of shots."""
-    rows: dict[tuple[str, int, str], dict[str, Text]] = {}
-    columns: dict[str, None] = {}
-    for entry in entries:
-        cell = entry.cell
-        columns.setdefault(str(cell.shots))
-        row = rows.setdefault((cell.dataset.name, cell.split, cell.pair.name), {})
-        state = states.get(cell.slot, entry.state)
-        row.setdefault(str(cell.shots), Text()).append(MARKS[state], style=COLOURS[state])
-    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
-    table.add_column("")
-    for shots in columns:
-        table.add_column(f"K={shots}", no_wrap=True)
-    several = len({key[:2] for key in rows}) > 1
-    for (dataset, split, pair), marks in list(rows.items())[:MAP_ROWS]:
-        name = f"{dataset}/{split} {pair}" if several else pair
-        table.add_row(Text(name), *(marks.get(shots, Text()) for shots in columns))
-    if len(rows) > MAP_ROWS:
-        table.add_row(f"… and {len(rows) - MAP_ROWS} more rows")
-    return table
+        lines = [(line.job.cell, line.progress) for _, line in sorted(self._lines.items())]
+        width = self._console.width
+        return Group(overall, worker_lines(lines, width=width), grid_map(self._entries, self._states, width=width))

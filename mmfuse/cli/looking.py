@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mmfuse.cli.common import notes, out, print_json
-from mmfuse.cli.live import grid_map, title
+from rich.console import RenderableType
+
+from mmfuse.bench.estimate import Estimator, work_of
+from mmfuse.bench.job import Progress
+from mmfuse.cli.common import duration, notes, out, print_json
+from mmfuse.cli.panels import grid_map, overall_bar, title, whole_fraction, worker_lines
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.records import ResultsFolder
 from mmfuse.survey import Entry, as_row, counts, survey_folder
@@ -30,11 +34,12 @@ def show_status(path: Path, *, json: bool) -> None:
         print_json({"results": str(path), "cells": [as_row(entry) for entry in entries], "counts": counts(entries)})
         return
     console = out()
+    console.print(_overall(entries, console.width))
+    running = [entry for entry in entries if entry.state == "running"]
+    if running:
+        console.print(worker_lines(((entry.cell, _news(entry)) for entry in running), width=console.width))
+    console.print(grid_map(entries, {}, width=console.width))
     console.print(", ".join(f"{number} {state}" for state, number in counts(entries).items()))
-    for entry in entries:
-        if entry.state == "running":
-            console.print(f"running: {title(entry.cell)}  {_how_far(entry)}", markup=False)
-    console.print(grid_map(entries, {}))
     for entry in entries:
         if entry.failure is not None:
             text = f"failed: {title(entry.cell)}  {entry.failure.kind}: {entry.failure.message}"
@@ -43,15 +48,51 @@ def show_status(path: Path, *, json: bool) -> None:
             console.print(f"stale: {title(entry.cell)}  {entry.reason}", markup=False, soft_wrap=True)
 
 
-def _how_far(entry: Entry) -> str:
-    news = entry.progress
-    parts = [str(news.get("phase", "starting"))]
-    if news.get("phase") == "training":
-        parts.append(f"epoch {news.get('epoch')}/{news.get('epochs')}")
-    for key, text in (("loss", "loss {:.3f}"), ("clips_per_second", "{:.0f} clips/s")):
-        if isinstance(news.get(key), int | float):
-            parts.append(text.format(news[key]))
-    return ", ".join(parts)
+def _news(entry: Entry) -> Progress:
+    """What a running cell's runner last said of it; another version may have said it otherwise."""
+    told = entry.progress
+
+    def number(key: str) -> float | None:
+        value = told.get(key)
+        return float(value) if isinstance(value, int | float) else None
+
+    return Progress(
+        phase=str(told.get("phase", "loading")),
+        epoch=int(number("epoch") or 0),
+        epochs=int(number("epochs") or 0),
+        fraction=number("fraction") or 0.0,
+        loss=number("loss"),
+        clips_per_second=number("clips_per_second"),
+    )
+
+
+def _overall(entries: list[Entry], width: int) -> RenderableType:
+    """How much of all cells is done, and how long the rest takes with as many workers as are at it now."""
+    found = counts(entries)
+    estimator = Estimator([entry.record for entry in entries if entry.record is not None])
+    expected = [estimator.expected(entry.cell).seconds for entry in entries]
+    known = None not in expected
+    share, left = 0.0, 0.0
+    weights = [
+        seconds or 0.0 if known else work_of(entry.cell) for entry, seconds in zip(entries, expected, strict=True)
+    ]
+    for entry, weight in zip(entries, weights, strict=True):
+        news = _news(entry)
+        part = whole_fraction(news.phase, news.fraction) if entry.state == "running" else float(entry.state == "done")
+        share += weight * part
+        left += weight * (1 - part) if entry.state in ("running", "missing") else 0.0
+    time = "no runner is at it"
+    if found["running"]:
+        time = f"about {duration(left / found['running'])} left" if known else "time left unknown yet"
+    elif found["done"] == len(entries):
+        time = "complete"
+    return overall_bar(
+        share=share / (sum(weights) or 1.0),
+        counted=f"{found['done']}/{len(entries)} cells",
+        time=time,
+        failed=found["failed"],
+        width=width,
+    )
 
 
 def show_tables(path: Path, *, style: str) -> None:

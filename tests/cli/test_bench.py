@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mmfuse.claims import Claim
 from mmfuse.cli import bench, tool
 from tests.report.made import build, results
 
@@ -178,6 +179,30 @@ def test_status_and_tables_of_a_folder(
         assert code == 0
         assert mark in out
         assert "lora+frozen" in out
+
+
+def test_status_shows_what_another_terminal_is_at(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cells = [build(pair, draw=draw) for pair in ("frozen+frozen", "lora+frozen") for draw in (0, 1)]
+    results(tmp_path, cells, lambda cell: 0.5 if cell.pair.frozen else "missing")
+    claim = Claim.take(tmp_path / "running" / f"{cells[2].spec}.lock")
+    assert claim is not None
+    claim.write({"phase": "training", "epoch": 3, "epochs": 20, "fraction": 0.5, "loss": 1.25, "clips_per_second": 87})
+    monkeypatch.setenv("COLUMNS", "60")
+    _, out, _ = call(capsys, monkeypatch, "status", "--results", str(tmp_path))
+    claim.release()
+    lines = [line.split() for line in out.splitlines()]
+    assert "2/4 cells" in out
+    assert "left" in out
+    assert ["tiny", "lora+frozen", "K=2", "draw", "0", "3/20", "1.250", "87"] in lines
+    assert ["frozen+frozen", "●●"] in lines
+    assert ["lora+frozen", "▸·"] in lines
+    _, out, _ = call(capsys, monkeypatch, "status", "--results", str(tmp_path))
+    assert "no runner is at it" in out
+    results(tmp_path, cells[:2], lambda cell: 0.5)
+    _, out, _ = call(capsys, monkeypatch, "status", "--results", str(tmp_path))
+    assert "2/2 cells  complete" in out
 
 
 def test_the_tool_prints_its_help_without_a_command(
