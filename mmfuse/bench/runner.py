@@ -80,6 +80,7 @@ class Runner:
         self._claims: dict[str, Claim] = {}
         self._jobs: dict[str, Job] = {}
         self._unwritten: list[tuple[Job, Outcome]] = []
+        self._unclaimable = ""
         self._interrupts = _Interrupts()
         self.tally = Tally()
 
@@ -95,6 +96,8 @@ class Runner:
             try:
                 for event in self._engine.run(self._next_job):
                     self._handle(event)
+                if self._unclaimable:
+                    raise MmfuseError(self._unclaimable)
             except KeyboardInterrupt:
                 self.tally.interrupted = True
             finally:
@@ -105,10 +108,16 @@ class Runner:
         return self.tally
 
     def _next_job(self) -> Job | None:
-        while self._waiting and not (self._fail_fast and self.tally.failed):
+        while self._waiting and not self._unclaimable and not (self._fail_fast and self.tally.failed):
             task = self._waiting.pop()
-            with self._interrupts.held():
-                claimed = self._claim(task)
+            try:
+                with self._interrupts.held():
+                    claimed = self._claim(task)
+            except OSError as error:
+                # What runs is brought to its end first: its records may still find room.
+                reason = error.strerror or error
+                self._unclaimable = f"{self._folder.path} can no longer be written ({reason}); run the grid again then"
+                return None
             if claimed:
                 return task.job
             self.tally.elsewhere += 1
@@ -266,18 +275,22 @@ class _Interrupts:
         finally:
             self._held = False
         if self._waiting:
-            self._waiting = False
-            raise KeyboardInterrupt
+            self._interrupt()
 
     def ignored(self) -> None:
-        """Clean up in peace from here on: an impatient second Ctrl-C must leave no claim and no worker behind."""
+        """Clean up in peace from here on."""
         self._held = True
+
+    def _interrupt(self) -> None:
+        """Interrupt, once: an impatient second Ctrl-C must leave no claim and no worker behind."""
+        self._held = True
+        raise KeyboardInterrupt
 
     def _heard(self, _number: int, _frame: object) -> None:
         if self._held:
             self._waiting = True
             return
-        raise KeyboardInterrupt
+        self._interrupt()
 
 
 def log_folder(folder: ResultsFolder) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -16,6 +17,8 @@ from pathlib import Path
 import pytest
 
 from mmfuse.cells import Inputs
+from mmfuse.claims import Claim
+from mmfuse.errors import MmfuseError
 from mmfuse.files import sha256_of_json
 from mmfuse.records import Record, ResultsFolder, read_record
 from mmfuse.survey import survey_folder
@@ -131,6 +134,39 @@ def test_an_interrupt_marks_the_running_cell_and_the_next_run_goes_on(tmp_path: 
     assert failure(tmp_path, "hangs-once")[0] == "Interrupted"
     assert run(tmp_path, wanted).done == 2
     assert set(states(tmp_path, wanted).values()) == {"done"}
+
+
+def test_an_impatient_second_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
+    wanted = cells("hangs-once", "one")
+    with program(tmp_path, "1", "hangs-once", "one") as runner:
+        wait_for(lambda: len(ran(tmp_path)) == 1)
+        [worker] = _children(runner.pid)
+        for _ in range(3):
+            runner.send_signal(signal.SIGINT)
+        assert runner.wait(30) == 130
+        wait_for(lambda: not _alive(worker), seconds=10)
+    assert failure(tmp_path, "hangs-once")[0] == "Interrupted"
+    assert not list((tmp_path / "running").iterdir())
+    assert run(tmp_path, wanted).done == 2
+
+
+def test_a_folder_that_takes_no_further_claim_ends_the_run_after_what_is_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Path] = []
+    take = Claim.take
+
+    def until_read_only(path: Path) -> Claim | None:
+        if len(taken) == 2:
+            raise OSError(errno.EROFS, "Read-only file system")
+        taken.append(path)
+        return take(path)
+
+    monkeypatch.setattr(Claim, "take", until_read_only)
+    wanted = cells("slow", "slow2", "slow3")
+    with pytest.raises(MmfuseError, match=r"can no longer be written \(Read-only file system\)"):
+        run(tmp_path, wanted, workers=2)
+    assert states(tmp_path, wanted) == {"slow/0": "done", "slow2/0": "done", "slow3/0": "missing"}
 
 
 def test_a_killed_runner_takes_its_workers_along_and_the_next_run_goes_on(tmp_path: Path) -> None:
@@ -295,7 +331,6 @@ def test_workers_that_cannot_start_are_said_to_be_so(tmp_path: Path) -> None:
     from mmfuse.bench.engines import Limits, LocalEngine, Slot
     from mmfuse.bench.job import Job
     from mmfuse.bench.runner import Runner, Task
-    from mmfuse.errors import MmfuseError
     from tests.bench.harness import Silent, plan
 
     folder = ResultsFolder(tmp_path)
