@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,8 @@ def _carry_out(
 ) -> int:
     from mmfuse.bench.prepare import prepare
 
+    if request.engine == "local":  # the nodes of a cluster may have what this machine has not
+        _refuse_absent_loggers(loaded)
     entries = survey_plan(folder, planned)
     # What the data say is known only now: it may make more cells stale, and refuses what cannot run.
     candidates = [entry for entry in entries if entry.cell.slot in chosen]
@@ -163,6 +166,14 @@ def _carry_out(
     )
     code = _run_cells(request, loaded, folder, entries, waiting) if waiting else DONE
     return _conclude(request, loaded, folder, chosen, code)
+
+
+def _refuse_absent_loggers(loaded: LoadedGrid) -> None:
+    """Name a logger whose package is missing now, and not in every cell."""
+    for position, name in enumerate(loaded.grid.run.loggers):
+        if name != "csv" and not any(find_spec(package) for package in (name, f"{name}X", f"{name}_skinny")):
+            told = f"the logger {name!r} needs its package: pip install {name}, or leave the logger out"
+            raise loaded.source.error(["run", "loggers", position], told)
 
 
 def rerun_command(request: Request, cell: Cell, folder: ResultsFolder) -> str:

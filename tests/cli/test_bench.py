@@ -12,6 +12,7 @@ import pytest
 
 from mmfuse.claims import Claim
 from mmfuse.cli import bench, tool
+from mmfuse.cli import run as running
 from tests.report.made import build, results
 
 REPOSITORY = Path(__file__).parents[2]
@@ -179,6 +180,22 @@ def test_status_and_tables_of_a_folder(
         assert code == 0
         assert mark in out
         assert "lora+frozen" in out
+
+
+@pytest.mark.parametrize("logger", ["tensorboard", "wandb", "mlflow"])
+def test_a_logger_without_its_package_is_named_before_anything_runs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, logger: str
+) -> None:
+    monkeypatch.setattr(running, "find_spec", lambda name: None)
+    grid = tmp_path / "logged.yaml"
+    grid.write_text(
+        f"name: logged\ndatasets: [tiny]\nshots: [2]\npairs: [frozen+frozen]\nrun: {{loggers: [csv, {logger}]}}\n"
+    )
+    code, _, err = call(capsys, monkeypatch, "--grid", str(grid), "--results", str(tmp_path / "r"))
+    assert code == 2
+    assert f"logged.yaml:5: run.loggers[1]: the logger '{logger}' needs its package: pip install {logger}" in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "r").exists()
 
 
 def test_status_shows_what_another_terminal_is_at(
