@@ -20,7 +20,7 @@ from mmfuse.report import charts, provenance
 from mmfuse.report.classes import Evidence, HardClip, Watch, gather
 from mmfuse.report.comparison import Group, groups
 from mmfuse.report.cost import finished
-from mmfuse.report.looks import Look, looks
+from mmfuse.report.looks import REST, Look, looks
 from mmfuse.report.payload import CELL_COLUMNS, ClassRoom, cells
 from mmfuse.report.plots import COSTS, Plots
 from mmfuse.report.sheet import Sheet, Value
@@ -84,8 +84,9 @@ class Section:
 
     @property
     def legend(self) -> list[tuple[str, Look, Markup]]:
-        """The pairs that are drawn, with their line and marker."""
-        return [(series.pair, self.looks[series.pair], key(self.looks[series.pair])) for series in self.plots.series]
+        """The pairs that are drawn, with their line and marker; those that stand out come first."""
+        pairs = sorted((series.pair for series in self.plots.series), key=lambda pair: self.looks[pair].key == REST)
+        return [(pair, self.looks[pair], key(self.looks[pair])) for pair in pairs]
 
     @property
     def map(self) -> list[tuple[str, list[Place]]]:

@@ -137,3 +137,12 @@ def test_the_command_writes_a_file_and_says_which(
     code, _, told = call(capsys, monkeypatch, *words_[:4], str(tmp_path))
     assert code == 2
     assert "is a folder; name the file to write" in told
+
+
+def test_published_rows_keep_their_blocks(hostile_page: Path) -> None:
+    page = hostile_page.read_text(encoding="utf-8")
+    figures = re.findall(r"<figure class=.sheet.>.*?</figure>", page, flags=re.DOTALL)
+    published = [figure for figure in figures if "published, no video before" in figure]
+    assert len(published) == 1
+    assert "aria-sort" not in published[0]
+    assert sum("aria-sort" in figure for figure in figures) == len(figures) - 1
