@@ -71,7 +71,9 @@ def write(
     try:
         text = json.dumps(description, indent=2, ensure_ascii=False)
     except TypeError as error:
-        raise MmfuseError(f"a recogniser with such arguments cannot be written down: {error}") from error
+        raise MmfuseError(
+            f"a recogniser with such arguments cannot be written down: {error}; give plain values"
+        ) from error
     write_atomically(folder / WEIGHTS, content)
     write_atomically(folder / DESCRIPTION, text + "\n")
 

@@ -74,11 +74,11 @@ def refuse_name(name: str, *, what: str) -> None:
     >>> refuse_name("my clips (2)", what="data set")
     >>> refuse_name("../clips", what="data set")
     Traceback (most recent call last):
-    mmfuse.errors.MmfuseError: a data set cannot be called '../clips': no slashes, and neither . nor ..
+    mmfuse.errors.MmfuseError: a data set cannot be called '../clips': no slashes, and neither . nor ..; rename it
     """
     refuse_unprintable(name, what=what)
     if name in (".", "..") or "/" in name or "\\" in name:
-        raise MmfuseError(f"a {what} cannot be called {name!r:.100}: no slashes, and neither . nor ..")
+        raise MmfuseError(f"a {what} cannot be called {name!r:.100}: no slashes, and neither . nor ..; rename it")
 
 
 def refuse_unprintable(name: str, *, what: str) -> None:

@@ -72,4 +72,4 @@ def decode(path: Path) -> dict[str, NDArray[Any]]:
             **{name: np.array([float(row[name]) for row in rows]) for name in ("probability_of_label", "probability")},
         }
     except (OSError, EOFError, KeyError, TypeError, ValueError, OverflowError, csv.Error, zlib.error) as error:
-        raise MmfuseError(f"the predictions {path} are damaged: {error}") from None
+        raise MmfuseError(f"the predictions {path} are damaged: {error}; rerun the cell") from None

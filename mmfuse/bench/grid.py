@@ -359,7 +359,7 @@ def load_grid(name: str) -> LoadedGrid:
     if name.endswith((".yaml", ".yml")) or "/" in name:
         path = Path(name).expanduser()
         if not path.is_file():
-            raise MmfuseError(f"there is no grid file {path}")
+            raise MmfuseError(f"there is no grid file {path}; see mmfuse-bench list grids for those that ship")
         return LoadedGrid(YamlSource(path))
     if name not in grid_names():
         raise unknown("grid", name, grid_names())

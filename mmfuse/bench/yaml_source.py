@@ -36,7 +36,7 @@ class YamlSource:
             line = f":{mark.line + 1}" if mark else ""
             raise MmfuseError(f"{path}{line}: not YAML: {getattr(error, 'problem', None) or one_line(error)}") from None
         except RecursionError:
-            raise MmfuseError(f"{path}: nested too deeply") from None
+            raise MmfuseError(f"{path}: nested too deeply; write it flatter") from None
         self._refuse_doubles(self._root, set())
 
     def _refuse_endless(self, root: yaml.Node | None) -> None:
@@ -65,7 +65,9 @@ class YamlSource:
             keys: set[str] = set()
             for key, value in node.value:
                 if key.value in keys:
-                    raise MmfuseError(f"{self.path}:{key.start_mark.line + 1}: the key {key.value!r} stands here twice")
+                    raise MmfuseError(
+                        f"{self.path}:{key.start_mark.line + 1}: the key {key.value!r} stands here twice; take one away"
+                    )
                 keys.add(str(key.value))
                 self._refuse_doubles(value, seen)
         elif isinstance(node, yaml.SequenceNode):

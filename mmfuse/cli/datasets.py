@@ -96,7 +96,7 @@ def _folder(dataset: str, root: Path | None) -> Path:
                 if dataset in card_names()
                 else unknown("data set", dataset, card_names())
             )
-        raise MmfuseError(f"{root}: there is no such folder")
+        raise MmfuseError(f"{root}: there is no such folder; name the right one by --root")
     return given
 
 

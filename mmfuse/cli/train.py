@@ -248,7 +248,12 @@ def _a_test_video(job: Job) -> str:
     from mmfuse.data.annotations import load_catalogue
 
     dataset = job.cell.dataset
-    catalogue = load_catalogue(dataset.request(), split=job.cell.split, root=dataset_root(dataset, job.data_root))
+    catalogue = load_catalogue(
+        dataset.request(),
+        split=job.cell.split,
+        root=dataset_root(dataset, job.data_root),
+        annotations=Path(job.annotations) if job.annotations else None,
+    )
     base = tiny_actions.generate() if dataset.request() == GENERATED else catalogue.root or Path()
     paths = (base / path for path in catalogue.part("test")["path"])
     # Where only decoded clips are kept, there is no file.

@@ -64,7 +64,7 @@ def unpack(archive: Path, folder: Path, *, report: Callable[[str], None] | None 
         MmfuseError: not an archive, damaged, with a name that leads outside the folder, no program for rar, or no room.
     """
     if not archive.is_file():
-        raise MmfuseError(f"{archive}: there is no such file")
+        raise MmfuseError(f"{archive}: there is no such file; check its path")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for left_over in folder.glob(f"{_STAGING}*"):
@@ -160,7 +160,9 @@ def _check_links(archive: Path, folder: Path) -> None:
 def _check_room(archive: Path, folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise MmfuseError(f"{archive}: needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free below {folder}")
+        raise MmfuseError(
+            f"{archive}: needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free below {folder}; make room"
+        )
 
 
 def _move(source: Path, target: Path) -> int:

@@ -98,7 +98,7 @@ def video_stream(container: InputContainer, path: Path | str) -> av.VideoStream:
         UnreadableVideo: there is none.
     """
     if not container.streams.video:
-        raise UnreadableVideo(f"{path}: holds no video stream")
+        raise UnreadableVideo(f"{path}: holds no video stream; replace the file or leave it out")
     stream = container.streams.video[0]
     stream.codec_context.thread_count = 1
     return stream

@@ -98,12 +98,14 @@ def _from_csv(path: Path, part: str) -> Iterator[_Entry]:
         reason = fault.strerror if isinstance(fault, OSError) and fault.strerror else fault
         raise MmfuseError(f"{path}: the list cannot be read ({reason})") from fault
     if not count:
-        raise MmfuseError(f"{path}: the list holds no clips")
+        raise MmfuseError(f"{path}: the list holds no clips; write one a line, as path,label[,group]")
 
 
 def _entry(row: dict[str | Any, str | Any], part: str, where: str) -> _Entry:
     if None in row or any(row.get(column) is None for column in ("path", "label")):
-        raise MmfuseError(f"{where}: another number of fields than the first line has")
+        raise MmfuseError(
+            f"{where}: another number of fields than the first line has; a path with a comma stands in quotes"
+        )
     path, label = row["path"].strip(), row["label"].strip()
     if not path or not label:
         raise MmfuseError(f"{where}: the {'path' if not path else 'label'} is empty")
@@ -125,7 +127,7 @@ def _from_folders(folder: Path, part: str) -> Iterator[_Entry]:
                 path = video.relative_to(folder).as_posix()
                 yield _Entry(path, class_folder.name, path, part, str(video))
     if not count:
-        raise MmfuseError(f"{base}: no videos in {part}/<class>/")
+        raise MmfuseError(f"{base}: no videos in {part}/<class>/; put them there, or give lists")
 
 
 def _classes(dataset: Mapping[str, Any], entries: list[_Entry], name: str) -> dict[str, str]:
