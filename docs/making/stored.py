@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from typing import Any
 
 import yaml
@@ -12,7 +13,7 @@ from mmfuse.cells import FUSIONS as ARGUMENTS
 from mmfuse.data.cards import card_names, load_card
 from mmfuse.fusion import FUSIONS
 from mmfuse.methods.recipes import FUSION_RECIPE, RECIPES
-from mmfuse.resources import grids_folder
+from mmfuse.resources import cards_folder, grids_folder
 
 
 def grids() -> str:
@@ -63,4 +64,25 @@ def fusions() -> str:
 
 def speed() -> str:
     """Timings that were taken and stored; nothing where none were."""
-    return ""
+    path = cards_folder().parent / "benchmarks" / "speed" / "results.json"
+    if not path.is_file():
+        return ""
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    lines = ["| what | against | measured | aim | met |", "|:--|:--|--:|--:|:-:|"]
+    for row in stored["rows"]:
+        aims = [f"{sign} {row[key]:g}" for sign, key in (("≥", "at_least"), ("≤", "at_most")) if row[key] is not None]
+        met = {True: "yes", False: "no", None: ""}[row["met"]]
+        lines.append(f"| {row['what']} | {row['against']} | {_figure(row)} | {', '.join(aims)} | {met} |")
+    machine = stored["machine"]
+    where = machine.get("device") or f"{machine['processor']}, {machine['threads']} thread"
+    note = f"Median (lowest–highest) of the rounds of `{stored['command']}`, {stored['date']}, on {where}."
+    return "\n".join(["## Measured", "", *lines, "", note])
+
+
+def _figure(row: dict[str, Any]) -> str:
+    """A measured figure with its spread."""
+    found = row["measured"]
+    if found is None:
+        return "not measured"
+    spread = f" ({found['low']:.3g}–{found['high']:.3g})" if found["count"] > 1 else ""
+    return f"{found['median']:.3g}{'' if row['unit'] == '×' else ' '}{row['unit']}{spread}"

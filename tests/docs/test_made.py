@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -102,3 +103,27 @@ def test_every_argument_of_every_method_is_explained(making: Any) -> None:
         if not _brought(info):
             meanings = making.methods.meanings_for(info)
             assert set(info.defaults) <= set(meanings), info.name
+
+
+def test_stored_timings_are_shown_with_where_they_were_taken(
+    making: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from making import stored
+
+    monkeypatch.setattr(stored, "cards_folder", lambda: tmp_path / "data_splits")
+    assert stored.speed() == ""
+    figure = {"median": 3.14159, "low": 2.5, "high": 4.0, "count": 5}
+    plain = {"against": "", "unit": "s", "at_least": None, "at_most": 2.0, "met": None}
+    rows = [
+        {**plain, "what": "a step", "against": "live", "measured": figure, "unit": "×", "at_least": 3.0, "met": True},
+        {**plain, "what": "a start", "measured": None},
+    ]
+    machine = {"processor": "A CPU", "threads": 1}
+    content = {"command": "python benchmarks/speed", "date": "2026-01-01", "machine": machine, "rows": rows}
+    path = tmp_path / "benchmarks" / "speed" / "results.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    shown = stored.speed()
+    assert "| a step | live | 3.14× (2.5–4) | ≥ 3, ≤ 2 | yes |" in shown
+    assert "| a start |  | not measured | ≤ 2 |  |" in shown
+    assert "`python benchmarks/speed`, 2026-01-01, on A CPU, 1 thread" in shown
