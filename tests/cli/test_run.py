@@ -137,6 +137,22 @@ def test_a_grid_that_was_stopped_and_resumed_gives_the_same_tables(
     assert accuracies(world, results) == accuracies(world, str(whole))
 
 
+def test_an_edited_list_makes_its_cells_stale_and_keeps_their_numbers(world: Path, whole: Path) -> None:
+    listed = world / "clips" / "train.csv"
+    before, told = listed.read_bytes(), sorted(path.name for path in whole.glob("records/*.json"))
+    lines = before.splitlines()
+    try:
+        listed.write_bytes(b"\n".join([lines[0], *lines[2:]]) + b"\n")  # one training clip fewer
+        done = call(world, bench, "--grid", "drifts.yaml", "--only", "shots=1", "--json")
+        states = {(cell["shots"], cell["state"]) for cell in json.loads(done.stdout)["cells"]}
+        assert states == {(1, "stale")}
+        assert sorted(path.name for path in whole.glob("records/*.json")) == told
+    finally:
+        listed.write_bytes(before)
+    again = json.loads(call(world, bench, "--grid", "drifts.yaml", "--json").stdout)
+    assert again["counts"]["done"] == 8
+
+
 def test_failed_cells_show_in_table_and_exit_code(world: Path) -> None:
     grid: dict[str, Any] = yaml.safe_load((world / "drifts.yaml").read_text())
     grid |= {"name": "bad", "shots": [2], "draws": [0]}
