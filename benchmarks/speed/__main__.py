@@ -1,0 +1,89 @@
+"""How fast, against what: every claim of speed, measured side by side in one run.
+
+    python benchmarks/speed [--only ROW]... [--rounds N] [--quick] [--whole] [--device cpu|cuda] [--out FILE]
+
+See README.md in this folder for what is measured, and how.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[0] = str(ROOT)  # this folder's modules are benchmarks.speed.*, and must not hide others of the same name
+
+from benchmarks.speed.measuring import ONE_THREAD  # noqa: E402
+
+os.environ.update(ONE_THREAD)  # read when torch is loaded
+
+import argparse  # noqa: E402
+import importlib  # noqa: E402
+import warnings  # noqa: E402
+
+from rich.console import Console  # noqa: E402
+
+from benchmarks.speed import table  # noqa: E402
+from benchmarks.speed.measuring import Bench, Row  # noqa: E402
+
+ROWS = {
+    "start": "starts",
+    "step": "steps",
+    "test": "testing",
+    "memory": "peaks",
+    "warm": "warmth",
+    "switches": "switches",
+    "grids": "grids",
+    "growth": "growth",
+    "device": "device",
+}
+"""Name of a row, and the module with its `measure`, cheapest first."""
+QUICK = ("start", "grids", "step", "warm", "device")
+RESULTS = Path(__file__).with_name("results.json")
+
+
+def arguments(given: list[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python benchmarks/speed", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", action="append", choices=ROWS, help="only this row; may be repeated")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each side (default 5)")
+    parser.add_argument("--quick", action="store_true", help="small towers, few epochs: under four minutes")
+    parser.add_argument("--whole", action="store_true", help="run every cell in full: hours")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--out", type=Path, help="where figures are stored (default results.json beside this file; "
+                        "with --quick, nowhere)")  # fmt: skip
+    return parser.parse_args(given)
+
+
+def main(given: list[str]) -> int:
+    """Measure, print, store; 0 if every aim that was measured is met, else 1."""
+    wishes = arguments(given)
+    warnings.filterwarnings("ignore")
+    console = Console(width=None if sys.stdout.isatty() else 170)
+    progress = Console(stderr=True)
+    out = wishes.out or (None if wishes.quick else RESULTS)
+    command = " ".join(["python benchmarks/speed", *given])
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="mmfuse-speed-") as folder:
+        for name in wishes.only or (QUICK if wishes.quick else ROWS):
+            bench = Bench(
+                folder=Path(folder),
+                rounds=wishes.rounds,
+                quick=wishes.quick,
+                whole=wishes.whole,
+                device=wishes.device,
+                say=lambda text, name=name: progress.print(f"[dim]{name}: {text}[/dim]", highlight=False),
+            )
+            found = importlib.import_module(f"benchmarks.speed.{ROWS[name]}").measure(bench)
+            rows += found
+            table.show(found, progress)
+            if out is not None:  # after each, so that a run that is broken off leaves what it has
+                table.store(out, table.document(rows, command=command, device=wishes.device))
+    table.show(rows, console)
+    return int(any(row.met is False for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,213 @@
+"""A grid by the runner, against one process a cell of `straight.py`: what of the work is waste, and is saved.
+
+Both train the same cells: 4 pairs × 4 numbers of shots, 8 frames of 224 pixels, batches of 16, 30 epochs. The runner
+starts with an empty cache, so that decoding and features are counted. `straight.py` would take hours for a grid. What
+it does in an hour is the same few things over and over, so it is measured on parts, one process a pair: everything up
+to the first step, some steps, some batches of the test; and multiplied by the exact numbers of steps and of clips.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.speed.materials import (
+    ClipSet,
+    embedded_towers,
+    few_shot_list,
+    grid_file,
+    image_tower,
+    moving_clips,
+    text_tower,
+    tiny_clips,
+)
+from benchmarks.speed.measuring import Bench, Ended, Figure, Row, command_line, run_process
+
+FROZEN = ("frozen+frozen", "frozen+adapter", "frozen+coop", "frozen+lora")
+ADAPTED = ("dora+adapter", "lora+frozen", "vpt-deep+coop", "adapter+frozen")
+SHOTS = (2, 4, 8, 16)
+EPOCHS, BATCH = 30, 16
+STRAIGHT = Path(__file__).with_name("straight.py")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One grid: which clips and towers, which cells.
+
+    Args:
+        classes: of the clips.
+        width: of the fusion.
+    """
+
+    clips: ClipSet
+    towers: tuple[Path, Path]
+    pairs: Sequence[str]
+    shots: Sequence[int]
+    epochs: int
+    classes: int
+    width: int = 512
+
+    def full_steps(self, shots: int) -> float:
+        """An epoch at K shots, in batches of 16: half a batch counts half, though a text tower costs it the same."""
+        return self.classes * shots / BATCH
+
+    def test_batches(self) -> float:
+        """The test list in batches of 16."""
+        return self.clips.test_clips / BATCH
+
+
+def measure(bench: Bench) -> list[Row]:
+    """Both grids; with `quick` a small one in full."""
+    if bench.quick:
+        return [_quick(bench)]
+    bench.say("making towers and clips")
+    towers = (image_tower(bench.folder, "vit-s"), text_tower(bench.folder))
+    clips = moving_clips(bench.folder)
+    rows = []
+    for pairs, name, aim in ((FROZEN, "frozen", 40.0), (ADAPTED, "adapted", 3.0)):
+        case = Case(clips, towers, pairs, SHOTS, EPOCHS, classes=4)
+        rows.append(_grid(bench, case, name=name, aim=aim))
+    return rows
+
+
+def _grid(bench: Bench, case: Case, *, name: str, aim: float) -> Row:
+    """One grid of real size."""
+    if bench.whole:
+        theirs = _straight_whole(bench, case)
+    else:
+        theirs = _straight_parts(bench, case, steps=3 if name == "frozen" else 2)
+    in_parts = name == "adapted" and not bench.whole
+    ours = _ours_in_parts(bench, case) if in_parts else _ours_whole(bench, case, name)
+    said = "whole" if bench.whole else "straight.py in parts, times their number"
+    if in_parts:
+        said += "; so is mmfuse-bench"
+    return Row(
+        "grids",
+        f"a grid with {'a frozen' if name == 'frozen' else 'an adapted'} image tower, "
+        f"{len(case.pairs)} pairs × {len(case.shots)} shots, ViT-S",
+        "straight.py, a process a cell",
+        _quotient(theirs["seconds"], ours["seconds"]),
+        at_least=aim,
+        how=said,
+        figures={"straight": theirs, "mmfuse-bench": ours},
+    )
+
+
+def _quick(bench: Bench) -> Row:
+    """Embedded towers, three epochs, both sides in full."""
+    clips = tiny_clips(bench.folder / "quick")
+    case = Case(clips, embedded_towers(), ("frozen+adapter", "dora+adapter"), (2, 4), 3, classes=12, width=128)
+    ours = _ours_whole(bench, case, "quick")
+    theirs = _straight_whole(bench, case)
+    return Row(
+        "grids",
+        "a small grid with embedded towers, 2 pairs × 2 shots, 3 epochs",
+        "straight.py, a process a cell",
+        _quotient(theirs["seconds"], ours["seconds"]),
+        how="both in full; starting processes is most of it",
+        figures={"straight": theirs, "mmfuse-bench": ours},
+    )
+
+
+def _quotient(theirs: Figure, ours: Figure) -> Figure:
+    """A ratio with the widest spread that both sides allow."""
+    return Figure(theirs.median / ours.median, theirs.low / ours.high, theirs.high / ours.low, theirs.count)
+
+
+# --- straight.py -----------------------------------------------------------------------------------------------------
+
+
+def _straight(bench: Bench, case: Case, pair: str, shots: int, *more: str) -> tuple[Ended, dict[str, Any]]:
+    """One process of it, in full unless told to stop early."""
+    clips, (image, text) = case.clips, case.towers
+    command = [sys.executable, str(STRAIGHT), "--image-tower", str(image), "--text-tower", str(text)]
+    command += ["--root", str(clips.root), "--train", str(few_shot_list(clips, shots, bench.folder))]
+    command += ["--test", str(clips.test), "--pair", pair, "--epochs", str(case.epochs), "--width", str(case.width)]
+    command += ["--size", str(clips.size), "--device", bench.device, *(["--flip"] if clips.flip else []), *more]
+    ended = run_process(command)
+    return ended, json.loads(ended.output.strip().splitlines()[-1])
+
+
+def _straight_whole(bench: Bench, case: Case) -> dict[str, Any]:
+    """Every cell in full."""
+    cells = {}
+    for pair in case.pairs:
+        for shots in case.shots:
+            bench.say(f"straight.py {pair}, {shots} shots, in full")
+            cells[f"{pair} k{shots}"] = _straight(bench, case, pair, shots)[0].processor
+    total = sum(cells.values())
+    return {"seconds": Figure(total, total, total, 1), "cells": cells}
+
+
+def _straight_parts(bench: Bench, case: Case, *, steps: int) -> dict[str, Any]:
+    """One process a pair, at the most shots; the rest by arithmetic."""
+    totals, pairs = {"median": 0.0, "low": 0.0, "high": 0.0}, {}
+    for pair in case.pairs:
+        bench.say(f"straight.py {pair}: start, {steps} steps of {BATCH} clips, 2 batches of the test")
+        ended, said = _straight(bench, case, pair, max(case.shots), "--steps", str(steps), "--test-batches", "2")
+        # What is neither a step nor a batch of the test: start, import, loading, the end of the process.
+        rest = ended.processor - sum(said["step_seconds"]) - sum(said["test_batch_seconds"])
+        measured = {"rest": rest, "step": said["step_seconds"][1:], "test_batch": said["test_batch_seconds"]}
+        for name, choose in (("median", statistics.median), ("low", min), ("high", max)):
+            totals[name] += _in_all(case, rest, float(choose(measured["step"])), float(choose(measured["test_batch"])))
+        pairs[pair] = measured
+    return {"seconds": Figure(totals["median"], totals["low"], totals["high"], steps - 1), "parts": pairs}
+
+
+def _in_all(case: Case, rest: float, step: float, test_batch: float) -> float:
+    """Seconds of one pair at every number of shots, a process each."""
+    steps = sum(case.epochs * case.full_steps(shots) for shots in case.shots)
+    return len(case.shots) * (rest + case.test_batches() * test_batch) + steps * step
+
+
+# --- the runner ------------------------------------------------------------------------------------------------------
+
+
+def _ours_whole(bench: Bench, case: Case, name: str) -> dict[str, Any]:
+    """The grid in full, with an empty cache."""
+    ended = run_grid(bench, case, name=name, pairs=case.pairs, shots=case.shots, epochs=case.epochs)
+    return {"seconds": Figure(ended.processor, ended.processor, ended.processor, 1), "wall": ended.wall}
+
+
+def _ours_in_parts(bench: Bench, case: Case) -> dict[str, Any]:
+    """Two short grids of all pairs at the number of shots that makes one full batch: 1 epoch, and 3.
+
+    Their difference is two steps of each pair. The shorter one, which holds a start of the runner with an empty cache
+    and a test of each pair, is counted once for each number of shots: more than the whole grid would take.
+    """
+    shots = next(k for k in case.shots if case.full_steps(k) == 1)
+    short, long = (
+        run_grid(bench, case, name=f"adapted-{epochs}", pairs=case.pairs, shots=(shots,), epochs=epochs).processor
+        for epochs in (1, 3)
+    )
+    step = (long - short) / 2
+    steps = sum(case.epochs * case.full_steps(k) for k in case.shots)
+    total = len(case.shots) * short + (steps - len(case.shots)) * step
+    return {
+        "seconds": Figure(total, total, total, 1),
+        "parts": {"one epoch": short, "three epochs": long, "a step of each pair": step},
+    }
+
+
+def run_grid(bench: Bench, case: Case, *, name: str, pairs: Sequence[Any], shots: Sequence[int], epochs: int) -> Ended:
+    """Run a grid by the command, with one worker and an empty cache."""
+    bench.say(f"mmfuse-bench, {len(pairs)} pairs × {len(shots)} shots, {epochs} epochs")
+    folder = bench.folder / f"grid-{name}"
+    file = grid_file(
+        folder,
+        name,
+        clips=case.clips,
+        towers=case.towers,
+        pairs=list(pairs),
+        shots=list(shots),
+        epochs=epochs,
+        width=case.width,
+        batch_size=BATCH,
+    )
+    command = [*command_line("mmfuse-bench"), "--grid", str(file), "--results", str(folder / "results")]
+    return run_process([*command, "--workers", "1"], environment={"MMFUSE_CACHE": str(folder / "cache")})
