@@ -1,7 +1,8 @@
 """Choose the training recipes of `mmfuse.methods.recipes`: one a family of methods, the same budget for each.
 
-    python benchmarks/recipes/search.py --work DIR             # about 70 minutes of one core; goes on where it was
-    python benchmarks/recipes/search.py --tables               # what was found, from runs.csv alone
+    python benchmarks/recipes/search.py --work DIR             # goes on where it was
+    python benchmarks/recipes/search.py --work DIR --methods   # then every method with its family's recipe
+    python benchmarks/recipes/search.py                        # the tables, from runs.csv alone
 
 Everything is judged on validation clips cut from the training lists of two generated sets, `tiny` and `motley` (see
 second_set.py), in whole source groups; no test clip is ever read. Of each class half of the training clips is held out,
@@ -9,8 +10,8 @@ and 8 of the rest are learnt from. Two draws of both.
 
 Two searches, one after the other:
   fusion   with both towers frozen the fusion's learning rate, then weight decay and warm-up, which the methods share
-  rates    a family's learning rate, with one of its methods on each tower, the other tower frozen: six rates on one
-           draw, the better two of them on the other draw too
+  rates    a family's learning rate, with one of its methods on each tower, the other tower frozen: four rates on
+           one draw, and the next one where the best is the lowest or the highest; the better two on the other draw too
 What has the highest top-1, averaged over towers, sets and draws, is taken; of equals the smaller.
 """
 
@@ -37,6 +38,8 @@ from mmfuse import ActionRecognizer, FewShotVideoDataModule
 from mmfuse.bench.cell import quiet
 from mmfuse.data import few_shot
 from mmfuse.encoders import load_image_tower, load_text_tower
+from mmfuse.methods.names import names
+from mmfuse.methods.recipes import recipes_of
 
 Choice = TypeVar("Choice", float, tuple[float, float])
 
@@ -45,13 +48,14 @@ SETS = ("tiny", "motley")
 DRAWS = (0, 1)
 SHOTS, HELD_OUT = 8, 0.5
 EPOCHS, METHOD_EPOCHS = 24, 16  # frozen towers train in seconds; methods are given fewer steps, all of them as many
-RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+LADDER = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+FIRST = slice(3, 7)  # the rates that every family is tried with; where the best is the lowest or highest, the next too
 FUSION_RATES = (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
 FINALISTS = 2
 WIDE = 512  # the fusion beside towers of usual size; elsewhere it is as wide as the demonstration's
 STEADY = tuple(itertools.product((0.0, 0.05), (0.05, 0.1, 0.2)))  # weight decay, warm-up
 FAMILIES = {
-    "full": ("full+frozen", "frozen+full"),
+    "baseline": ("full+frozen", "frozen+full"),  # of the baselines only `full` trains anything
     "selective": ("bitfit+frozen", "frozen+bitfit"),
     "scaling": ("ssf+frozen", "frozen+ssf"),
     "prompt": ("vpt-deep+frozen", "frozen+coop"),
@@ -60,6 +64,9 @@ FAMILIES = {
     "orthogonal": ("oft+frozen", "frozen+oft"),
 }
 """A family's methods in the search, as pairs of image and text method."""
+SPELT = {"peft": {"method": "peft", "type": "HRA", "r": 8}}
+"""Methods that a name alone does not tell."""
+ALL_EPOCHS = 20  # of every method, on all that is not held out
 
 
 @dataclass(frozen=True)
@@ -132,8 +139,8 @@ class Bench:
                 data.class_names,
                 image_encoder=copy.deepcopy(self.image),
                 text_encoder=copy.deepcopy(self.text),
-                image_method=image,
-                text_method=text,
+                image_method=SPELT.get(image, image),
+                text_method=SPELT.get(text, text),
                 fusion={"kind": "joint", "width": run.width},
                 templates=data.templates,
                 frames=data.frames,
@@ -252,14 +259,30 @@ class Search:
             return None
         return {"fusion_lr": rate, "weight_decay": steady[0], "warmup": steady[1]}
 
+    def frozen(self, draws: Sequence[int]) -> float | None:
+        """Mean top-1 without any method, trained for as long as the families are."""
+        if (fusion := self.fusion()) is None:
+            return None
+        return self.ledger.mean(over(["frozen+frozen"], {**fusion, "epochs": METHOD_EPOCHS}, draws))
+
     def _method(self, rate: float) -> Setting:
         return {**(self.fusion() or {}), "method_lr": rate, "epochs": METHOD_EPOCHS}
 
     def first_rates(self, family: str) -> dict[float, float | None]:
-        """Mean top-1 on the first draw, by a family's learning rate."""
+        """Mean top-1 on the first draw, by a family's learning rate: those of the ladder that were tried."""
+        scores: dict[float, float | None] = {}
         if self.fusion() is None:
-            return {}
-        return {rate: self.ledger.mean(over(FAMILIES[family], self._method(rate), DRAWS[:1])) for rate in RATES}
+            return scores
+        tried = list(LADDER[FIRST])
+        while len(scores) < len(tried):
+            for rate in tried:
+                scores[rate] = self.ledger.mean(over(FAMILIES[family], self._method(rate), DRAWS[:1]))
+            if (found := best(scores)) is None:
+                break
+            if found in (min(tried), max(tried)):
+                place = LADDER.index(found)
+                tried += [rate for rate in LADDER[max(place - 1, 0) : place + 2] if rate not in tried]
+        return scores
 
     def last_rates(self, family: str) -> dict[float, float | None]:
         """Mean top-1 on both draws, of the rates that were best on the first one."""
@@ -270,18 +293,84 @@ class Search:
         return {rate: self.ledger.mean(over(FAMILIES[family], self._method(rate))) for rate in sorted(finalists)}
 
 
+def every_method(ledger: Ledger) -> dict[str, list[float | None]]:
+    """Top-1 of every method of the catalogue on `tiny`, beside a frozen tower, learning from all that is not held out.
+
+    Returns:
+        By pair, one number a draw.
+    """
+    pairs = ["frozen+frozen"]
+    pairs += [f"{name}+frozen" for name in names("image") if name not in ("frozen", "adapter")]  # adapter: an alias
+    pairs += [f"frozen+{name}" for name in names("text") if name not in ("frozen", "adapter")]
+    found: dict[str, list[float | None]] = {pair: [] for pair in pairs}
+    for draw, pair in itertools.product(DRAWS, pairs):
+        parts = recipes_of(*(SPELT.get(name, name) for name in pair.split("+")))
+        fusion = parts["fusion"]
+        method = parts.get("image") or parts.get("text") or fusion
+        steady = {"weight_decay": fusion.weight_decay, "warmup": fusion.warmup}
+        run = Run(pair, "tiny", draw, method.lr, fusion.lr, **steady, shots="all", epochs=ALL_EPOCHS)
+        found[pair].append(ledger.top1(run))
+    return found
+
+
+def as_table(columns: dict[str, dict[Any, float | None]], *, what: str) -> str:
+    """Markdown: a row for each of `columns`, a column for each setting, the best in bold."""
+    settings = sorted({setting for scores in columns.values() for setting in scores})
+    lines = [f"| {what} | " + " | ".join(_named(setting) for setting in settings) + " |"]
+    lines.append("|:--|" + "--:|" * len(settings))
+    for name, scores in columns.items():
+        chosen = best(scores)
+        cells = [_percent(scores.get(setting), bold=setting == chosen) for setting in settings]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _named(setting: Any) -> str:
+    return ", ".join(f"{value:g}" for value in setting) if isinstance(setting, tuple) else f"{setting:g}"
+
+
+def _percent(value: float | None, *, bold: bool = False) -> str:
+    if value is None:
+        return "–"
+    return f"**{100 * value:.1f}**" if bold else f"{100 * value:.1f}"
+
+
+def tables(search: Search) -> str:
+    """All that the runs so far tell, as Markdown."""
+    wide = {"width 128": search.fusion_rates(), f"width {WIDE}": search.wide_fusion()}
+    first = {family: search.first_rates(family) for family in FAMILIES}
+    last = {family: search.last_rates(family) for family in FAMILIES}
+    frozen = [search.frozen(DRAWS[:1]), search.frozen(DRAWS)]
+    parts = [as_table(wide, what="fusion, by learning rate")]
+    parts.append(as_table({"fusion": search.fusion_steady()}, what="by weight decay, warm-up"))
+    parts.append(as_table(first, what="family, by learning rate, draw 0"))
+    parts.append(f"Without a method: {_percent(frozen[0])} on draw 0, {_percent(frozen[1])} on both.")
+    parts.append(as_table(last, what="the better two, both draws"))
+    lines = ["| pair | draw 0 | draw 1 |", "|:--|--:|--:|"]
+    for pair, values in every_method(search.ledger).items():
+        lines.append(f"| {pair} | " + " | ".join(_percent(value) for value in values) + " |")
+    return "\n\n".join([*parts, "\n".join(lines)])
+
+
 def main() -> None:
     """Make the runs, or print what they gave."""
     parser = argparse.ArgumentParser(description="Choose the training recipes.")
     parser.add_argument("--work", type=Path, metavar="DIR", help="folder for the second set and what is kept of it")
     parser.add_argument("--runs", type=Path, default=HERE / "runs.csv", metavar="FILE", help="where results stand")
+    parser.add_argument("--methods", action="store_true", help="run every method with its recipe instead of the search")
     options = parser.parse_args()
     torch.set_num_threads(1)
     search = Search(Ledger(options.runs, Bench(options.work) if options.work else None))
-    # All families go through a search before any goes through the next one: a search cut short is fair to all.
-    for step in (search.first_rates, search.last_rates):
-        for family in FAMILIES:
-            step(family)
+    if options.work is None:
+        print(tables(search))
+    elif options.methods:
+        every_method(search.ledger)
+    else:
+        # All families go through a step before any goes through the next: a search cut short is fair to all.
+        search.frozen(DRAWS)
+        for step in (search.first_rates, search.last_rates):
+            for family in FAMILIES:
+                step(family)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,35 +207,42 @@ def encode(path: Path, frames: NDArray[np.uint8], *, rate: int) -> None:
         container.mux(stream.encode())
 
 
-def make(folder: Path) -> dict[str, str]:
-    """Make what is not there yet of the set.
+def write_lists(folder: Path) -> dict[str, str]:
+    """Write the lists of the set, and no clip.
 
     Args:
-        folder: where to.
+        folder: where to; made if it is not there.
 
     Returns:
         The data set as `FewShotVideoDataModule` and grids take it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    rows: dict[str, list[dict[str, str]]] = {"train": [], "test": []}
-    for label, act in ACTS.items():
-        (folder / label).mkdir(exist_ok=True)
-        for number in range(TRAIN_GROUPS + TEST_GROUPS):
-            group = f"{label}_g{number + 1:02d}"
-            part = "train" if number < TRAIN_GROUPS else "test"
-            for take in range(CLIPS_A_GROUP):
-                path = f"{label}/{group}_c{take + 1:02d}.avi"
-                rows[part].append({"path": path, "label": label, "group": group})
-                if not (folder / path).exists():
-                    temporary = folder / f"{path}.tmp"
-                    encode(temporary, render(path, group, act), rate=25)
-                    temporary.replace(folder / path)
-    for part, listed in rows.items():
+    for part, numbers in (("train", range(TRAIN_GROUPS)), ("test", range(TRAIN_GROUPS, TRAIN_GROUPS + TEST_GROUPS))):
         with (folder / f"{part}.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, ["path", "label", "group"], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(listed)
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["path", "label", "group"])
+            for label, number, take in itertools.product(ACTS, numbers, range(CLIPS_A_GROUP)):
+                group = f"{label}_g{number + 1:02d}"
+                writer.writerow([f"{label}/{group}_c{take + 1:02d}.avi", label, group])
     return {"name": NAME, "root": str(folder.absolute()), "train": "train.csv", "test": "test.csv"}
+
+
+def make(folder: Path) -> dict[str, str]:
+    """Write the lists, and make those of the clips that are not there yet.
+
+    Args and returns: as `write_lists`.
+    """
+    dataset = write_lists(folder)
+    for part in ("train", "test"):
+        with (folder / f"{part}.csv").open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                path = folder / row["path"]
+                if not path.exists():
+                    path.parent.mkdir(exist_ok=True)
+                    temporary = path.with_suffix(".tmp")
+                    encode(temporary, render(row["path"], row["group"], ACTS[row["label"]]), rate=25)
+                    temporary.replace(path)
+    return dataset
 
 
 def main() -> None:
