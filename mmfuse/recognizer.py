@@ -19,16 +19,16 @@ from mmfuse import checkpoint
 from mmfuse.encoders import ImageTower, TextTower, load_image_tower, load_text_tower
 from mmfuse.encoders.tower import Prompts
 from mmfuse.errors import MmfuseError, unknown
+from mmfuse.frame_features import FEATURES, frame_features
 from mmfuse.fusion import build_fusion
 from mmfuse.methods.base import attach
 from mmfuse.methods.recipes import Recipe, recipes_of
 from mmfuse.metrics import TestMetrics
+from mmfuse.speed import USUAL, Speed
 
 if TYPE_CHECKING:
     from mmfuse.prediction import Prediction
 
-FEATURES = {"both": 2, "cls": 1, "patch": 1, "grid": 5}
-GRID = 2  # side of the grid of pooled patches
 DEFAULT_TEMPLATE = "a video of a person {}."
 
 
@@ -61,6 +61,7 @@ class ActionRecognizer(L.LightningModule):
             by default as the recipes say.
         label_smoothing: of the cross-entropy.
         seed: of the initial weights.
+        speed: which optimisations are on; none changes a number beyond rounding.
 
     Batches are dictionaries with `video`, uint8 (B, T, 3, H, W); `label`, int64 (B,); `index`, int64 (B,).
 
@@ -86,9 +87,10 @@ class ActionRecognizer(L.LightningModule):
         warmup: float | None = None,
         label_smoothing: float = 0.1,
         seed: int = 0,
+        speed: Speed = USUAL,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=("image_encoder", "text_encoder"), logger=False)
+        self.save_hyperparameters(ignore=("image_encoder", "text_encoder", "speed"), logger=False)
         _check_prompts(class_names, templates)
         if feature not in FEATURES:
             raise unknown("frame feature", feature, FEATURES)
@@ -120,6 +122,12 @@ class ActionRecognizer(L.LightningModule):
             classes=len(self.class_names),
             generator=generator,
         )
+        self.speed = speed
+        self.image_tower.checkpointing = speed.checkpointing
+        for method in (self.image_method, self.text_method):
+            method.compose(speed.compose)
+        if speed.compile:
+            self.image_tower.compile(dynamic=False)
         self.metrics = TestMetrics(classes=len(self.class_names))
         self.strict_loading = False  # checkpoints hold trained weights only
         self._prompts = self._tokenize(self.class_names)
@@ -245,7 +253,8 @@ class ActionRecognizer(L.LightningModule):
 
     def _tokenize(self, names: Sequence[str]) -> list[Prompts]:
         room = self.text_method.room
-        return [self.text_tower.tokenize([t.format(name) for name in names], room=room) for t in self.templates]
+        texts = [[template.format(name) for name in names] for template in self.templates]
+        return [self.text_tower.tokenize(prompts, room=room, trim=self.speed.trim) for prompts in texts]
 
     def class_embeddings(self, class_names: Sequence[str] | None = None) -> Tensor:
         """Embeddings of the class prompts, (C, E): the mean over the templates of unit vectors.
@@ -269,27 +278,36 @@ class ActionRecognizer(L.LightningModule):
             raise MmfuseError(
                 f"clips of {video.shape[1]} frames given to a recogniser that was built for {self.frames}"
             )
-        tokens = self.image_tower(video)
-        cls, patches = tokens[:, :, 0], tokens[:, :, 1:]
-        if self.feature == "cls":
-            return cls
-        if self.feature == "patch":
-            return patches.mean(dim=2)
-        if self.feature == "both":
-            return torch.cat([cls, patches.mean(dim=2)], dim=-1)
         rows = video.shape[-2] // self.image_tower.patch_size
-        grid = patches.unflatten(2, (rows, -1)).flatten(0, 1).permute(0, 3, 1, 2)
-        pooled = functional.adaptive_avg_pool2d(grid, GRID).flatten(1)
-        return torch.cat([cls, pooled.unflatten(0, cls.shape[:2])], dim=-1)
+        return frame_features(self.image_tower(video), kind=self.feature, rows=rows)
+
+    def unchanging(self, video: Tensor) -> Tensor:
+        """What training never changes of clips (B, T, 3, S, S): it can be kept and given back as a batch's "features".
+
+        Returns:
+            Frame features (B, T, F) where the image tower is frozen; else the tokens before the first adapted layer,
+            those of a frame in one row, (B, T, S·D).
+        """
+        if not self.trains_image:
+            return self.frame_features(video)
+        return self.image_tower.lower(video, layer=self.image_tower.untouched_layers).flatten(2)
+
+    def _from_unchanging(self, kept: Tensor) -> Tensor:
+        """Frame features (B, T, F) from what `unchanging` gave."""
+        if not self.trains_image:
+            return kept
+        tower = self.image_tower
+        tokens = tower.upper(kept.unflatten(2, (-1, tower.width)), layer=tower.untouched_layers)
+        return frame_features(tokens, kind=self.feature, rows=math.isqrt(tokens.shape[2] - 1))
 
     def forward(self, video: Tensor) -> Tensor:
         """Clips, uint8 (B, T, 3, H, W), to logits (B, C)."""
         return self.fusion(self.frame_features(video), self._classes())
 
     def _logits(self, batch: dict[str, Tensor]) -> Tensor:
-        """Logits (B, C) of a batch of clips, or of features that a frozen tower made of them before."""
+        """Logits (B, C) of a batch of clips, or of what was kept of them (see `unchanging`)."""
         if "features" in batch:
-            return self.fusion(batch["features"], self._classes())
+            return self.fusion(self._from_unchanging(batch["features"]), self._classes())
         return self(batch["video"])
 
     def _classes(self) -> Tensor:
@@ -329,10 +347,11 @@ class ActionRecognizer(L.LightningModule):
     def on_test_start(self) -> None:
         """Forget what an earlier test has seen, and fold what can be folded into the towers' weights.
 
-        Not in half precision, where a small change of a weight would be rounded away in the sum of both.
+        The weights are kept in full precision, so that under autocast only their sum is rounded, as the frozen weight
+        would have been. Not where the weights themselves are in half precision: there a small change would be lost.
         """
         self.metrics.reset()
-        if str(self.trainer.precision).startswith("32"):
+        if self.speed.merge and self.trainer.precision not in {"16-true", "bf16-true"}:
             for method in (self.image_method, self.text_method):
                 method.merge()
 

@@ -80,7 +80,7 @@ def _measure(cell: Cell) -> Rate:
     generator = torch.Generator().manual_seed(0)
     size = frame_size(cell) or model.image_tower.native_size
     video = torch.randint(0, 256, (CLIPS, frames, 3, size, size), dtype=torch.uint8, generator=generator).to(device)
-    precision, peaks = resolve_precision(cell.precision), []
+    precision, peaks = resolve_precision(cell.precision, width=model.image_tower.width), []
     for clips in (CLIPS // 2, CLIPS):  # the first one tells what memory each clip takes
         measure.reset_peak_memory()
         seconds = _step_seconds(model, video[:clips], trained=trains_image(cell), precision=precision)

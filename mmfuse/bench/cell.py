@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 import logging
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch import loggers
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor
 from transformers.utils.logging import disable_progress_bar
 
-from mmfuse.bench import measure
+from mmfuse.bench import measure, warm
 from mmfuse.bench.inputs import frame_size, known_inputs
 from mmfuse.bench.job import Job, Outcome, Progress, Report
 from mmfuse.bench.keeping import store_folder
 from mmfuse.bench.prepare import dataset_root
 from mmfuse.bench.ranks import companions
+from mmfuse.bench.unchanging import serve_unchanging
 from mmfuse.cells import Cell, Inputs, identity
 from mmfuse.data.datamodule import FewShotVideoDataModule
-from mmfuse.encoders import ImageTower, TextTower, load_image_tower, load_text_tower
 from mmfuse.errors import MmfuseError
 from mmfuse.predictions import encode
 from mmfuse.recognizer import ActionRecognizer
 from mmfuse.records import Cost, Metrics, Parameters, Predictions, Provenance, Record, Seeds, now
+from mmfuse.speed import USUAL, Speed
 
 
 @dataclass(frozen=True)
@@ -100,10 +98,12 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
     cell = job.cell
     with quiet():
         data = make_data(job, batch_size=micro_batch)
-        model = make_model(cell, class_names=data.class_names, templates=data.templates, frames=data.frames)
+        model = make_model(
+            cell, class_names=data.class_names, templates=data.templates, frames=data.frames, speed=job.speed
+        )
         trainer = make_trainer(job, micro_batch, [_Teller(progress, cell.train.epochs)])
-        if data.views and not model.trains_image:
-            serve_frozen_features(data, model, trainer)
+        fingerprint = warm.image_tower(cell.encoders.image).fingerprint
+        serve_unchanging(data, model, trainer, speed=job.speed, fingerprint=fingerprint)
         L.seed_everything(cell.training_seed, workers=True, verbose=False)
         begun = time.monotonic()
         trainer.fit(model, datamodule=data)
@@ -130,7 +130,7 @@ def make_data(job: Job, *, batch_size: int) -> FewShotVideoDataModule:
         draw=cell.draw,
         split=cell.split,
         frames=cell.clip.frames,
-        size=frame_size(cell) or _image_tower(cell.encoders.image).native_size,
+        size=frame_size(cell) or warm.image_tower(cell.encoders.image).tower.native_size,
         flip=cell.clip.flip,
         views=cell.clip.views,
         batch_size=batch_size,
@@ -145,12 +145,14 @@ def make_data(job: Job, *, batch_size: int) -> FewShotVideoDataModule:
     )
 
 
-def make_model(cell: Cell, *, class_names: Sequence[str], templates: Sequence[str], frames: int) -> ActionRecognizer:
+def make_model(
+    cell: Cell, *, class_names: Sequence[str], templates: Sequence[str], frames: int, speed: Speed = USUAL
+) -> ActionRecognizer:
     """The model side of a cell. What the data say comes as arguments: names of the classes, prompts, frames a clip."""
     return ActionRecognizer(
         class_names,
-        image_encoder=copy.deepcopy(_image_tower(cell.encoders.image)),
-        text_encoder=copy.deepcopy(_text_tower(cell.encoders.text)),
+        image_encoder=warm.image_tower(cell.encoders.image).fresh(),
+        text_encoder=warm.text_tower(cell.encoders.text).fresh(),
         image_method=cell.pair.image,
         text_method=cell.pair.text,
         fusion=cell.fusion.model_dump(),
@@ -163,30 +165,8 @@ def make_model(cell: Cell, *, class_names: Sequence[str], templates: Sequence[st
         warmup=cell.train.warmup,
         label_smoothing=cell.train.label_smoothing,
         seed=cell.training_seed,
+        speed=speed,
     )
-
-
-def serve_frozen_features(data: FewShotVideoDataModule, model: ActionRecognizer, trainer: L.Trainer) -> None:
-    """Let a frozen image tower look at each view of a clip once for the whole grid, and not once a cell and epoch."""
-
-    def compute(video: Tensor) -> Tensor:
-        with torch.no_grad(), trainer.precision_plugin.forward_context():
-            return model.frame_features(video.to(model.device))
-
-    device = trainer.strategy.root_device.type
-    key = f"{model.image_tower.weights_fingerprint()}/{model.feature}/{trainer.precision}/{device}"
-    data.serve_features(compute, width=model.frame_width, key=key)
-
-
-# Methods change a tower in place, so each cell gets a copy of a tower that is read from disk once a process.
-@lru_cache(maxsize=2)
-def _image_tower(name: str) -> ImageTower:
-    return load_image_tower(name)
-
-
-@lru_cache(maxsize=2)
-def _text_tower(name: str) -> TextTower:
-    return load_text_tower(name)
 
 
 def make_trainer(job: Job, micro_batch: int, callbacks: list[Callback]) -> L.Trainer:
@@ -196,7 +176,7 @@ def make_trainer(job: Job, micro_batch: int, callbacks: list[Callback]) -> L.Tra
         max_epochs=cell.train.epochs,
         accelerator="auto",
         devices=job.devices,
-        precision=resolve_precision(cell.precision),
+        precision=resolve_precision(cell.precision, width=warm.image_tower(cell.encoders.image).tower.width),
         # Unused weights are looked for: a fusion without text leaves a text method out.
         strategy="auto" if job.devices == 1 else "ddp_find_unused_parameters_true",
         accumulate_grad_batches=max(1, cell.train.batch_size // (micro_batch * job.devices)),
@@ -212,11 +192,22 @@ def make_trainer(job: Job, micro_batch: int, callbacks: list[Callback]) -> L.Tra
     )
 
 
-def resolve_precision(asked: str) -> Any:
-    """What `auto` means on this machine: bfloat16 where the GPU computes in it, else full precision."""
+def resolve_precision(asked: str, *, width: int) -> Any:
+    """What `auto` means on this machine: bfloat16 where it computes faster in it, else full precision.
+
+    Args:
+        asked: a precision of Lightning's, or "auto".
+        width: of the image tower. A CPU's matrix units gain on wide towers; on narrow ones the conversions cost more
+            (a step of DoRA on ViT-S, 384 wide: 0.6 of the time in full precision; on the embedded tower, 96: 1.5).
+    """
     if asked != "auto":
         return asked
-    return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
+    if torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        units: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older torch does not tell
+        fast = bool(units.get("amx_bf16")) and width >= 256
+    return "bf16-mixed" if fast else "32-true"
 
 
 LOGGERS = {
@@ -359,7 +350,8 @@ def _provenance(job: Job, trained: Trained, started: str) -> Provenance:
         host=measure.host(),
         started=started,
         finished=now(),
-        weights=trained.model.fingerprints(),
+        weights=warm.fingerprints(job.cell.encoders),
+        speed=job.speed.changed(),
         certified=trained.data.certified,
     )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from mmfuse.cells import Cell, Inputs
 from mmfuse.records import Record
+from mmfuse.speed import Speed
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Job:
         devices: how many devices the cell trains on.
         loggers: Lightning loggers by name.
         log_folder: where loggers write.
+        speed: which optimisations are on.
         store: folder of the clip stores, "auto" for the one in this machine's cache folder; `None` keeps no clips.
     """
 
@@ -38,6 +40,7 @@ class Job:
     loggers: tuple[str, ...] = ()
     log_folder: str | None = None
     store: str | None = None
+    speed: Speed = field(default_factory=Speed)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import typer
 from mmfuse.cli import completing
 from mmfuse.cli.common import run_app
 from mmfuse.errors import MmfuseError
+from mmfuse.speed import Speed
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -77,6 +78,14 @@ def bench(
             "not at all, or in DIR.",
         ),
     ] = "auto",
+    speed: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=on|off",
+            help="Switch an optimisation: features, lower_layers, compose, merge, trim (on by default), compile, "
+            "checkpointing (off). May be repeated.",
+        ),
+    ] = None,
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Measure this device first; --dry-run then tells times from it.")
     ] = False,
@@ -115,6 +124,7 @@ def bench(
         time_limit=time_limit,
         calibrate=calibrate,
         store=store,
+        speed=Speed.parse(speed or []),
     )
     running.check_request(request)
     raise typer.Exit(running.run(request))

@@ -22,9 +22,10 @@ length, E the width of a class embedding.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from types import MethodType
@@ -32,6 +33,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mmfuse.encoders.layout import Layout, find_layout, submodule
 from mmfuse.errors import MmfuseError
@@ -90,6 +92,8 @@ class Tower(nn.Module):
         self.switches: list[Callable[[bool], None]] = []
         self.enabled = True
         self.adapted_by: str | None = None
+        self.checkpointing = False
+        """Whether training keeps one layer's activations at a time, and computes them again for the gradients."""
         # References, taken before any method adds weights of its own to the model.
         self.pretrained = list(model.parameters())
 
@@ -153,15 +157,42 @@ class Tower(nn.Module):
         """What the attention needs beside its input."""
         return {}
 
-    def run_layers(self, tokens: Tensor, context: Context) -> Tensor:
-        """Tokens (N, S, D) through all layers and the final norm."""
-        for layer, sockets in zip(self.layers, self.sockets, strict=True):
-            tokens = self._run_layer(layer, sockets if self.enabled else _NO_SOCKETS, tokens, context)
+    def run_layers(self, tokens: Tensor, context: Context, *, first: int = 0, last: int | None = None) -> Tensor:
+        """Tokens (N, S, D) through the layers `first` to `last`, the one after the end."""
+        run = self._run_and_forget if self.checkpointing and torch.is_grad_enabled() else self._run_layer
+        for layer, sockets in list(zip(self.layers, self.sockets, strict=True))[first:last]:
+            tokens = run(layer, sockets if self.enabled else _NO_SOCKETS, tokens, context)
+        return tokens
+
+    def conclude(self, tokens: Tensor, context: Context) -> Tensor:
+        """What comes after the last layer: the final norm."""
         if self.enabled:
             tokens = _plug(self.leave, tokens, context)
         norm = submodule(self.model, self.layout.final_norm)
         assert norm is not None
         return norm(tokens)
+
+    def _run_and_forget(self, layer: nn.Module, sockets: Sockets, tokens: Tensor, context: Context) -> Tensor:
+        """A layer whose activations are not kept for the gradients (Chen et al. 2016, gradient checkpointing)."""
+
+        def run(tokens: Tensor) -> tuple[Tensor, int]:
+            # A copy, since sockets count the tokens they insert, and the layer is run twice.
+            own = replace(context)
+            return self._run_layer(layer, sockets, tokens, own), own.special
+
+        tokens, context.special = checkpoint(run, tokens, use_reentrant=False)
+        return tokens
+
+    @property
+    def untouched_layers(self) -> int:
+        """How many layers from the bottom give the same whatever is trained: 0 where the embedding is adapted."""
+        later = (f"{self.layout.layers}.", f"{self.layout.final_norm}.", "head.")
+        entry = [p for name, p in self.model.named_parameters() if not name.startswith(later)]
+        hooked = [name for name, module in self.model.named_modules() if module._forward_hooks]
+        if self.enter or any(p.requires_grad for p in entry) or any(not name.startswith(later) for name in hooked):
+            return 0
+        touched = map(_touched, self.layers, self.sockets)
+        return next((index for index, is_touched in enumerate(touched) if is_touched), self.depth)
 
     def _run_layer(self, layer: nn.Module, sockets: Sockets, tokens: Tensor, context: Context) -> Tensor:
         tokens = _plug(sockets.before, tokens, context)
@@ -217,6 +248,14 @@ class Tower(nn.Module):
             digest.update(content.reshape(-1).view(torch.uint8).numpy().data)
             digests.append(digest.digest())
         return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
+
+
+def _touched(layer: nn.Module, sockets: Sockets) -> bool:
+    """Whether a method does anything in a layer."""
+    plugged = any(getattr(sockets, place.name) for place in fields(sockets))
+    trained = any(parameter.requires_grad for parameter in layer.parameters())
+    inside = any(hasattr(module, "base_layer") or module._forward_hooks for module in layer.modules())
+    return plugged or trained or inside
 
 
 _NO_SOCKETS = Sockets()
@@ -307,26 +346,52 @@ class ImageTower(Tower):
         Raises:
             MmfuseError: frames of another shape, or ones that cannot be cut into whole patches.
         """
+        return self._finish(*self._begin(frames, layer=0), first=0)
+
+    def lower(self, frames: Tensor, *, layer: int) -> Tensor:
+        """Encode clips as far as a layer.
+
+        Args:
+            frames: as in `forward`.
+            layer: number of the first layer that is not run.
+
+        Returns:
+            All tokens before that layer, (B, T, S, D).
+        """
+        tokens, context = self._begin(frames, layer=layer)
+        return tokens.unflatten(0, (-1, context.frames))
+
+    def upper(self, tokens: Tensor, *, layer: int) -> Tensor:
+        """What `forward` gives of square frames, from the tokens (B, T, S, D) that `lower` gave of them."""
+        context = Context(frames=tokens.shape[1], special=self.special_tokens)
+        side = math.isqrt(tokens.shape[2] - self.special_tokens) * self.patch_size
+        self._place(context, torch.empty(1, 3, side, side, device=tokens.device))
+        return self._finish(tokens.flatten(0, 1), context, first=layer)
+
+    def _begin(self, frames: Tensor, *, layer: int) -> tuple[Tensor, Context]:
         if frames.ndim != 5 or frames.shape[2] != 3:
             raise MmfuseError(f"clips are pixels of shape (B, T, 3, H, W); got {tuple(frames.shape)}")
         for side in set(frames.shape[-2:]):
             self.check_size(side)
-        clips, count = frames.shape[:2]
         pixels = frames.flatten(0, 1)
         if not pixels.is_floating_point():
             pixels = pixels * self.pixel_scale + self.pixel_shift
-        context = Context(frames=count, special=self.special_tokens)
-        tokens = self._embed(pixels, context)
+        context = Context(frames=frames.shape[1], special=self.special_tokens)
+        tokens = self._embed(pixels)
+        self._place(context, pixels)
         if self.enabled:
             tokens = _plug(self.enter, tokens, context)
-        tokens = self.run_layers(tokens, context)
+        return self.run_layers(tokens, context, last=layer), context
+
+    def _finish(self, tokens: Tensor, context: Context, *, first: int) -> Tensor:
+        tokens = self.conclude(self.run_layers(tokens, context, first=first), context)
         if self.special_tokens:
             tokens = torch.cat([tokens[:, :1], tokens[:, self.special_tokens :]], dim=1)
         else:
             tokens = torch.cat([self.model.head(tokens).unsqueeze(1), tokens], dim=1)
         if self.enabled:
             tokens = _plug(self.finish, tokens, context)
-        return tokens.unflatten(0, (clips, count))
+        return tokens.unflatten(0, (-1, context.frames))
 
     def try_out(self) -> None:
         """See `Tower.try_out`: one black frame of two by two patches."""
@@ -334,7 +399,7 @@ class ImageTower(Tower):
         with torch.no_grad():
             self(torch.zeros(1, 1, 3, side, side, device=self.pretrained[0].device))
 
-    def _embed(self, pixels: Tensor, context: Context) -> Tensor:
+    def _embed(self, pixels: Tensor) -> Tensor:
         """Pixels (N, 3, H, W) to tokens (N, S, D)."""
         kind = self.model.config.model_type
         if kind in {"clip_vision_model", "siglip_vision_model", "vit"}:
@@ -343,9 +408,12 @@ class ImageTower(Tower):
             tokens = self.model.embeddings(pixels)
         if kind == "clip_vision_model":
             tokens = self.model.pre_layrnorm(tokens)
-        if kind == "dinov3_vit":
-            context.rope = self.model.rope_embeddings(pixels)
         return tokens
+
+    def _place(self, context: Context, pixels: Tensor) -> None:
+        """Note the rotary positions of the patches of pixels (N, 3, H, W), of which only the size matters."""
+        if self.model.config.model_type == "dinov3_vit":
+            context.rope = self.model.rope_embeddings(pixels)
 
     def _attention_arguments(self, hidden: Tensor, context: Context) -> dict[str, Any]:
         if self.model.config.model_type == "clip_vision_model":
@@ -481,7 +549,7 @@ class TextTower(Tower):
         context = Context()
         if self.enabled:
             tokens = _plug(self.enter, tokens, context)
-        tokens = self.run_layers(tokens, context)
+        tokens = self.conclude(self.run_layers(tokens, context), context)
         pooled = tokens[torch.arange(len(tokens), device=tokens.device), last]
         embedded = self.model.text_projection(pooled) if self.causal else self.model.head(pooled)
         return _plug(self.finish, embedded, context) if self.enabled else embedded

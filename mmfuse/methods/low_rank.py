@@ -15,6 +15,7 @@ from torch import nn
 
 from mmfuse.encoders.tower import Tower
 from mmfuse.methods.arguments import at_least, number, probability, target_names
+from mmfuse.methods.composed import ComposedDoRA
 from mmfuse.methods.folding import Foldable
 from mmfuse.seeding import seeded
 
@@ -99,6 +100,8 @@ class LoRA(PeftMethod):
             target_modules=target_names(tower, targets, layers),
             use_dora=self.magnitude,
         )
+        if self.magnitude:
+            config._register_custom_module({nn.Linear: ComposedDoRA})  # peft's documented way; not saved with it
         super().__init__(tower, generator=generator, config=config)
 
 
@@ -109,6 +112,11 @@ class DoRA(LoRA):
     """
 
     magnitude = True
+
+    def compose(self, on: bool) -> None:
+        """See `ComposedDoRA`."""
+        for tuner in self._tuners:
+            tuner.composes = on
 
 
 class VeRA(PeftMethod):

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from mmfuse.fusion import FUSIONS
 from mmfuse.methods import METHODS, names
 from mmfuse.recognizer import ActionRecognizer
+from mmfuse.speed import Speed
 from tests import towers
 from tests.methods.sweep import SMALL, disturb
 
@@ -110,14 +111,31 @@ def test_testing_folds_methods_in_and_leaves_no_trace(image: str, text: str, mon
         assert all((prints[side] != before[side]) is METHODS_FOLDED[method] for prints in merged), side
 
 
-def test_half_precision_is_not_folded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_under_autocast_folding_rounds_no_more_than_the_path_beside_it() -> None:
     model = build("dora", "frozen")
     disturb(model, torch.nn.Identity())
-    before, merged = model.fingerprints(), []
-    seen = model.test_step
-    monkeypatch.setattr(model, "test_step", lambda *given: merged.append(model.fingerprints()) or seen(*given))
-    trainer(precision="bf16-mixed").test(model, batches(), verbose=False)
-    assert merged == [before, before]
+    model.image_method.compose(False)  # a composed weight is the folded one
+    found = {}
+    for name, precision, merge in [
+        ("exact", "32-true", False),
+        ("beside", "bf16-mixed", False),
+        ("folded", "bf16-mixed", True),
+    ]:
+        model.speed = Speed(merge=merge)
+        trainer(precision=precision).test(model, batches(), verbose=False)
+        found[name] = model.test_predictions["probabilities"]
+    beside, folded = ((found[name] - found["exact"]).abs().max() for name in ("beside", "folded"))
+    assert folded < 2 * beside < 0.05
+    assert not torch.equal(found["folded"], found["beside"]), "nothing was folded in"
+
+
+def test_weights_in_half_precision_are_not_folded_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build("dora", "frozen")
+    disturb(model, torch.nn.Identity())
+    merged: list[str] = []
+    monkeypatch.setattr(model.image_method, "merge", lambda: merged.append("image"))
+    trainer(precision="bf16-true").test(model, batches(), verbose=False)
+    assert not merged
 
 
 def test_a_test_that_was_broken_off_leaves_the_model_trainable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,62 @@
+"""Switches of what is done to be fast. None of them changes a number beyond rounding, so none is part of a cell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+from mmfuse.errors import MmfuseError, unknown
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Every optimisation with its switch; all off is the plain path that each of them must equal.
+
+    Args:
+        features: a frozen image tower looks at each view of a clip once for all cells, and its features are kept.
+        lower_layers: the layers below the first adapted one do the same, on a CPU and where their tokens fit the disk.
+        compose: DoRA multiplies its weight once a step instead of running beside the frozen one.
+        merge: methods that can be are folded into the towers' weights for the test.
+        trim: prompts for a causal text tower are padded to the longest of them, not to the context length.
+        compile: the image tower runs through `torch.compile`, which takes minutes before the first step.
+        checkpointing: the image tower keeps one layer's activations at a time and computes them again on the way back:
+            less memory for about a third more time.
+    """
+
+    features: bool = True
+    lower_layers: bool = True
+    compose: bool = True
+    merge: bool = True
+    trim: bool = True
+    compile: bool = False
+    checkpointing: bool = False
+
+    @classmethod
+    def parse(cls, switches: Iterable[str]) -> Speed:
+        """Read `KEY=on` and `KEY=off`.
+
+        Raises:
+            MmfuseError: no such switch, or neither on nor off.
+
+        >>> Speed.parse(["merge=off"]).merge
+        False
+        """
+        names = [field.name for field in fields(cls)]
+        chosen = {}
+        for switch in switches:
+            name, _, value = switch.partition("=")
+            if name not in names:
+                raise unknown("switch of --speed", name, names)
+            if value not in {"on", "off"}:
+                raise MmfuseError(f"--speed {name} is on or off, as in --speed {name}=off; got {switch!r}")
+            chosen[name] = value == "on"
+        return cls(**chosen)
+
+    def changed(self) -> dict[str, bool]:
+        """The switches that are not where they stand by default: what a record notes."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value != getattr(USUAL, name)}
+
+
+USUAL = Speed()
+"""Every switch where it stands by default."""
