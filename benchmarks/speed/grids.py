@@ -194,7 +194,9 @@ def _ours_in_parts(bench: Bench, case: Case) -> dict[str, Any]:
     }
 
 
-def run_grid(bench: Bench, case: Case, *, name: str, pairs: Sequence[Any], shots: Sequence[int], epochs: int) -> Ended:
+def run_grid(
+    bench: Bench, case: Case, *, name: str, pairs: Sequence[Any], shots: Sequence[int], epochs: int, draws: int = 1
+) -> Ended:
     """Run a grid by the command, with one worker and an empty cache."""
     bench.say(f"mmfuse-bench, {len(pairs)} pairs × {len(shots)} shots, {epochs} epochs")
     folder = bench.folder / f"grid-{name}"
@@ -206,6 +208,7 @@ def run_grid(bench: Bench, case: Case, *, name: str, pairs: Sequence[Any], shots
         pairs=list(pairs),
         shots=list(shots),
         epochs=epochs,
+        draws=draws,
         width=case.width,
         batch_size=BATCH,
     )

@@ -1,6 +1,6 @@
 """Few-shot action recognition as a competent user writes it in an afternoon, with transformers, peft and PyAV alone.
 
-    python straight.py --image-tower DIR --text-tower DIR --root DIR --train LIST.csv --test LIST.csv --pair dora+adapter
+    python straight.py --image-tower DIR --text-tower DIR --root DIR --train A.csv --test B.csv --pair dora+adapter
 
 One run is one cell: train on the clips of one list, test on those of the other, print JSON. Lists have the columns path
 and label. In full precision; each clip is decoded every time it is wanted; prompts have 77 tokens at every step. Towers
@@ -90,6 +90,8 @@ def read_clip(path, wanted, short_side, training):
 
 
 class Bottleneck(nn.Module):
+    """Down, ReLU, up; the second half starts at zero."""
+
     def __init__(self, width, hidden=64):
         super().__init__()
         self.down, self.up = nn.Linear(width, hidden), nn.Linear(hidden, width)
@@ -153,6 +155,7 @@ class Context(nn.Module):
 
 
 def low_rank(model, dora=False):
+    """LoRA or DoRA on queries and values."""
     return get_peft_model(model, LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"], use_dora=dora))
 
 
@@ -280,6 +283,7 @@ def test(model, loader, args, now):
 
 
 def arguments():
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name in ("--image-tower", "--text-tower", "--root", "--train", "--test", "--pair"):
         parser.add_argument(name, required=True)
@@ -298,6 +302,7 @@ def arguments():
 
 
 def main():
+    """Run one cell."""
     args = arguments()
     random.seed(args.seed)
     torch.manual_seed(args.seed)
