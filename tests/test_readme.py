@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,16 +14,6 @@ PAGE = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGE, flags=re.DOTALL)
-
-
-def test_the_python_snippet_runs(tmp_path: Path) -> None:
-    [snippet] = blocks("python")
-    assert "max_epochs=20" in snippet
-    script = tmp_path / "snippet.py"
-    script.write_text(snippet.replace("max_epochs=20", "max_epochs=1"), encoding="utf-8")
-    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "test/top1" in done.stdout
 
 
 def test_the_grid_file_is_a_grid(tmp_path: Path) -> None:

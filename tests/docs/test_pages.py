@@ -38,6 +38,15 @@ README: dict[str, dict[str, Any]] = {
             "mmfuse-bench --grid full --dry-run",
         ],
     },
+    "mmfuse-bench tables": {
+        "why": "DIR is any results folder; here one of two cells",
+        "instead": [
+            GRID,
+            f"mmfuse-bench tables --results {RESULTS} --format latex",
+            f"mmfuse-bench report --results {RESULTS} --out report.html",
+            f"mmfuse-bench figures --results {RESULTS} --out figures",
+        ],
+    },
     "import lightning": {"why": "twenty epochs are run as one", "swap": {"max_epochs=20": "max_epochs=1"}},
 }
 
