@@ -12,21 +12,22 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[0] = str(ROOT)  # this folder's modules are benchmarks.speed.*, and must not hide others of the same name
+if not __package__:  # run as a folder: its modules are benchmarks.speed.*, and must not hide others of the same name
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from benchmarks.speed.measuring import ONE_THREAD  # noqa: E402
+from benchmarks.speed.measuring import ONE_THREAD
 
-os.environ.update(ONE_THREAD)  # read when torch is loaded
+if not __package__:
+    os.environ.update(ONE_THREAD)  # read when torch is loaded
 
-import argparse  # noqa: E402
-import importlib  # noqa: E402
-import warnings  # noqa: E402
+import argparse
+import importlib
+import warnings
 
-from rich.console import Console  # noqa: E402
+from rich.console import Console
 
-from benchmarks.speed import table  # noqa: E402
-from benchmarks.speed.measuring import Bench, Row  # noqa: E402
+from benchmarks.speed import table
+from benchmarks.speed.measuring import Bench, Row
 
 ROWS = {
     "start": "starts",
@@ -74,6 +75,7 @@ def main(given: list[str]) -> int:
                 quick=wishes.quick,
                 whole=wishes.whole,
                 device=wishes.device,
+                keep=None if out is None else out.parent,
                 say=lambda text, name=name: progress.print(f"[dim]{name}: {text}[/dim]", highlight=False),
             )
             found = importlib.import_module(f"benchmarks.speed.{ROWS[name]}").measure(bench)

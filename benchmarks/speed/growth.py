@@ -7,6 +7,7 @@ logarithms. The fits, and a plot of all points, are kept.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from benchmarks.speed.grids import Case, run_grid
 from benchmarks.speed.materials import ClipSet, embedded_towers, listed, tiny_clips
 from benchmarks.speed.measuring import Bench, Clock, Figure, Row, interleaved
 
-PLOT = Path(__file__).with_name("growth.svg")
+PLOT = "growth.svg"
 PAIR = ("lora", "adapter")
 LINEAR = 1.1
 WHY = {
@@ -35,7 +36,8 @@ def measure(bench: Bench) -> list[Row]:
         "classes": _taken(bench, "classes", (8, 16, 32, 64), lambda size: _classes(bench, size)),
         "cells": _cells(bench, clips, (8, 16, 32, 64)),
     }
-    plot(taken, PLOT)
+    if bench.keep is not None:
+        plot(taken, bench.keep / PLOT)
     rows = []
     for what, points in taken.items():
         slopes = [
@@ -62,7 +64,7 @@ def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float | None:
     >>> round(exponent([1, 2, 4, 8], [5 + 3 * size for size in [1, 2, 4, 8]]), 3)
     1.0
     """
-    rises = [after - before for before, after in zip(seconds, seconds[1:], strict=False)]
+    rises = [after - before for before, after in itertools.pairwise(seconds)]
     if min(rises) <= 0:
         return None
     along = [math.log(size) for size in sizes[:-1]]

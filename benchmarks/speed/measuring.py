@@ -83,6 +83,7 @@ class Bench:
         whole: run every cell in full where otherwise parts are measured.
         device: "cpu" or "cuda".
         say: told what is being done.
+        keep: folder for files that are to stay, beside the figures; `None` where nothing stays.
     """
 
     folder: Path
@@ -91,6 +92,7 @@ class Bench:
     whole: bool
     device: str
     say: Callable[[str], None]
+    keep: Path | None = None
 
 
 class Clock:
