@@ -1,0 +1,92 @@
+"""Kept features and kept tokens give the numbers of the plain path, in whole cells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mmfuse.bench import unchanging
+from mmfuse.bench.cell import resolve_precision, run_cell
+from mmfuse.bench.job import Job, Outcome
+from mmfuse.cells import Cell
+from mmfuse.predictions import decode
+from mmfuse.speed import Speed
+from tests.bench.real import CLASSES, make_cell, make_clips, make_towers
+
+PLAIN = Speed(features=False, lower_layers=False, compose=False, merge=False, trim=False)
+UPPER = {"method": "lora", "layers": [1]}
+
+
+@pytest.fixture(scope="module")
+def towers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return make_towers(tmp_path_factory.mktemp("towers"))
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return make_clips(tmp_path_factory.mktemp("clips"))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MMFUSE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def run(cell: Cell, speed: Speed) -> Outcome:
+    return run_cell(Job(cell=cell, command="again", speed=speed), progress=lambda news: None)
+
+
+def told(outcome: Outcome, folder: Path) -> dict[str, np.ndarray]:
+    """What a cell's predictions say of each clip."""
+    path = folder / "predictions.csv.gz"
+    path.write_bytes(outcome.files["predictions"])
+    table = decode(path)
+    assert len(table["label"]) == len(CLASSES)
+    return {name: table[name] for name in ("probability_of_label", "probability", "predicted")}
+
+
+def with_image_method(cell: Cell, method: object) -> Cell:
+    return Cell.model_validate({**cell.model_dump(), "pair": {"name": "x", "image": method, "text": "adapter"}})
+
+
+@pytest.mark.parametrize(
+    ("method", "keeps"), [("frozen", True), (UPPER, True), ("dora", False)], ids=["frozen", "upper", "dora"]
+)
+def test_every_switch_off_gives_the_same_cell(
+    method: object, keeps: bool, clips: dict[str, str], towers: dict[str, str], cache: Path
+) -> None:
+    cell = with_image_method(make_cell(clips, towers), method)
+    plain = run(cell, PLAIN)
+    assert not (cache / "features").exists()
+    first, again = run(cell, Speed()), run(cell, Speed())
+    assert (cache / "features").exists() is keeps
+    for name, value in told(first, cache.parent).items():
+        np.testing.assert_allclose(value, told(plain, cache.parent)[name], atol=1e-4, err_msg=name)
+        np.testing.assert_array_equal(value, told(again, cache.parent)[name])
+    assert plain.record.identity == first.record.identity
+    assert plain.record.provenance is not None
+    assert plain.record.provenance.speed == PLAIN.changed()
+
+
+def test_tokens_that_do_not_fit_are_not_kept(
+    clips: dict[str, str], towers: dict[str, str], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = with_image_method(make_cell(clips, towers), UPPER)
+    monkeypatch.setattr(unchanging, "LARGEST", 1000)
+    run(cell, Speed())
+    assert not (cache / "features").exists()
+
+
+def test_auto_takes_bfloat16_on_wide_towers_of_a_cpu_with_matrix_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
+    assert resolve_precision("auto", width=384) == "bf16-mixed"
+    assert resolve_precision("auto", width=96) == "32-true"
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
+    assert resolve_precision("auto", width=384) == "32-true"
+    assert resolve_precision("bf16-true", width=96) == "bf16-true"
