@@ -21,7 +21,7 @@ def test_methods_are_listed_with_the_learning_rate_of_their_family(capsys: pytes
 def test_what_trains_nothing_has_a_dash_for_a_rate(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "160")  # narrower ones get a block for each method, without what it lacks
+    monkeypatch.setenv("COLUMNS", "240")  # narrower ones get a block for each method, without what it lacks
     show_list("methods", json=False)
     [frozen] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("frozen")]
     assert "–" in frozen
