@@ -49,7 +49,7 @@ def arguments(given: list[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python benchmarks/speed", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", action="append", choices=ROWS, help="only this row; may be repeated")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each side (default 5)")
+    parser.add_argument("--rounds", type=int, default=4, help="turns of each side (default 4)")
     parser.add_argument("--quick", action="store_true", help="small towers, few epochs: under four minutes")
     parser.add_argument("--whole", action="store_true", help="run every cell in full: hours")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))

@@ -15,6 +15,8 @@ from benchmarks.speed.materials import WIDTHS, image_model
 from benchmarks.speed.measuring import Bench, Clock, Row, interleaved, ratios
 
 CLASSES, FRAMES, SIZE = 12, 8, 224
+SIZES = (("vit-s", 2), ("vit-b", 1))
+"""Towers, and clips of a step."""
 LENGTH = 10
 """Prompt tokens of VPT."""
 MEAN = STD = (0.5, 0.5, 0.5)
@@ -44,12 +46,8 @@ def measure(bench: Bench) -> list[Row]:
     if bench.quick:
         cases = [("vit-s", "dora", "bf16", 1)]
     else:
-        cases = [
-            ("vit-s", method, precision, 2) for method in ("dora", "lora", "vpt-deep") for precision in ("fp32", "bf16")
-        ]
-        cases += [("vit-b", "dora", "fp32", 1)] + [
-            ("vit-b", method, "bf16", 2) for method in ("dora", "lora", "vpt-deep")
-        ]
+        cases = [("vit-s", "dora", "fp32", 2), ("vit-b", "dora", "fp32", 1)]
+        cases += [(size, method, "bf16", clips) for size, clips in SIZES for method in ("dora", "lora", "vpt-deep")]
     return [_case(bench, *case) for case in cases]
 
 
