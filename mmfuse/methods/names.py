@@ -344,7 +344,7 @@ _fill(
         MethodInfo(
             "vera",
             BOTH,
-            "low-rank",
+            "scaling",  # vectors are trained, at the rates of vectors
             "Kopiczko et al. 2024, VeRA",
             "two vectors over random matrices that all layers share",
             "mmfuse.methods.low_rank:VeRA",
