@@ -19,6 +19,7 @@ from benchmarks.speed.measuring import ONE_THREAD
 
 if not __package__:
     os.environ.update(ONE_THREAD)  # read when torch is loaded
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
 import argparse
 import importlib
