@@ -51,7 +51,7 @@ def arguments(given: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python benchmarks/speed", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", action="append", choices=ROWS, help="only this row; may be repeated")
     parser.add_argument("--rounds", type=int, default=4, help="turns of each side (default 4)")
-    parser.add_argument("--quick", action="store_true", help="small towers, few epochs: under four minutes")
+    parser.add_argument("--quick", action="store_true", help="small towers, few epochs: about two minutes")
     parser.add_argument("--whole", action="store_true", help="run every cell in full: hours")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--out", type=Path, help="where figures are stored (default results.json beside this file; "

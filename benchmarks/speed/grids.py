@@ -147,8 +147,8 @@ def _straight_parts(bench: Bench, case: Case, *, steps: int) -> dict[str, Any]:
     """One process a pair, at the most shots; the rest by arithmetic."""
     totals, pairs = {"median": 0.0, "low": 0.0, "high": 0.0}, {}
     for pair in case.pairs:
-        bench.say(f"straight.py {pair}: start, {steps} steps of {BATCH} clips, 2 batches of the test")
-        ended, said = _straight(bench, case, pair, max(case.shots), "--steps", str(steps), "--test-batches", "2")
+        bench.say(f"straight.py {pair}: start, {steps} steps of {BATCH} clips, a batch of the test")
+        ended, said = _straight(bench, case, pair, max(case.shots), "--steps", str(steps), "--test-batches", "1")
         # What is neither a step nor a batch of the test: start, import, loading, the end of the process.
         rest = ended.processor - sum(said["step_seconds"]) - sum(said["test_batch_seconds"])
         measured = {"rest": rest, "step": said["step_seconds"][1:], "test_batch": said["test_batch_seconds"]}
