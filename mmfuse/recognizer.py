@@ -128,6 +128,9 @@ class ActionRecognizer(L.LightningModule):
             method.compose(speed.compose)
         if speed.compile:
             self.image_tower.compile(dynamic=False)
+        # Found once: it takes a walk over the whole tower, and every batch of what was kept asks for it.
+        self.kept_below = self.image_tower.untouched_layers if self.trains_image else None
+        """The first adapted layer of the image tower, below which nothing is trained; None where nothing is at all."""
         self.metrics = TestMetrics(classes=len(self.class_names))
         self.strict_loading = False  # checkpoints hold trained weights only
         self._prompts = self._tokenize(self.class_names)
@@ -281,6 +284,13 @@ class ActionRecognizer(L.LightningModule):
         rows = video.shape[-2] // self.image_tower.patch_size
         return frame_features(self.image_tower(video), kind=self.feature, rows=rows)
 
+    def unchanging_width(self, size: int) -> int:
+        """Numbers that `unchanging` gives of a frame of `size` pixels a side."""
+        if self.kept_below is None:
+            return self.frame_width
+        tower = self.image_tower
+        return (tower.special_tokens + (size // tower.patch_size) ** 2) * tower.width
+
     def unchanging(self, video: Tensor) -> Tensor:
         """What training never changes of clips (B, T, 3, S, S): it can be kept and given back as a batch's "features".
 
@@ -288,16 +298,16 @@ class ActionRecognizer(L.LightningModule):
             Frame features (B, T, F) where the image tower is frozen; else the tokens before the first adapted layer,
             those of a frame in one row, (B, T, S·D).
         """
-        if not self.trains_image:
+        if self.kept_below is None:
             return self.frame_features(video)
-        return self.image_tower.lower(video, layer=self.image_tower.untouched_layers).flatten(2)
+        return self.image_tower.lower(video, layer=self.kept_below).flatten(2)
 
     def _from_unchanging(self, kept: Tensor) -> Tensor:
         """Frame features (B, T, F) from what `unchanging` gave."""
-        if not self.trains_image:
+        if self.kept_below is None:
             return kept
         tower = self.image_tower
-        tokens = tower.upper(kept.unflatten(2, (-1, tower.width)), layer=tower.untouched_layers)
+        tokens = tower.upper(kept.unflatten(2, (-1, tower.width)), layer=self.kept_below)
         return frame_features(tokens, kind=self.feature, rows=math.isqrt(tokens.shape[2] - 1))
 
     def forward(self, video: Tensor) -> Tensor:

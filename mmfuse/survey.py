@@ -71,10 +71,6 @@ class Survey:
         for damaged in self.damaged:
             self._damaged[damaged.path.stem.rpartition("--")[0]].append(damaged)
 
-    def has_records_of(self, cell: Cell) -> bool:
-        """Whether any record, fitting or not, stands in a cell's place."""
-        return bool(self._by_spec.get(cell.spec) or self._by_slot.get(cell.slot))
-
     def entry(self, planned: Planned) -> Entry:
         """The state of one planned cell."""
         cell = planned.cell

@@ -297,8 +297,7 @@ def _outcome(job: Job, trained: Trained, *, started: str, seconds: float, notes:
     cell, data, model = job.cell, trained.data, trained.model
     inputs = known_inputs(cell).model_copy(update={"draw": data.draw_fingerprint, "test": data.test_fingerprint})
     own = identity(cell, inputs)
-    sampling = {"frames": data.frames, "size": data.size, "short_side": data.card.scale_for(data.size)}
-    weights, checkpoint_bytes = measure.checkpoint(model, keep=job.keep_checkpoint, sampling=sampling)
+    weights, checkpoint_bytes = measure.checkpoint(model, keep=job.keep_checkpoint)
     table = encode(data.test_clips, model.test_predictions)
     train_clips, test_clips = len(data.train_clips), len(data.test_clips)
     record = Record(

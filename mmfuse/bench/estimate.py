@@ -194,7 +194,7 @@ class Estimator:
         keep_checkpoints: bool = False,
     ) -> None:
         self._keep_checkpoints = keep_checkpoints
-        self._calibrated = {("calibrated", rate.encoder, rate.size, rate.trained): rate for rate in calibration.rates}
+        self._calibrated = {(rate.encoder, rate.size, rate.trained): rate for rate in calibration.rates}
         self._decoding = {(rate.dataset, rate.frames, rate.size): rate for rate in calibration.decoding}
         self._rates: dict[tuple[Any, ...], list[float]] = defaultdict(list)
         self._memory: dict[tuple[Any, ...], int] = {}
@@ -216,7 +216,7 @@ class Estimator:
 
     @staticmethod
     def _keys(cell: Cell) -> list[tuple[Any, ...]]:
-        """From the most telling group of cells to the least."""
+        """From the most telling group of cells to the least, the tower alone, which is what is calibrated."""
         tower = (cell.encoders.image, frame_size(cell), trains_image(cell))
         return [
             (*tower, cell.dataset.name, cell.pair.name, cell.shots),
@@ -227,12 +227,12 @@ class Estimator:
 
     def expected(self, cell: Cell) -> Expected:
         """What a cell will take: as like cells took, else as was measured on this device."""
-        for key in self._keys(cell):
+        keys = self._keys(cell)
+        for key in keys:
             if key in self._rates:
                 seconds = statistics.median(self._rates[key]) * work_of(cell)
                 return Expected(seconds, self._memory[key] or None, self._on_disk(cell, self._disk[key]), 0.0)
-        tower = (cell.encoders.image, frame_size(cell), trains_image(cell))
-        if (rate := self._calibrated.get(("calibrated", *tower))) is None:
+        if (rate := self._calibrated.get(keys[-1])) is None:
             return Expected(None)
         seconds = rate.seconds_per_frame * work_of(cell)
         decoding = None

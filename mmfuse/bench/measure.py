@@ -12,7 +12,7 @@ import tempfile
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import safetensors.torch
 import torch
@@ -63,14 +63,14 @@ def device_name(device: torch.device) -> str:
     return f"{device.type} ({platform.machine()})"
 
 
-def checkpoint(model: ActionRecognizer, *, keep: bool, sampling: dict[str, Any]) -> tuple[dict[str, bytes], int]:
+def checkpoint(model: ActionRecognizer, *, keep: bool) -> tuple[dict[str, bytes], int]:
     """The checkpoint's files by name, where it is kept, and the bytes of the trained weights."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.trained_state().items()}
     size = len(safetensors.torch.save(weights))
     if not keep:
         return {}, size
     with tempfile.TemporaryDirectory() as folder:
-        model.save_trained(folder, sampling=sampling)
+        model.save_trained(folder)
         files = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
         return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}, size
 

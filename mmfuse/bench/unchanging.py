@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
-
 import lightning as L
 import torch
 from torch import Tensor
 
+from mmfuse.bench.keeping import SHARE
+from mmfuse.data.clip_store import free_bytes
 from mmfuse.data.datamodule import FewShotVideoDataModule
 from mmfuse.files import cache_folder
 from mmfuse.recognizer import ActionRecognizer
 from mmfuse.speed import Speed
 
 LARGEST = 32 * 2**30
-"""Bytes of tokens that may be kept; also at most a quarter of what is free on the disk."""
+"""Bytes of tokens that may be kept; also at most the share of the free disk that decoded clips are given."""
 
 
 def serve_unchanging(
@@ -33,8 +33,8 @@ def serve_unchanging(
         speed: what is switched on.
         fingerprint: of the image tower's weights.
     """
-    layer = model.image_tower.untouched_layers if model.trains_image else None
-    if not data.views or not _wanted(data, model, trainer, speed):
+    width = model.unchanging_width(data.size)
+    if not data.views or not _wanted(data, model, trainer, speed, width):
         return
 
     def compute(video: Tensor) -> Tensor:
@@ -42,27 +42,16 @@ def serve_unchanging(
             return model.unchanging(video.to(model.device))
 
     device = trainer.strategy.root_device.type
-    what = model.feature if layer is None else f"layer {layer}"
-    key = f"{fingerprint}/{what}/{trainer.precision}/{device}"
-    data.serve_features(compute, width=_width(data, model), key=key)
+    what = model.feature if model.kept_below is None else f"layer {model.kept_below}"
+    data.serve_features(compute, width=width, key=f"{fingerprint}/{what}/{trainer.precision}/{device}")
 
 
-def _wanted(data: FewShotVideoDataModule, model: ActionRecognizer, trainer: L.Trainer, speed: Speed) -> bool:
-    if not model.trains_image:
+def _wanted(
+    data: FewShotVideoDataModule, model: ActionRecognizer, trainer: L.Trainer, speed: Speed, width: int
+) -> bool:
+    if model.kept_below is None:
         return speed.features
-    if not speed.lower_layers or not model.image_tower.untouched_layers or trainer.strategy.root_device.type != "cpu":
+    if not speed.lower_layers or not model.kept_below or trainer.strategy.root_device.type != "cpu":
         return False
-    assert data.views
-    looks = len(data.train_clips) * data.views + len(data.validation_clips) + len(data.test_clips)
-    folder = cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    room = min(LARGEST, shutil.disk_usage(folder).free // 4)
-    return looks * data.frames * _width(data, model) * 4 <= room
-
-
-def _width(data: FewShotVideoDataModule, model: ActionRecognizer) -> int:
-    """Numbers that are kept of a frame."""
-    if not model.trains_image:
-        return model.frame_width
-    tower = model.image_tower
-    return (tower.special_tokens + (data.size // tower.patch_size) ** 2) * tower.width
+    looks = len(data.train_clips) * (data.views or 0) + len(data.validation_clips) + len(data.test_clips)
+    return looks * data.frames * width * 4 <= min(LARGEST, free_bytes(cache_folder()) // SHARE)

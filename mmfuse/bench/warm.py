@@ -26,7 +26,7 @@ class Warm(Generic[T]):
         return copy.deepcopy(self.tower)
 
 
-# One of each kind is enough: a grid's cells come data set by data set, and all with the same towers.
+# A grid has one tower of each kind but for its overrides; more than two would be memory for nothing.
 @lru_cache(maxsize=2)
 def image_tower(name: str) -> Warm[ImageTower]:
     """The image tower of a name, read once a process."""

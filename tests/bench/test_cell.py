@@ -23,25 +23,13 @@ from mmfuse.errors import MmfuseError
 from mmfuse.predictions import decode
 from mmfuse.records import Planned, ResultsFolder
 from mmfuse.survey import Entry
-from tests.bench.real import CLASSES, SIZE, make_cell, make_clips, make_towers
+from tests.bench.real import CLASSES, SIZE, make_cell, make_clips
 from tests.data.videos import encode
 
 REPOSITORY = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def towers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return make_towers(tmp_path_factory.mktemp("towers"))
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return make_clips(tmp_path_factory.mktemp("clips"))
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MMFUSE_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def run(cell: Cell, **settings: Any) -> Outcome:

@@ -14,22 +14,9 @@ from mmfuse.bench.keeping import Keeping, choose, has_store, look_of, store_fold
 from mmfuse.cells import Cell
 from mmfuse.data import sources
 from mmfuse.errors import MmfuseError
-from tests.bench.real import make_cell, make_clips, make_towers
+from tests.bench.real import make_cell
 
-
-@pytest.fixture(scope="module")
-def towers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return make_towers(tmp_path_factory.mktemp("towers"))
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return make_clips(tmp_path_factory.mktemp("clips"))
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MMFUSE_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def chosen(*cells: Cell, wish: str = "auto") -> Keeping:

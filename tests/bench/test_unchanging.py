@@ -13,26 +13,13 @@ from mmfuse.bench.job import Job, Outcome
 from mmfuse.cells import Cell
 from mmfuse.predictions import decode
 from mmfuse.speed import Speed
-from tests.bench.real import CLASSES, make_cell, make_clips, make_towers
+from tests.bench.real import CLASSES, make_cell
 
 PLAIN = Speed(features=False, lower_layers=False, compose=False, merge=False, trim=False)
 UPPER = {"method": "lora", "layers": [1]}
 
 
-@pytest.fixture(scope="module")
-def towers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return make_towers(tmp_path_factory.mktemp("towers"))
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return make_clips(tmp_path_factory.mktemp("clips"))
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MMFUSE_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def run(cell: Cell, speed: Speed) -> Outcome:
