@@ -12,6 +12,8 @@ from mmfuse.claims import Claimed, claims
 from mmfuse.records import Damaged, Failure, Planned, Record, ResultsFolder
 
 STATES = ("done", "failed", "stale", "running", "missing")
+MARKS = dict(zip(STATES, "●✗~▸·", strict=True))
+"""One sign a state, for maps of a grid."""
 
 
 @dataclass(frozen=True)

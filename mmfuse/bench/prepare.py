@@ -25,6 +25,16 @@ def dataset_root(dataset: Dataset, data_root: str | Path | None) -> Path | None:
     return Path(data_root)
 
 
+def lists_of(cell: Cell, data_root: str | Path | None, *, annotations: Path | None = None) -> Catalogue:
+    """A cell's catalogue; whether its videos are there is not looked at.
+
+    Raises:
+        MmfuseError: lists that are missing or wrong.
+    """
+    root = dataset_root(cell.dataset, data_root)
+    return load_catalogue(cell.dataset.request(), split=cell.split, root=root, annotations=annotations)
+
+
 def prepare(
     entries: Sequence[Entry],
     *,
@@ -68,7 +78,7 @@ def _load(cell: Cell, data_root: Path, annotations: Path | None, *, check_files:
     dataset = cell.dataset
     root = dataset_root(dataset, data_root)
     try:
-        catalogue = load_catalogue(dataset.request(), split=cell.split, root=root, annotations=annotations)
+        catalogue = lists_of(cell, data_root, annotations=annotations)
         if check_files and dataset.name != GENERATED:
             _check_files(catalogue)
     except MmfuseError as error:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +12,7 @@ from mmfuse.bench.engines import Engine
 from mmfuse.bench.job import Event, Finished, Job, Outcome, Progress, Progressed, Started
 from mmfuse.claims import Claim
 from mmfuse.errors import MmfuseError
+from mmfuse.interrupts import Interrupts
 from mmfuse.records import Failure, Record, ResultsFolder, failed, now, read_record
 from mmfuse.survey import Entry
 
@@ -81,7 +79,7 @@ class Runner:
         self._jobs: dict[str, Job] = {}
         self._unwritten: list[tuple[Job, Outcome]] = []
         self._unclaimable = ""
-        self._interrupts = _Interrupts()
+        self._interrupts = Interrupts()
         self.tally = Tally()
 
     def run(self) -> Tally:
@@ -241,56 +239,6 @@ def _not_written(job: Job) -> Record:
 
 def _glob_safe(name: str) -> str:
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
-
-
-class _Interrupts:
-    """SIGINT and SIGTERM as KeyboardInterrupt, but never in the middle of what must be done whole.
-
-    Schedulers send SIGTERM before they kill: it ends a run as Ctrl-C does.
-    """
-
-    def __init__(self) -> None:
-        self._held = False
-        self._waiting = False
-
-    @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
-        """Listen to both signals; elsewhere than in the main thread Python cannot."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self._heard) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Let nothing interrupt; what came meanwhile interrupts afterwards."""
-        self._held = True
-        try:
-            yield
-        finally:
-            self._held = False
-        if self._waiting:
-            self._interrupt()
-
-    def ignored(self) -> None:
-        """Clean up in peace from here on."""
-        self._held = True
-
-    def _interrupt(self) -> None:
-        """Interrupt, once: an impatient second Ctrl-C must leave no claim and no worker behind."""
-        self._held = True
-        raise KeyboardInterrupt
-
-    def _heard(self, _number: int, _frame: object) -> None:
-        if self._held:
-            self._waiting = True
-            return
-        self._interrupt()
 
 
 def log_folder(folder: ResultsFolder) -> Path:

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mmfuse.cli import completing
-from mmfuse.cli.common import run_app
+from mmfuse.cli.common import Annotations, AsJson, DataRoot, run_app
 from mmfuse.errors import MmfuseError
 from mmfuse.speed import Speed
 
@@ -29,14 +29,6 @@ Style = Annotated[
         autocompletion=completing.one_of("rich", "markdown", "latex", "csv"),
     ),
 ]
-DataRoot = Annotated[
-    Path | None, typer.Option(help="Folder that holds the data sets; default $MMFUSE_DATA, else ./data.")
-]
-Annotations = Annotated[
-    Path | None,
-    typer.Option(help="Folder with the official lists; default below the data, else $MMFUSE_ANNOTATIONS."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
 @app.callback()

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -17,6 +17,17 @@ from mmfuse.errors import MmfuseError
 from mmfuse.terminal import UNSAFE, SafeConsole, visible
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+
+# Options that several commands have.
+DataRoot = Annotated[
+    Path | None, typer.Option(help="Folder that holds the data sets; default $MMFUSE_DATA, else ./data.")
+]
+Annotations = Annotated[
+    Path | None,
+    typer.Option(help="Folder with the official lists; default below the data, else $MMFUSE_ANNOTATIONS."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
 def run_app(app: typer.Typer, name: str) -> NoReturn:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mmfuse.cli import completing
+from mmfuse.cli.common import AsJson
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,7 +29,6 @@ Root = Annotated[Path | None, typer.Option(help="Folder with the videos.")]
 Lists = Annotated[Path | None, typer.Option(help="Folder with the official lists; default below --root.")]
 Split = Annotated[int, typer.Option(help="Official split, from 1.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; default one a core.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
 @app.command()

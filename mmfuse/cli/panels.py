@@ -11,9 +11,8 @@ from rich.text import Text
 
 from mmfuse.bench.job import Progress
 from mmfuse.cells import Cell
-from mmfuse.survey import Entry
+from mmfuse.survey import MARKS, Entry
 
-MARKS = {"done": "●", "failed": "✗", "stale": "~", "running": "▸", "missing": "·"}
 COLOURS = {"done": "green", "failed": "red", "stale": "yellow", "running": "cyan", "missing": "dim"}
 MAP_ROWS = 24
 

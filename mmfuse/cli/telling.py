@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.progress import track
 
-from mmfuse.bench.prepare import dataset_root
+from mmfuse.bench.prepare import lists_of
 from mmfuse.cells import Cell
 from mmfuse.cli.common import amount, default_data_root, notes
 from mmfuse.cli.common import out as results_console
@@ -34,15 +34,14 @@ def write_report(path: Path, *, out: Path, data_root: Path | None, annotations: 
     Raises:
         MmfuseError: there is nothing to report on, or the file cannot be written.
     """
-    from mmfuse.data.annotations import Catalogue, load_catalogue
+    from mmfuse.data.annotations import Catalogue
     from mmfuse.report.page import build_page
 
     if out.is_dir():
         raise MmfuseError(f"{out} is a folder; name the file to write, such as --out {out / 'report.html'}")
 
     def find(cell: Cell) -> Catalogue:
-        root = dataset_root(cell.dataset, data_root or default_data_root())
-        return load_catalogue(cell.dataset.request(), split=cell.split, root=root, annotations=annotations)
+        return lists_of(cell, data_root or default_data_root(), annotations=annotations)
 
     page = build_page(ResultsFolder(path), open_results(path), find=find if frames else None, watch=_watched)
     try:
@@ -82,8 +81,4 @@ def _watched(entries: list[Entry]) -> Iterable[Entry]:
 
 
 def _tell(file: Path) -> None:
-    results_console().print(f"wrote {file}  {_size(file.stat().st_size)}", markup=False, soft_wrap=True)
-
-
-def _size(size: int) -> str:
-    return amount(size) if size >= 1_000_000 else f"{size / 1000:.0f} kB"
+    results_console().print(f"wrote {file}  {amount(file.stat().st_size)}", markup=False, soft_wrap=True)

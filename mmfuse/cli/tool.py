@@ -8,7 +8,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from mmfuse.cli import completing, data
-from mmfuse.cli.common import run_app
+from mmfuse.cli.common import Annotations, AsJson, DataRoot, run_app
+from mmfuse.interrupts import undisturbed
 
 app = typer.Typer(
     no_args_is_help=False,
@@ -18,8 +19,6 @@ app = typer.Typer(
 )
 
 app.add_typer(data.app, name="data")
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -62,13 +61,8 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="train.method_lr=1e-3, fusion.kind=late, image.rank=16, …"),
     ] = None,
-    data_root: Annotated[
-        Path | None, typer.Option(help="Folder that holds the data sets; default $MMFUSE_DATA, else ./data.")
-    ] = None,
-    annotations: Annotated[
-        Path | None,
-        typer.Option(help="Folder with the official lists; default below the data, else $MMFUSE_ANNOTATIONS."),
-    ] = None,
+    data_root: DataRoot = None,
+    annotations: Annotations = None,
     threads: Annotated[
         int | None,
         typer.Option(help="CPU threads; default all. With 1 the numbers are those of a grid's cell to the last digit."),
@@ -120,8 +114,9 @@ def predict(
     json: AsJson = False,
 ) -> None:
     """Name the action in videos."""
-    from mmfuse.cli.predict import PredictRequest
-    from mmfuse.cli.predict import predict as carry_out
+    with undisturbed():
+        from mmfuse.cli.predict import PredictRequest
+        from mmfuse.cli.predict import predict as carry_out
 
     request = PredictRequest(
         checkpoint=checkpoint,

@@ -21,6 +21,7 @@ from mmfuse.cli.training_view import Bar, Lines
 from mmfuse.data.progress import progress_bar
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.files import write_atomically
+from mmfuse.interrupts import undisturbed
 from mmfuse.records import Planned, Record, as_document
 from mmfuse.survey import Entry
 
@@ -73,6 +74,8 @@ def train(request: TrainRequest) -> int:
         keep_checkpoint=True,
         store="auto" if has_store(cell, data_root=root, annotations=lists) else None,
     )
+    with undisturbed():
+        import mmfuse.bench.cell  # noqa: F401 - the heavy libraries, once and for all
     with _threads(request.threads):
         outcome = _run(job)
     return _conclude(request, job, outcome, made=made)
@@ -243,18 +246,12 @@ def _print_result(record: Record, folder: Path, video: str) -> None:
 
 def _a_test_video(job: Job) -> str:
     """One of the test clips, to try the model on."""
-    from mmfuse.bench.prepare import GENERATED, dataset_root
+    from mmfuse.bench.prepare import GENERATED, lists_of
     from mmfuse.data import tiny_actions
-    from mmfuse.data.annotations import load_catalogue
 
-    dataset = job.cell.dataset
-    catalogue = load_catalogue(
-        dataset.request(),
-        split=job.cell.split,
-        root=dataset_root(dataset, job.data_root),
-        annotations=Path(job.annotations) if job.annotations else None,
-    )
-    base = tiny_actions.generate() if dataset.request() == GENERATED else catalogue.root or Path()
+    annotations = Path(job.annotations) if job.annotations else None
+    catalogue = lists_of(job.cell, job.data_root, annotations=annotations)
+    base = tiny_actions.generate() if job.cell.dataset.request() == GENERATED else catalogue.root or Path()
     paths = (base / path for path in catalogue.part("test")["path"])
     # Where only decoded clips are kept, there is no file.
     return next((str(path) for path in paths if path.is_file()), "VIDEO")

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 from mmfuse.cells import Cell
 from mmfuse.files import sha256_of_json
-from mmfuse.report.comparison import Comparison, Group
+from mmfuse.report.comparison import Group
 from mmfuse.report.sheet import Row, Sheet, Value
 
 SETTINGS = ("fusion", "frames", "feature")
@@ -21,7 +21,7 @@ def ablation_sheet(group: Group) -> Sheet | None:
     variants = {name: cell for family in families.values() if _differ(family) for name, cell in family.items()}
     if not variants:
         return None
-    ours = {row.name: row for row in Comparison(group).sheet().rows}
+    ours = {row.name: row for row in group.comparison.sheet().rows}
     shots = group.shots
     rows = [
         Row(
@@ -33,7 +33,7 @@ def ablation_sheet(group: Group) -> Sheet | None:
     ]
     return Sheet(
         key="ablation",
-        title=f"{group.dataset}, split {group.split}: fusion and frames, top-1 in %",
+        title=f"{group.title}: fusion and frames, top-1 in %",
         corner="variant",
         columns=(*SETTINGS, *(f"K={one}" for one in shots)),
         rows=tuple(rows),

@@ -74,7 +74,7 @@ def against_shots(plots: Plots, looks: Looks) -> Markup | None:
     for series in _behind_first(every, looks):
         side = (marked.index(series) / max(1, len(marked) - 1) - 0.5) * room if series in marked else 0.0
         parts.append(_curve(frame, scale, series, looks[series.pair], [x + side for x, _ in places], shots))
-    label = f"{plots.group.dataset}, split {plots.group.split}: accuracy against shots, a line for each pair. "
+    label = f"{plots.group.title}: accuracy against shots, a line for each pair. "
     return picture(frame, parts, label=label + "The table of accuracies holds the same numbers.")
 
 
@@ -133,7 +133,7 @@ def against_cost(plots: Plots, looks: Looks, shots: Any, cost: str) -> Markup | 
     scale = accuracy_scale([trade.accuracy for trade in trades])
     paid = [trade.cost for trade in trades if trade.cost > 0]
     axis = _Axis(logarithmic(paid) if paid else None, free=len(paid) < len(trades))
-    what = "weights trained by the methods" if cost == "parameters" else f"training, {plots.clock} a cell"
+    what = plots.cost_title(cost)
     parts = y_axis(frame, scale, f"{METRICS['top1']} accuracy in %, K={shots}")
     parts += x_axis(frame, axis.places, what)
     places = {
@@ -145,7 +145,7 @@ def against_cost(plots: Plots, looks: Looks, shots: Any, cost: str) -> Markup | 
     for trade in _behind_first(trades, looks):
         parts.append(_dot(frame, scale, trade, looks[trade.pair], *places[trade.pair]))
     parts += _labels(frame, trades, places)
-    label = f"{plots.group.dataset}, split {plots.group.split}, K={shots}: accuracy against {what}. On the front: "
+    label = f"{plots.group.title}, K={shots}: accuracy against {what}. On the front: "
     return picture(frame, parts, label=label + ", ".join(trade.pair for trade in trades if trade.front) + ".")
 
 

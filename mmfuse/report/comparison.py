@@ -50,6 +50,16 @@ class Group:
             found.setdefault((entry.cell.pair.name, entry.cell.shots), []).append(entry)
         return found
 
+    @cached_property
+    def comparison(self) -> Comparison:
+        """Its tables of top-1 accuracy, which everything that tells of the group shares."""
+        return Comparison(self)
+
+    @property
+    def title(self) -> str:
+        """Data set and split in words."""
+        return f"{self.dataset}, split {self.split}"
+
     def of(self, pair: str, shots: Any) -> list[Entry]:
         """The repetitions of one place of the table."""
         return self._places.get((pair, shots), [])
@@ -109,6 +119,10 @@ class Comparison:
 
     def sheet(self) -> Sheet:
         """Pairs × shots with the mean over K ≥ 5 and the gain over the frozen towers."""
+        return self._sheet
+
+    @cached_property
+    def _sheet(self) -> Sheet:
         columns = [(f"K={shots}", (shots,)) for shots in self.group.shots]
         if len(self.averaged) > 1:
             columns.append((f"mean K{self.averaged[0]}–{self.averaged[-1]}", tuple(self.averaged)))
@@ -121,7 +135,7 @@ class Comparison:
         rows = [Row(pair, tuple(column[at] for column in by_column)) for at, pair in enumerate(self.group.pairs)]
         return Sheet(
             key="comparison",
-            title=f"{self._title()}: {METRICS[self.metric]} accuracy in %",
+            title=f"{self.group.title}: {METRICS[self.metric]} accuracy in %",
             corner="image+text",
             columns=tuple(names),
             rows=tuple(rows),
@@ -131,6 +145,10 @@ class Comparison:
 
     def gain_sheet(self) -> Sheet | None:
         """The gain over the frozen towers at each number of shots; `None` without a frozen pair."""
+        return self._gain_sheet
+
+    @cached_property
+    def _gain_sheet(self) -> Sheet | None:
         if self.group.baseline is None or len(self.group.pairs) < 2:
             return None
         by_column = _marked([self._gains((shots,)) for shots in self.group.shots])
@@ -141,7 +159,7 @@ class Comparison:
         ]
         return Sheet(
             key="gain",
-            title=f"{self._title()}: gain over {self.group.baseline} in points of {METRICS[self.metric]}",
+            title=f"{self.group.title}: gain over {self.group.baseline} in points of {METRICS[self.metric]}",
             corner="image+text",
             columns=tuple(f"K={shots}" for shots in self.group.shots),
             rows=tuple(rows),
@@ -151,9 +169,6 @@ class Comparison:
             ),
             context={"dataset": self.group.dataset, "split": str(self.group.split), "metric": self.metric},
         )
-
-    def _title(self) -> str:
-        return f"{self.group.dataset}, split {self.group.split}"
 
     def over(self, pair: str, shots: tuple[Any, ...]) -> Values:
         """Values by draw, averaged over several shots; only draws that all of them have."""

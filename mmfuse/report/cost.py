@@ -47,7 +47,7 @@ def cost_sheet(group: Group) -> Sheet:
     devices = sorted({record.provenance.device or "unknown" for record in finished(group.entries)})
     return Sheet(
         key="cost",
-        title=f"{group.dataset}, split {group.split}: cost at K={shots}",
+        title=f"{group.title}: cost at K={shots}",
         corner="image+text",
         columns=tuple(name for name, _, _ in COLUMNS),
         rows=tuple(rows),

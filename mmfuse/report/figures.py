@@ -20,7 +20,7 @@ from mmfuse.files import write_atomically
 from mmfuse.records import ResultsFolder
 from mmfuse.report.charts import accuracy_scale
 from mmfuse.report.classes import ClassGain, Evidence, Watch, gather
-from mmfuse.report.comparison import METRICS, Group, groups
+from mmfuse.report.comparison import LEVEL, METRICS, Group, groups
 from mmfuse.report.looks import BASELINE, REST, Look, looks
 from mmfuse.report.plots import COSTS, Plots, Trade
 from mmfuse.report.svg import short
@@ -285,7 +285,7 @@ def _draw_cost(axes: Axes, plots: Plots, shared: dict[str, Look], cost: str) -> 
         scale = accuracy_scale([trade.accuracy for trade in trades])
         axes.set_ylim(scale.low, scale.high)
     _cost_ticks(axes, paid, nothing if len(paid) < len(trades) else None)
-    axes.set_xlabel("weights trained by the methods" if cost == "parameters" else f"training, {plots.clock} a cell")
+    axes.set_xlabel(plots.cost_title(cost))
     axes.set_ylabel(f"{METRICS['top1']} accuracy in %, K={shots}")
 
 
@@ -364,7 +364,7 @@ def class_gains(evidence: Evidence, gains: list[ClassGain], title: str, baseline
     axes.set_axisbelow(True)
     for at, gain in enumerate(shown):
         colour = "#0072b2" if gain.gain.mean >= 0 else "#d55e00"
-        holds = gain.p is not None and gain.p < 0.05
+        holds = gain.p is not None and gain.p < LEVEL
         axes.errorbar(gain.gain.mean, at, xerr=gain.gain.half, fmt="o" if gain.gain.mean >= 0 else "s", color=colour,
                       markersize=3.4, markerfacecolor=colour if holds else "white", elinewidth=0.8)  # fmt: skip
     axes.set_yticks(range(len(shown)), [_cut(evidence.class_names[gain.label], 24) for gain in shown])

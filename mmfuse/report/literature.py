@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from mmfuse.cells import Shots, Strict
 from mmfuse.errors import MmfuseError
-from mmfuse.report.comparison import Comparison, Group
+from mmfuse.report.comparison import Group
 from mmfuse.report.sheet import Row, Sheet, Value
 from mmfuse.resources import literature_file
 
@@ -61,7 +61,7 @@ def literature_sheet(group: Group) -> Sheet | None:
     rows = [row for row in published() if row.dataset == group.dataset]
     if not rows:
         return None
-    comparison = Comparison(group)
+    comparison = group.comparison
     ours = comparison.sheet()
     shots = group.shots
     made = [Row(f"{row.name} (ours)", row.values[: len(shots)]) for row in ours.rows]
@@ -73,7 +73,7 @@ def literature_sheet(group: Group) -> Sheet | None:
         made += [_row(row, shots, sources) for row in members]
     return Sheet(
         key="literature",
-        title=f"{group.dataset}, split {group.split}: beside published numbers, top-1 in %",
+        title=f"{group.title}: beside published numbers, top-1 in %",
         corner="method",
         columns=tuple(f"K={one}" for one in shots),
         rows=tuple(made),

@@ -26,12 +26,11 @@ from mmfuse.report.plots import COSTS, Plots
 from mmfuse.report.sheet import Sheet, Value
 from mmfuse.report.story import Story
 from mmfuse.report.svg import key
-from mmfuse.report.tables import tables
+from mmfuse.report.tables import group_tables
 from mmfuse.report.thumbnails import Find, Strip, Videos
-from mmfuse.survey import STATES, Entry, counts
+from mmfuse.survey import MARKS, Entry, counts
 
 TEMPLATES = Path(__file__).parent / "templates"
-MARKS = {"done": "●", "failed": "✗", "stale": "~", "running": "▸", "missing": "·"}
 
 
 @dataclass(frozen=True)
@@ -60,12 +59,12 @@ class Section:
     @property
     def title(self) -> str:
         """The data set's name, and its split."""
-        return self.story.title
+        return self.group.title
 
     @cached_property
     def sheets(self) -> list[Sheet]:
         """The tables, as `mmfuse-bench tables` prints them."""
-        return tables(list(self.group.entries))
+        return group_tables(self.group)
 
     @cached_property
     def against_shots(self) -> Markup | None:
@@ -182,8 +181,7 @@ def _render(
         commands=[command for plan in plans if (command := provenance.command_of(plan.command))],
         sections=sections,
         datasets=list(dict.fromkeys(section.group.dataset for section in sections)),
-        states=[(state, MARKS[state], counts(entries)[state]) for state in STATES],
-        total=len(entries),
+        states=[(state, MARKS[state], number) for state, number in counts(entries).items()],
         hours=sum(record.cost.seconds for record in records if record.cost) / 3600,
         until=max((record.provenance.finished for record in records if record.provenance.finished), default=None),
         facts=provenance.facts(entries),

@@ -93,14 +93,18 @@ class ClassRoom:
         places: dict[str, Any] = {}
         for at, shots in reversed(list(enumerate(group.shots))):
             for number, pair in enumerate(group.pairs):
-                if (pair, shots) in evidence.answers:
-                    place = _place(group, evidence, pair, shots)
-                    size = len(place["mistakes"]) + 7 * len(place["gains"])
-                    if size <= self._left:
-                        self._left -= size
-                        places[f"{number},{at}"] = place
-                    else:
-                        self.left_out += 1
+                if (answers := evidence.answers.get((pair, shots))) is None:
+                    continue
+                if 3 * len(answers.pairs) > self._left:  # its gains need not be tested to see that it does not fit
+                    self.left_out += 1
+                    continue
+                place = _place(group, evidence, pair, shots)
+                size = len(place["mistakes"]) + 7 * len(place["gains"])
+                if size <= self._left:
+                    self._left -= size
+                    places[f"{number},{at}"] = place
+                else:
+                    self.left_out += 1
         return {
             "classes": list(evidence.class_names),
             "clips": evidence.clips_of_class.tolist() if evidence.models else [],

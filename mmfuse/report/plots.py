@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from mmfuse.records import Record
-from mmfuse.report.comparison import Comparison, Group
+from mmfuse.report.comparison import Group
 from mmfuse.report.cost import finished
 from mmfuse.report.statistics import Mean, mean_of
 
@@ -63,7 +63,7 @@ class Plots:
 
     def __init__(self, group: Group) -> None:
         self.group = group
-        self.comparison = Comparison(group)
+        self.comparison = group.comparison
 
     @cached_property
     def _means(self) -> dict[tuple[str, Any], Mean]:
@@ -75,7 +75,7 @@ class Plots:
             if value.mean is not None
         }
 
-    @property
+    @cached_property
     def series(self) -> list[Series]:
         """A series for each pair that has a number."""
         found = []
@@ -108,7 +108,7 @@ class Plots:
         made = [Trade(pair, cost, mean, (cost, mean.mean) in best) for pair, cost, mean in points]
         return sorted(made, key=lambda trade: (trade.cost, -trade.accuracy.mean))
 
-    @property
+    @cached_property
     def shots_with_numbers(self) -> list[Any]:
         """The K at which any pair has a number."""
         return [shots for shots in self.group.shots if any((pair, shots) in self._means for pair in self.group.pairs)]
@@ -128,6 +128,10 @@ class Plots:
         if kinds == {"cpu"}:
             return "CPU-seconds"
         return "GPU-seconds" if "cpu" not in kinds else "seconds of mixed devices"
+
+    def cost_title(self, cost: str) -> str:
+        """What an axis of costs, a key of `COSTS`, shows."""
+        return "weights trained by the methods" if cost == "parameters" else f"training, {self.clock} a cell"
 
 
 def on_front(points: Iterable[tuple[float, float]]) -> set[tuple[float, float]]:

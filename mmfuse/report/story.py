@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from mmfuse.report.comparison import LEVEL, METRICS, Comparison
-from mmfuse.report.cost import COLUMNS, cost_sheet
+from mmfuse.report.cost import cost_sheet
 from mmfuse.report.plots import Plots
 from mmfuse.report.sheet import Value
 from mmfuse.report.statistics import Paired, paired
@@ -65,11 +65,6 @@ class Story:
         """The K that the tables average; the largest one with a number where no pair has all of those yet."""
         averaged, known = tuple(self.comparison.averaged), self.plots.shots_with_numbers
         return averaged if self.verdict(averaged) or not known else (known[-1],)
-
-    @property
-    def title(self) -> str:
-        """The group's name."""
-        return f"{self.group.dataset}, split {self.group.split}"
 
     def verdict(self, span: Span) -> Verdict | None:
         """Who is highest, averaged over `span`; `None` without a number."""
@@ -266,9 +261,8 @@ class Story:
         verdict = self.verdict(self.span)
         if verdict is None:
             return []
-        rows = {
-            row.name: dict(zip((name for name, _, _ in COLUMNS), row.values, strict=True)) for row in self._costs_of()
-        }
+        sheet = cost_sheet(self.group)
+        rows = {row.name: dict(zip(sheet.columns, row.values, strict=True)) for row in sheet.rows}
         ours = rows[verdict.best]
         if not all(ours[name].mean for name in ("image method", "text method", "fusion", "train s")):
             return []
@@ -289,9 +283,6 @@ class Story:
         return [
             text + Markup(". Features of a frozen tower that were kept cost nothing again, so times are of this run.")
         ]
-
-    def _costs_of(self) -> Sequence[Any]:
-        return cost_sheet(self.group).rows
 
     def _cautions(self) -> list[Markup]:
         draws = len({entry.cell.draw for entry in self.group.entries})

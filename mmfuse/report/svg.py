@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
@@ -176,22 +176,19 @@ def y_axis(frame: Frame, scale: Scale, title: str) -> list[Markup]:
     return parts
 
 
-def x_axis(
-    frame: Frame, places: Sequence[tuple[float, str]], title: str, *, across: Callable[[float], float] | None = None
-) -> list[Markup]:
+def x_axis(frame: Frame, places: Sequence[tuple[float, str]], title: str) -> list[Markup]:
     """Base line, labels and title of a horizontal axis.
 
     Args:
         frame: the plot's area.
-        places: value (0..1 unless `across` is given) and label.
+        places: value (0..1) and label.
         title: what the axis shows.
-        across: from value to x.
     """
-    to_x = across or frame.across
     parts = [line(frame.left, frame.y_end, frame.x_end, frame.y_end, "base")]
     for value, label in places:
-        parts.append(line(to_x(value), frame.y_end, to_x(value), frame.y_end + 4, "base"))
-        parts.append(tag("text", label, x=to_x(value), y=frame.y_end + 18, class_="tick", text_anchor="middle"))
+        x = frame.across(value)
+        parts.append(line(x, frame.y_end, x, frame.y_end + 4, "base"))
+        parts.append(tag("text", label, x=x, y=frame.y_end + 18, class_="tick", text_anchor="middle"))
     middle = (frame.left + frame.x_end) / 2
     parts.append(tag("text", title, x=middle, y=frame.height - 8, class_="axis", text_anchor="middle"))
     return parts

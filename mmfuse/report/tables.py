@@ -6,7 +6,7 @@ from rich.console import Console
 
 from mmfuse.errors import unknown
 from mmfuse.report.ablation import ablation_sheet
-from mmfuse.report.comparison import Comparison, groups
+from mmfuse.report.comparison import Comparison, Group, groups
 from mmfuse.report.cost import cost_sheet
 from mmfuse.report.literature import literature_sheet
 from mmfuse.report.render import STYLES, show
@@ -18,18 +18,19 @@ APART = 0.005
 
 
 def tables(entries: list[Entry]) -> list[Sheet]:
-    """The tables of a results folder: pairs × shots and gains, beside the literature, cost, ablation."""
-    sheets: list[Sheet] = []
-    for group in groups(entries):
-        comparison = Comparison(group)
-        sheets.append(comparison.sheet())
-        if (gains := comparison.gain_sheet()) is not None:
-            sheets.append(gains)
-        if _unbalanced(group.entries):
-            sheets.append(Comparison(group, metric="mean_class").sheet())
-        further = (literature_sheet(group), cost_sheet(group), ablation_sheet(group))
-        sheets += [sheet for sheet in further if sheet is not None]
-    return sheets
+    """The tables of a results folder, data set by data set."""
+    return [sheet for group in groups(entries) for sheet in group_tables(group)]
+
+
+def group_tables(group: Group) -> list[Sheet]:
+    """The tables of one data set and split: pairs × shots and gains, beside the literature, cost, ablation."""
+    sheets = [group.comparison.sheet()]
+    if (gains := group.comparison.gain_sheet()) is not None:
+        sheets.append(gains)
+    if _unbalanced(group.entries):
+        sheets.append(Comparison(group, metric="mean_class").sheet())
+    further = (literature_sheet(group), cost_sheet(group), ablation_sheet(group))
+    return sheets + [sheet for sheet in further if sheet is not None]
 
 
 def _unbalanced(entries: tuple[Entry, ...]) -> bool:

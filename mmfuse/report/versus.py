@@ -9,7 +9,7 @@ import numpy as np
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.predictions import decode
 from mmfuse.records import Record, ResultsFolder
-from mmfuse.report.comparison import LEVEL, Comparison, Group, gaps_of
+from mmfuse.report.comparison import LEVEL, Group, gaps_of
 from mmfuse.report.sheet import Row, Sheet, Value
 from mmfuse.report.statistics import bootstrap_clips, holm, paired
 
@@ -23,7 +23,7 @@ def versus_sheet(group: Group, folder: ResultsFolder, *, ours: str, theirs: str)
     for name in (ours, theirs):
         if name not in group.pairs:
             raise unknown("pair", name, group.pairs)
-    comparison = Comparison(group)
+    comparison = group.comparison
     tests = {shots: paired(comparison.over(ours, (shots,)), comparison.over(theirs, (shots,))) for shots in group.shots}
     corrected = holm([test.p_t if test else None for test in tests.values()])
     draws = sorted({entry.cell.draw for entry in group.entries})
@@ -38,7 +38,7 @@ def versus_sheet(group: Group, folder: ResultsFolder, *, ours: str, theirs: str)
         rows.append(Row(f"K={shots}", tuple(values)))
     return Sheet(
         key="versus",
-        title=f"{group.dataset}, split {group.split}: {ours} - {theirs}, points of top-1",
+        title=f"{group.title}: {ours} - {theirs}, points of top-1",
         corner="shots",
         columns=("over draws", "p (t)", "p (sign flips)", *(f"over clips, draw {draw}" for draw in draws)),
         rows=tuple(rows),

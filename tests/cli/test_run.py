@@ -87,11 +87,11 @@ def accuracies(world: Path, results: str) -> list[str]:
 @pytest.fixture(scope="module")
 def whole(world: Path) -> Path:
     """The grid run in one go."""
-    done = call(world, bench, "--grid", "drifts.yaml", "--workers", "1")
+    done = call(world, bench, "--grid", "drifts.yaml", "--workers", "1", "--store", "kept")
     assert done.returncode == 0, done.stderr
     assert "frozen+frozen" in done.stdout
     assert "[8/8]" in done.stderr
-    assert "decoded clips are kept in" in done.stderr
+    assert f"decoded clips are kept in {world / 'kept'}" in done.stderr
     return world / "results" / "drifts"
 
 
@@ -257,7 +257,8 @@ def test_ctrl_c_ends_a_training_with_130(world: Path) -> None:
             time.sleep(0.05)
         time.sleep(0.3)
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+        # CPython ends by the signal itself where it interrupted certain imports; a shell says 130 to both.
+        assert process.wait(60) in (130, -signal.SIGINT)
         assert "Traceback" not in process.stderr.read()
     assert not (world / "endless" / "record.json").exists()
 
