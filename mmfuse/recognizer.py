@@ -24,6 +24,7 @@ from mmfuse.fusion import build_fusion
 from mmfuse.methods.base import attach
 from mmfuse.methods.recipes import Recipe, recipes_of
 from mmfuse.metrics import TestMetrics
+from mmfuse.portions import clips_at_once, joined, summed
 from mmfuse.speed import USUAL, Speed
 
 if TYPE_CHECKING:
@@ -282,14 +283,31 @@ class ActionRecognizer(L.LightningModule):
                 f"clips of {video.shape[1]} frames given to a recogniser that was built for {self.frames}"
             )
         rows = video.shape[-2] // self.image_tower.patch_size
-        return frame_features(self.image_tower(video), kind=self.feature, rows=rows)
+
+        def run(video: Tensor) -> Tensor:
+            return frame_features(self.image_tower(video), kind=self.feature, rows=rows)
+
+        return joined(run, video, self._at_once(video))
 
     def unchanging_width(self, size: int) -> int:
         """Numbers that `unchanging` gives of a frame of `size` pixels a side."""
         if self.kept_below is None:
             return self.frame_width
+        return self._tokens(size, size) * self.image_tower.width
+
+    def _tokens(self, height: int, width: int) -> int:
+        """Tokens of a frame, before a method adds any."""
+        side = self.image_tower.patch_size
+        return self.image_tower.special_tokens + (height // side) * (width // side)
+
+    def _at_once(self, clips: Tensor) -> int | None:
+        """How many of these clips, pixels or kept tokens, the image tower is given at once; None for all."""
         tower = self.image_tower
-        return (tower.special_tokens + (size // tower.patch_size) ** 2) * tower.width
+        if not self.speed.portions or (clips.ndim == 3 and self.kept_below is None):
+            return None
+        tokens = clips.shape[2] // tower.width if clips.ndim == 3 else self._tokens(*clips.shape[-2:])
+        numbers = clips.shape[1] * tokens * tower.widest
+        return clips_at_once(clips.device, numbers=numbers, dtype=tower.pretrained[0].dtype)
 
     def unchanging(self, video: Tensor) -> Tensor:
         """What training never changes of clips (B, T, 3, S, S): it can be kept and given back as a batch's "features".
@@ -300,15 +318,20 @@ class ActionRecognizer(L.LightningModule):
         """
         if self.kept_below is None:
             return self.frame_features(video)
-        return self.image_tower.lower(video, layer=self.kept_below).flatten(2)
+        lower = partial(self.image_tower.lower, layer=self.kept_below)
+        return joined(lower, video, self._at_once(video)).flatten(2)
 
     def _from_unchanging(self, kept: Tensor) -> Tensor:
         """Frame features (B, T, F) from what `unchanging` gave."""
         if self.kept_below is None:
             return kept
-        tower = self.image_tower
-        tokens = tower.upper(kept.unflatten(2, (-1, tower.width)), layer=self.kept_below)
-        return frame_features(tokens, kind=self.feature, rows=math.isqrt(tokens.shape[2] - 1))
+        tower, layer = self.image_tower, self.kept_below
+
+        def run(kept: Tensor) -> Tensor:
+            tokens = tower.upper(kept.unflatten(2, (-1, tower.width)), layer=layer)
+            return frame_features(tokens, kind=self.feature, rows=math.isqrt(tokens.shape[2] - 1))
+
+        return joined(run, kept, self._at_once(kept))
 
     def forward(self, video: Tensor) -> Tensor:
         """Clips, uint8 (B, T, 3, H, W), to logits (B, C)."""
@@ -319,6 +342,21 @@ class ActionRecognizer(L.LightningModule):
         if "features" in batch:
             return self.fusion(self._from_unchanging(batch["features"]), self._classes())
         return self(batch["video"])
+
+    def _loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Cross-entropy of a batch as `_logits` takes it, in portions where that saves time and memory."""
+        kept = "features" in batch
+        clips = batch["features" if kept else "video"]
+        features_of = self._from_unchanging if kept else self.frame_features
+
+        def loss_of(portion: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
+            logits = self.fusion(features_of(portion), classes)
+            share = len(portion) / len(clips)
+            return share * functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+
+        # Weights of the text side get their gradients through the class embeddings.
+        weights = [p for p in self.parameters() if p.requires_grad]
+        return summed(loss_of, clips, batch["label"], self._classes(), weights, self._at_once(clips))
 
     def _classes(self) -> Tensor:
         """Class embeddings: at every step while they are trained, else once for as long as nothing changes them."""
@@ -340,13 +378,12 @@ class ActionRecognizer(L.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """Cross-entropy of one batch."""
-        logits = self._logits(batch)
-        loss = functional.cross_entropy(logits, batch["label"], label_smoothing=self.label_smoothing)
+        loss = self._loss(batch)
         if not torch.isfinite(loss):
             raise NonFiniteLoss(
                 f"the loss became {loss.item()} in epoch {self.current_epoch}; lower the learning rates"
             )
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(logits))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["label"]))
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:

@@ -74,8 +74,8 @@ def bench(
         list[str] | None,
         typer.Option(
             metavar="KEY=on|off",
-            help="Switch an optimisation: features, lower_layers, compose, merge, trim (on by default), compile, "
-            "checkpointing (off). May be repeated.",
+            help="Switch an optimisation: features, lower_layers, compose, merge, trim, portions (on by "
+            "default), compile, checkpointing (off). May be repeated.",
         ),
     ] = None,
     calibrate: Annotated[

@@ -120,6 +120,11 @@ class Tower(nn.Module):
         return int(self.model.config.hidden_size)
 
     @property
+    def widest(self) -> int:
+        """Numbers that a token has where it has most: inside the MLP."""
+        return max(linear.out_features for linear in self.layers[0].modules() if isinstance(linear, nn.Linear))
+
+    @property
     def embedding_width(self) -> int:
         """Width of what the tower gives out."""
         return self.width

@@ -1,0 +1,106 @@
+"""Batches of clips in portions whose memory the next ones use again.
+
+When a tensor is freed, glibc keeps its memory for the next one, but for a block above 32 MiB, which it gives back to
+the system (the largest threshold that it comes to by itself; see M_MMAP_THRESHOLD in mallopt(3)). The system then
+clears every page again when the next large tensor asks. For 128 frames through a ViT-S in 32 bits that is almost half
+of a training step. Clips know nothing of each other, so they may as well be run a few at a time; and where gradients
+are taken portion by portion too, only one portion's activations are ever kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+LARGEST = 28 * 2**20
+"""Bytes of the largest activation of a portion: below the limit by what a method's own tokens may add."""
+
+
+def clips_at_once(device: torch.device, *, numbers: int, dtype: torch.dtype) -> int | None:
+    """How many clips a portion has; `None` for all, on devices whose allocators keep everything.
+
+    Args:
+        device: where the clips are.
+        numbers: how many numbers the largest activation of one clip has.
+        dtype: of the weights, in which they compute without autocast.
+    """
+    if device.type != "cpu":
+        return None
+    computed_in = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else dtype
+    return max(1, LARGEST // (numbers * computed_in.itemsize))
+
+
+def cut(clips: Tensor, at_once: int | None) -> Sequence[Tensor]:
+    """Clips (B, …) in portions of nearly one size, rather than in full ones and a small rest."""
+    if at_once is None or len(clips) <= at_once:
+        return (clips,)
+    return clips.chunk(math.ceil(len(clips) / at_once))
+
+
+def joined(run: Callable[[Tensor], Tensor], clips: Tensor, at_once: int | None) -> Tensor:
+    """What `run` gives of clips (B, …), portion by portion where no gradients are wanted of it."""
+    if torch.is_grad_enabled():
+        return run(clips)
+    parts = [run(portion) for portion in cut(clips, at_once)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def summed(
+    loss_of: Callable[[Tensor, Tensor, Tensor], Tensor],
+    clips: Tensor,
+    labels: Tensor,
+    classes: Tensor,
+    weights: Sequence[Tensor],
+    at_once: int | None,
+) -> Tensor:
+    """A loss that is a sum over clips, with the gradients of each portion taken before the next one is run.
+
+    Args:
+        loss_of: the loss () of a portion, from its clips, its labels and the class embeddings.
+        clips: (B, …).
+        labels: (B,).
+        classes: class embeddings (C, E), which all portions share; gradients go through them.
+        weights: all else that gradients are wanted of.
+        at_once: clips a portion.
+    """
+    portions = list(zip(cut(clips, at_once), cut(labels, at_once), strict=True))
+    if len(portions) == 1:
+        return loss_of(clips, labels, classes)
+    loss: Tensor = _Summed.apply(loss_of, portions, classes, *weights)
+    return loss
+
+
+class _Summed(torch.autograd.Function):
+    """Takes the gradients on the way forward, and on the way back multiplies them by what comes from above."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        loss_of: Callable[[Tensor, Tensor, Tensor], Tensor],
+        portions: Sequence[tuple[Tensor, Tensor]],
+        classes: Tensor,
+        *weights: Tensor,
+    ) -> Tensor:
+        shared = classes.detach().requires_grad_(classes.requires_grad)
+        wanted = [tensor for tensor in (shared, *weights) if tensor.requires_grad]
+        total = classes.new_zeros((), dtype=torch.float32)
+        gradients: list[Tensor | None] = [None] * len(wanted)
+        for clips, labels in portions:
+            with torch.enable_grad():
+                loss = loss_of(clips, labels, shared)
+                found = torch.autograd.grad(loss, wanted, allow_unused=True)
+            total += loss.detach()
+            for place, gradient in enumerate(found):
+                before = gradients[place]
+                gradients[place] = gradient if before is None or gradient is None else before + gradient
+        ctx.gradients = gradients if classes.requires_grad else [None, *gradients]
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *from_above: Tensor) -> Any:
+        [above] = from_above
+        return None, None, *(None if gradient is None else gradient * above for gradient in ctx.gradients)
