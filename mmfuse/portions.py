@@ -9,7 +9,9 @@ are taken portion by portion too, only one portion's activations are ever kept.
 
 from __future__ import annotations
 
+import ctypes
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +19,23 @@ import torch
 from torch import Tensor
 
 LARGEST = 28 * 2**20
-"""Bytes of the largest activation of a portion: below the limit by what a method's own tokens may add."""
+"""Bytes of the largest activation of a portion: below `KEPT_BELOW` by what a method's own tokens may add."""
+
+
+KEPT_BELOW = 32 * 2**20
+"""Bytes from which on glibc takes a block from the system and gives it back at once: the most that can be set."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep up to 2 GiB of freed memory for its next tensors; does nothing where there is no glibc.
+
+    By itself glibc gives the end of its heap back as soon as two of the largest blocks lie free there, which they do
+    after every layer that keeps nothing for gradients.
+    """
+    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        mallopt(M_MMAP_THRESHOLD, KEPT_BELOW)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def clips_at_once(device: torch.device, *, numbers: int, dtype: torch.dtype) -> int | None:

@@ -18,7 +18,7 @@ class Speed:
         compose: DoRA multiplies its weight once a step instead of running beside the frozen one.
         merge: methods that can be are folded into the towers' weights for the test.
         trim: prompts for a causal text tower are padded to the longest of them, not to the context length.
-        portions: on a CPU, a large batch goes through the image tower in portions whose memory is used again.
+        portions: on a CPU, a large batch is trained on and tested in portions whose memory is used again.
         compile: the image tower runs through `torch.compile`, which takes minutes before the first step.
         checkpointing: the image tower keeps one layer's activations at a time and computes them again on the way back:
             less memory for about a third more time.

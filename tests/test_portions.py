@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor
@@ -166,3 +170,30 @@ def test_as_many_clips_as_keep_the_largest_activation_below_the_limit() -> None:
 @pytest.mark.parametrize(("count", "sizes"), [(3, [3]), (4, [4]), (5, [3, 2]), (9, [3, 3, 3]), (16, [4, 4, 4, 4])])
 def test_portions_are_of_nearly_one_size(count: int, sizes: list[int]) -> None:
     assert [len(part) for part in portions.cut(torch.zeros(count, 1), 4)] == sizes
+
+
+TOUCHES = """
+import resource, sys
+from mmfuse.portions import keep_freed_memory
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+def touch():
+    blocks = [b"1" * (24 * 2**20 + each) for each in range(6)]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks.clear()
+    blocks = [b"2" * (24 * 2**20 + each) for each in range(6)]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+touch()
+print(touch())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
+def test_freed_memory_is_used_again_without_a_fault_of_any_page() -> None:
+    """144 MiB are freed and taken again: pages that the system must clear once more are counted."""
+    faults = {}
+    for how in ("plain", "kept"):
+        done = subprocess.run([sys.executable, "-c", TOUCHES, how], capture_output=True, text=True, check=True)
+        faults[how] = int(done.stdout)
+    assert faults["plain"] > 20_000
+    assert faults["kept"] < 2_000

@@ -3,7 +3,8 @@
 Both train the same cells: 4 pairs × 4 numbers of shots, 8 frames of 224 pixels, batches of 16, 30 epochs. The runner
 starts with an empty cache, so that decoding and features are counted. `straight.py` would take hours for a grid. What
 it does in an hour is the same few things over and over, so it is measured on parts, one process a pair: everything up
-to the first step, some steps, some batches of the test; and multiplied by the exact numbers of steps and of clips.
+to the first step, some steps, some batches of the test; and multiplied by the exact numbers of steps and of clips. The
+two sides take turns, each turn with an empty cache.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +28,17 @@ from benchmarks.speed.materials import (
     text_tower,
     tiny_clips,
 )
-from benchmarks.speed.measuring import Bench, Ended, Figure, Row, command_line, run_process
+from benchmarks.speed.measuring import Bench, Ended, Figure, Row, command_line, ratios, run_process
 
 FROZEN = ("frozen+frozen", "frozen+adapter", "frozen+coop", "frozen+lora")
 ADAPTED = ("dora+adapter", "lora+frozen", "vpt-deep+coop", "adapter+frozen")
 SHOTS = (2, 4, 8, 16)
 EPOCHS, BATCH = 30, 16
+ROUNDS = 3
+"""At most: a turn of both sides takes a quarter of an hour."""
 STRAIGHT = Path(__file__).with_name("straight.py")
+Side = Callable[[int], dict[str, Any]]
+"""Measures a grid, given the number of the turn; its "seconds", and what is behind them."""
 
 
 @dataclass(frozen=True)
@@ -77,23 +83,24 @@ def measure(bench: Bench) -> list[Row]:
 
 def _grid(bench: Bench, case: Case, *, name: str, aim: float) -> Row:
     """One grid of real size."""
+    straight: Side = partial(_straight_parts, bench, case, steps=3 if name == "frozen" else 2)
+    ours: Side = partial(_ours_whole, bench, case, name)
+    said = "ours in full, with an empty cache"
     if bench.whole:
-        theirs = _straight_whole(bench, case)
-    else:
-        theirs = _straight_parts(bench, case, steps=3 if name == "frozen" else 2)
-    in_parts = name == "adapted" and not bench.whole
-    ours = _ours_in_parts(bench, case) if in_parts else _ours_whole(bench, case, name)
+        straight = partial(_straight_whole, bench, case)
+    elif name == "adapted":
+        ours, said = partial(_ours_in_parts, bench, case), "ours in parts as well, counted high"
     against = "straight.py, a process a cell" + ("" if bench.whole else ", in parts times their number")
-    said = "ours in parts as well, counted high" if in_parts else "ours in full, with an empty cache"
+    measured, seen = _in_turns(straight, ours, rounds=1 if bench.whole else min(bench.rounds, ROUNDS))
     return Row(
         "grids",
         f"a grid with {'a frozen' if name == 'frozen' else 'an adapted'} image tower, "
         f"{len(case.pairs)} pairs × {len(case.shots)} shots, ViT-S",
         against,
-        _quotient(theirs["seconds"], ours["seconds"]),
+        measured,
         at_least=aim,
         how=said,
-        figures={"straight": theirs, "mmfuse-bench": ours},
+        figures=seen,
     )
 
 
@@ -101,21 +108,28 @@ def _quick(bench: Bench) -> Row:
     """Embedded towers, three epochs, both sides in full."""
     clips = tiny_clips(bench.folder / "quick")
     case = Case(clips, embedded_towers(), ("frozen+adapter", "dora+adapter"), (2, 4), 3, classes=12, width=128)
-    ours = _ours_whole(bench, case, "quick")
-    theirs = _straight_whole(bench, case)
+    measured, seen = _in_turns(
+        partial(_straight_whole, bench, case), partial(_ours_whole, bench, case, "quick"), rounds=1
+    )
     return Row(
         "grids",
         "a small grid with embedded towers, 2 pairs × 2 shots, 3 epochs",
         "straight.py, a process a cell",
-        _quotient(theirs["seconds"], ours["seconds"]),
+        measured,
         how="both in full; starting processes is most of it",
-        figures={"straight": theirs, "mmfuse-bench": ours},
+        figures=seen,
     )
 
 
-def _quotient(theirs: Figure, ours: Figure) -> Figure:
-    """A ratio with the widest spread that both sides allow."""
-    return Figure(theirs.median / ours.median, theirs.low / ours.high, theirs.high / ours.low, theirs.count)
+def _in_turns(straight: Side, ours: Side, *, rounds: int) -> tuple[Figure, dict[str, list[dict[str, Any]]]]:
+    """How many times as long `straight.py` takes, turn by turn; and all that was seen."""
+    seen: dict[str, list[dict[str, Any]]] = {"straight.py": [], "mmfuse-bench": []}
+    sides = list(zip(seen, (straight, ours), strict=True))
+    for turn in range(rounds):
+        for name, side in sides if turn % 2 == 0 else reversed(sides):
+            seen[name].append(side(turn))
+    theirs, own = ([one["seconds"] for one in turns] for turns in seen.values())
+    return ratios(theirs, own), seen
 
 
 # --- straight.py -----------------------------------------------------------------------------------------------------
@@ -132,30 +146,28 @@ def _straight(bench: Bench, case: Case, pair: str, shots: int, *more: str) -> tu
     return ended, json.loads(ended.output.strip().splitlines()[-1])
 
 
-def _straight_whole(bench: Bench, case: Case) -> dict[str, Any]:
+def _straight_whole(bench: Bench, case: Case, _turn: int) -> dict[str, Any]:
     """Every cell in full."""
     cells = {}
     for pair in case.pairs:
         for shots in case.shots:
             bench.say(f"straight.py {pair}, {shots} shots, in full")
             cells[f"{pair} k{shots}"] = _straight(bench, case, pair, shots)[0].processor
-    total = sum(cells.values())
-    return {"seconds": Figure(total, total, total, 1), "cells": cells}
+    return {"seconds": sum(cells.values()), "cells": cells}
 
 
-def _straight_parts(bench: Bench, case: Case, *, steps: int) -> dict[str, Any]:
+def _straight_parts(bench: Bench, case: Case, _turn: int, *, steps: int) -> dict[str, Any]:
     """One process a pair, at the most shots; the rest by arithmetic."""
-    totals, pairs = {"median": 0.0, "low": 0.0, "high": 0.0}, {}
+    total, pairs = 0.0, {}
     for pair in case.pairs:
         bench.say(f"straight.py {pair}: start, {steps} steps of {BATCH} clips, a batch of the test")
         ended, said = _straight(bench, case, pair, max(case.shots), "--steps", str(steps), "--test-batches", "1")
         # What is neither a step nor a batch of the test: start, import, loading, the end of the process.
         rest = ended.processor - sum(said["step_seconds"]) - sum(said["test_batch_seconds"])
-        measured = {"rest": rest, "step": said["step_seconds"][1:], "test_batch": said["test_batch_seconds"]}
-        for name, choose in (("median", statistics.median), ("low", min), ("high", max)):
-            totals[name] += _in_all(case, rest, float(choose(measured["step"])), float(choose(measured["test_batch"])))
-        pairs[pair] = measured
-    return {"seconds": Figure(totals["median"], totals["low"], totals["high"], steps - 1), "parts": pairs}
+        step, test_batch = statistics.median(said["step_seconds"][1:]), statistics.median(said["test_batch_seconds"])
+        total += _in_all(case, rest, step, test_batch)
+        pairs[pair] = {"rest": rest, "step": said["step_seconds"][1:], "test_batch": said["test_batch_seconds"]}
+    return {"seconds": total, "parts": pairs}
 
 
 def _in_all(case: Case, rest: float, step: float, test_batch: float) -> float:
@@ -167,13 +179,13 @@ def _in_all(case: Case, rest: float, step: float, test_batch: float) -> float:
 # --- the runner ------------------------------------------------------------------------------------------------------
 
 
-def _ours_whole(bench: Bench, case: Case, name: str) -> dict[str, Any]:
+def _ours_whole(bench: Bench, case: Case, name: str, turn: int) -> dict[str, Any]:
     """The grid in full, with an empty cache."""
-    ended = run_grid(bench, case, name=name, pairs=case.pairs, shots=case.shots, epochs=case.epochs)
-    return {"seconds": Figure(ended.processor, ended.processor, ended.processor, 1), "wall": ended.wall}
+    ended = run_grid(bench, case, name=f"{name}-{turn}", pairs=case.pairs, shots=case.shots, epochs=case.epochs)
+    return {"seconds": ended.processor, "wall": ended.wall}
 
 
-def _ours_in_parts(bench: Bench, case: Case) -> dict[str, Any]:
+def _ours_in_parts(bench: Bench, case: Case, turn: int) -> dict[str, Any]:
     """Two short grids of all pairs at the number of shots that makes one full batch: 1 epoch, and 3.
 
     Their difference is two steps of each pair. The shorter one, which holds a start of the runner with an empty cache
@@ -181,16 +193,15 @@ def _ours_in_parts(bench: Bench, case: Case) -> dict[str, Any]:
     """
     shots = next(k for k in case.shots if case.full_steps(k) == 1)
     short, long = (
-        run_grid(bench, case, name=f"adapted-{epochs}", pairs=case.pairs, shots=(shots,), epochs=epochs).processor
+        run_grid(
+            bench, case, name=f"adapted-{epochs}-{turn}", pairs=case.pairs, shots=(shots,), epochs=epochs
+        ).processor
         for epochs in (1, 3)
     )
     step = (long - short) / 2
     steps = sum(case.epochs * case.full_steps(k) for k in case.shots)
     total = len(case.shots) * short + (steps - len(case.shots)) * step
-    return {
-        "seconds": Figure(total, total, total, 1),
-        "parts": {"one epoch": short, "three epochs": long, "a step of each pair": step},
-    }
+    return {"seconds": total, "one epoch": short, "three epochs": long, "a step of each pair": step}
 
 
 def run_grid(

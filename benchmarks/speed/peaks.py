@@ -8,33 +8,28 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from benchmarks.speed.measuring import Bench, Figure, Row, run_process
-from benchmarks.speed.steps import named, sides
-
-CLIPS = {"vit-s": 2, "vit-b": 1}
+from benchmarks.speed.measuring import Bench, Row, ratios, run_process
+from benchmarks.speed.steps import BATCH, named, sides
 
 
 def measure(bench: Bench) -> list[Row]:
-    """DoRA, LoRA and VPT-deep on both sizes."""
-    return [
-        _case(bench, size, method)
-        for size in CLIPS
-        for method in (("dora", "lora", "vpt-deep") if size == "vit-s" else ("dora",))
-    ]
+    """A few clips, which are run at once, and a batch as grids take them, which is run in portions."""
+    small = [("vit-s", method, 2) for method in ("dora", "lora", "vpt-deep")]
+    return [_case(bench, *case) for case in (*small, ("vit-b", "dora", 1), ("vit-s", "lora", BATCH))]
 
 
-def _case(bench: Bench, size: str, method: str) -> Row:
-    bench.say(f"memory of a step, {method} on {size}")
+def _case(bench: Bench, size: str, method: str, clips: int) -> Row:
+    bench.say(f"memory of a step, {method} on {size}, clips: {clips}")
     seen: dict[str, list[int]] = {"ours": [], "theirs": []}
     for _ in range(min(bench.rounds, 2)):
         for side, bytes_seen in seen.items():
-            command = [sys.executable, "-m", "benchmarks.speed.peaks", side, size, method, "bf16", str(CLIPS[size])]
+            command = [sys.executable, "-m", "benchmarks.speed.peaks", side, size, method, "bf16", str(clips)]
             bytes_seen.append(int(run_process([*command, bench.device]).output.split()[-1]))
     return Row(
         "memory",
-        f"peak memory of a step, {method} on {named(size)}, bf16, clips: {CLIPS[size]}",
+        f"peak memory of a step, {method} on {named(size)}, bf16, clips: {clips}",
         "the bare tower with the same method",
-        Figure.of([ours / theirs for ours, theirs in zip(seen["ours"], seen["theirs"], strict=True)]),
+        ratios(seen["ours"], seen["theirs"]),
         at_most=1.10,
         how="what two steps add to the process at their peak",
         figures={"bytes": seen},

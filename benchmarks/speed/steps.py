@@ -14,9 +14,11 @@ from typing import Any
 from benchmarks.speed.materials import WIDTHS, image_model
 from benchmarks.speed.measuring import Bench, Clock, Row, interleaved, ratios
 
-CLASSES, FRAMES, SIZE = 12, 8, 224
+CLASSES, FRAMES, SIZE = 16, 8, 224
 SIZES = (("vit-s", 2), ("vit-b", 1))
 """Towers, and clips of a step."""
+BATCH = 16
+"""Clips of a step as grids take them, which ours runs in portions."""
 LENGTH = 10
 """Prompt tokens of VPT."""
 MEAN = STD = (0.5, 0.5, 0.5)
@@ -48,6 +50,7 @@ def measure(bench: Bench) -> list[Row]:
     else:
         cases = [("vit-s", "dora", "fp32", 2), ("vit-b", "dora", "fp32", 1)]
         cases += [(size, method, "bf16", clips) for size, clips in SIZES for method in ("dora", "lora", "vpt-deep")]
+        cases += [("vit-s", "dora", precision, BATCH) for precision in ("fp32", "bf16")]
     return [_case(bench, *case) for case in cases]
 
 
@@ -57,7 +60,7 @@ def _case(bench: Bench, size: str, method: str, precision: str, clips: int) -> R
     seen = interleaved({"ours": both.ours, "theirs": both.theirs}, rounds=bench.rounds, clock=Clock(bench.device))
     return Row(
         "step",
-        f"a training step, {method} on {named(size)}, {precision}",
+        f"a training step, {method} on {named(size)}, {precision}, clips: {clips}",
         "the bare tower with the same method",
         ratios(seen["ours"], seen["theirs"]),
         at_most=1.05,

@@ -25,7 +25,7 @@ class Try:
         what: the cell, in words.
         pair: methods.
         epochs, shots: of the cell.
-        large: whether it takes a ViT-S on real frames.
+        large: whether it takes a ViT-S on real frames, of as many clips a class as are trained on.
         more: other settings.
     """
 
@@ -44,6 +44,7 @@ TRIES = (
         ({"method": "lora", "layers": [3]}, "frozen"), epochs=16),
     Try("compose", "dora+frozen, 1 step, ViT-S", ("dora", "frozen"), epochs=1, shots=1, large=True),
     Try("merge", "dora+frozen, 1 step and a test, ViT-S", ("dora", "frozen"), epochs=1, shots=1, large=True),
+    Try("portions", "lora+frozen, 2 steps of 16 clips, ViT-S", ("lora", "frozen"), epochs=2, shots=4, large=True),
     Try("trim", "frozen+lora, 16 epochs, embedded towers", ("frozen", "lora"), epochs=16),
     Try("checkpointing", "lora+frozen, 1 step, ViT-S", ("lora", "frozen"), epochs=1, shots=1, large=True),
 )  # fmt: skip
@@ -60,7 +61,7 @@ def _cell(bench: Bench, one: Try) -> Any:
     if not one.large:
         clips = tiny_clips(bench.folder / "switches")
         return cell(dataset=clips.keys(), pair=one.pair, shots=one.shots, epochs=one.epochs, clip={"size": 64})
-    clips = shortened(moving_clips(bench.folder), bench.folder)
+    clips = shortened(moving_clips(bench.folder), bench.folder, each=one.shots)
     towers = {"image": str(image_tower(bench.folder, "vit-s")), "text": str(embedded_towers()[1])}
     return cell(dataset=clips.keys(), pair=one.pair, shots=one.shots, epochs=one.epochs, encoders=towers)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
+
+import pandas as pd
 
 from benchmarks.speed.grids import Case, run_grid
 from benchmarks.speed.materials import (
@@ -33,17 +34,13 @@ def measure(bench: Bench) -> list[Row]:
     return rows
 
 
-def shortened(clips: ClipSet, folder: Path) -> ClipSet:
-    """One clip a class to learn from and one to be tested on."""
-    import csv
-
-    rows = {}
-    for part, path in (("train", clips.train), ("test", clips.test)):
-        with path.open(newline="") as file:
-            first = {row["label"]: row["path"] for row in csv.DictReader(file)}
-        rows[part] = [(path, label) for label, path in first.items()]
-    few = listed(f"{clips.name}-few", clips.root, rows["train"], rows["test"], lists=folder, size=224, flip=False)
-    return dataclasses.replace(few, flip=clips.flip)
+def shortened(clips: ClipSet, folder: Path, *, each: int = 1) -> ClipSet:
+    """So many clips a class to learn from, and as many to be tested on."""
+    rows = [
+        list(pd.read_csv(path).groupby("label").head(each)[["path", "label"]].itertuples(index=False, name=None))
+        for path in (clips.train, clips.test)
+    ]
+    return listed(f"{clips.name}-{each}", clips.root, *rows, lists=folder, size=clips.size, flip=clips.flip)
 
 
 def _case(bench: Bench, case: Case, what: str) -> Row:

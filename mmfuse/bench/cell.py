@@ -27,6 +27,7 @@ from mmfuse.bench.unchanging import serve_unchanging
 from mmfuse.cells import Cell, Inputs, identity
 from mmfuse.data.datamodule import FewShotVideoDataModule
 from mmfuse.errors import MmfuseError
+from mmfuse.portions import keep_freed_memory
 from mmfuse.predictions import encode
 from mmfuse.recognizer import ActionRecognizer
 from mmfuse.records import Cost, Metrics, Parameters, Predictions, Provenance, Record, Seeds, now
@@ -102,6 +103,8 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
             cell, class_names=data.class_names, templates=data.templates, frames=data.frames, speed=job.speed
         )
         trainer = make_trainer(job, micro_batch, [_Teller(progress, cell.train.epochs)])
+        if job.speed.portions and trainer.strategy.root_device.type == "cpu":
+            keep_freed_memory()
         fingerprint = warm.image_tower(cell.encoders.image).fingerprint
         serve_unchanging(data, model, trainer, speed=job.speed, fingerprint=fingerprint)
         L.seed_everything(cell.training_seed, workers=True, verbose=False)
