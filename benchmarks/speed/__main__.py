@@ -31,18 +31,19 @@ from benchmarks.speed import table
 from benchmarks.speed.measuring import Bench, Row
 
 ROWS = {
-    "start": "starts",
-    "step": "steps",
-    "test": "testing",
-    "memory": "peaks",
-    "warm": "warmth",
-    "switches": "switches",
-    "grids": "grids",
-    "growth": "growth",
-    "device": "device",
+    "start": "starts:measure",
+    "step": "steps:measure",
+    "test": "testing:measure",
+    "memory": "peaks:measure",
+    "warm": "warmth:measure",
+    "switches": "switches:measure",
+    "frozen": "grids:frozen",
+    "adapted": "grids:adapted",
+    "growth": "growth:measure",
+    "device": "device:measure",
 }
-"""Name of a row, and the module with its `measure`, cheapest first."""
-QUICK = ("start", "grids", "step", "warm", "device")
+"""Name of a row, and the module and function that measure it."""
+QUICK = ("start", "frozen", "step", "warm", "device")
 RESULTS = Path(__file__).with_name("results.json")
 
 
@@ -79,7 +80,8 @@ def main(given: list[str]) -> int:
                 keep=None if out is None else out.parent,
                 say=lambda text, name=name: progress.print(f"[dim]{name}: {text}[/dim]", highlight=False),
             )
-            found = importlib.import_module(f"benchmarks.speed.{ROWS[name]}").measure(bench)
+            module, function = ROWS[name].split(":")
+            found = getattr(importlib.import_module(f"benchmarks.speed.{module}"), function)(bench)
             rows += found
             table.show(found, progress)
             if out is not None:  # after each, so that a run that is broken off leaves what it has

@@ -67,22 +67,21 @@ class Case:
         return self.clips.test_clips / BATCH
 
 
-def measure(bench: Bench) -> list[Row]:
-    """Both grids; with `quick` a small one in full."""
-    if bench.quick:
-        return [_quick(bench)]
+def frozen(bench: Bench) -> list[Row]:
+    """With a frozen image tower; with `quick` a small grid in full, of both kinds."""
+    return [_quick(bench) if bench.quick else _grid(bench, "frozen", pairs=FROZEN, aim=40.0)]
+
+
+def adapted(bench: Bench) -> list[Row]:
+    """With an adapted image tower."""
+    return [_grid(bench, "adapted", pairs=ADAPTED, aim=3.0)]
+
+
+def _grid(bench: Bench, name: str, *, pairs: Sequence[str], aim: float) -> Row:
+    """One grid of real size."""
     bench.say("making towers and clips")
     towers = (image_tower(bench.folder, "vit-s"), text_tower(bench.folder))
-    clips = moving_clips(bench.folder)
-    rows = []
-    for pairs, name, aim in ((FROZEN, "frozen", 40.0), (ADAPTED, "adapted", 3.0)):
-        case = Case(clips, towers, pairs, SHOTS, EPOCHS, classes=4)
-        rows.append(_grid(bench, case, name=name, aim=aim))
-    return rows
-
-
-def _grid(bench: Bench, case: Case, *, name: str, aim: float) -> Row:
-    """One grid of real size."""
+    case = Case(moving_clips(bench.folder), towers, pairs, SHOTS, EPOCHS, classes=4)
     straight: Side = partial(_straight_parts, bench, case, steps=3 if name == "frozen" else 2)
     ours: Side = partial(_ours_whole, bench, case, name)
     said = "ours in full, with an empty cache"
@@ -93,7 +92,7 @@ def _grid(bench: Bench, case: Case, *, name: str, aim: float) -> Row:
     against = "straight.py, a process a cell" + ("" if bench.whole else ", in parts times their number")
     measured, seen = _in_turns(straight, ours, rounds=1 if bench.whole else min(bench.rounds, ROUNDS))
     return Row(
-        "grids",
+        name,
         f"a grid with {'a frozen' if name == 'frozen' else 'an adapted'} image tower, "
         f"{len(case.pairs)} pairs × {len(case.shots)} shots, ViT-S",
         against,
@@ -112,7 +111,7 @@ def _quick(bench: Bench) -> Row:
         partial(_straight_whole, bench, case), partial(_ours_whole, bench, case, "quick"), rounds=1
     )
     return Row(
-        "grids",
+        "frozen",
         "a small grid with embedded towers, 2 pairs × 2 shots, 3 epochs",
         "straight.py, a process a cell",
         measured,
