@@ -75,7 +75,10 @@ def speed() -> str:
         lines.append(f"| {row['what']} | {row['against']} | {_figure(row)} | {', '.join(aims)} | {met} |")
     machine = stored["machine"]
     where = machine.get("device") or f"{machine['processor']}, {machine['threads']} thread"
-    note = f"Median (lowest–highest) of the rounds of `{stored['command']}`, {stored['date']}, on {where}."
+    # Rows that a later command did not measure again keep the run that they came from.
+    runs = sorted({(run["date"], run["command"]) for run in (row.get("run", stored) for row in stored["rows"])})
+    commands = ", ".join(f"`{command}` ({date})" for date, command in runs)
+    note = f"Median (lowest–highest) of the rounds of {commands}, on {where}."
     return "\n".join(["## Measured", "", *lines, "", note])
 
 

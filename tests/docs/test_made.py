@@ -116,7 +116,7 @@ def test_stored_timings_are_shown_with_where_they_were_taken(
     plain = {"against": "", "unit": "s", "at_least": None, "at_most": 2.0, "met": None}
     rows = [
         {**plain, "what": "a step", "against": "live", "measured": figure, "unit": "×", "at_least": 3.0, "met": True},
-        {**plain, "what": "a start", "measured": None},
+        {**plain, "what": "a start", "measured": None, "run": {"command": "an earlier one", "date": "2025-12-31"}},
     ]
     machine = {"processor": "A CPU", "threads": 1}
     content = {"command": "python benchmarks/speed", "date": "2026-01-01", "machine": machine, "rows": rows}
@@ -126,4 +126,4 @@ def test_stored_timings_are_shown_with_where_they_were_taken(
     shown = stored.speed()
     assert "| a step | live | 3.14× (2.5–4) | ≥ 3, ≤ 2 | yes |" in shown
     assert "| a start |  | not measured | ≤ 2 |  |" in shown
-    assert "`python benchmarks/speed`, 2026-01-01, on A CPU, 1 thread" in shown
+    assert "`an earlier one` (2025-12-31), `python benchmarks/speed` (2026-01-01), on A CPU, 1 thread" in shown
