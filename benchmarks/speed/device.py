@@ -8,7 +8,6 @@ a few per cent, which are not counted. What is said of whole cells and of the gr
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.speed.materials import WIDTHS
@@ -57,47 +56,27 @@ def clip_flops(size: str, *, frames: int = FRAMES, side: int = SIZE) -> float:
     return frames * forward_flops(width=WIDTHS[size][0], depth=12, tokens=1 + (side // 14) ** 2)
 
 
-@dataclass(frozen=True)
-class Work:
-    """Clips through an image tower: with a backward, and without."""
-
-    trained: float
-    looked_at: float
-
-    def flops(self, a_clip: float) -> float:
-        """Operations, where one clip forward takes so many."""
-        return a_clip * (2 * self.trained + self.looked_at)
-
-
-def work_of(cell: Cell) -> Work:
-    """What a cell lets its image tower do; features of a frozen tower are those of `shared_work`."""
-    from mmfuse.bench.estimate import clips_of, size_of, trains_image
-
-    if not trains_image(cell):
-        return Work(0, 0)
-    return Work(clips_of(cell) * cell.train.epochs, size_of(cell.dataset, cell.split).test)
-
-
-def full_grid_hours(cells: Iterable[Cell], *, peak: float, utilisation: float = UTILISATION) -> float:
+def full_grid_hours(cells: Iterable[Cell], *, peak: float) -> float:
     """GPU-hours of a grid at ViT-B by arithmetic: towers alone, neither decoding nor fusion nor text.
 
     Args:
         cells: of the grid.
-        peak: TFLOP/s.
-        utilisation: share of it that is reached.
+        peak: TFLOP/s, of which `UTILISATION` is reached.
     """
-    from mmfuse.bench.estimate import frames_of, size_of, trains_image
+    from mmfuse.bench.estimate import clips_of, frames_of, size_of, trains_image
 
     flops, shared = 0.0, set()
     for cell in cells:
-        a_clip = clip_flops("vit-b", frames=frames_of(cell))
-        flops += work_of(cell).flops(a_clip)
+        size = size_of(cell.dataset, cell.split)
         key = (cell.dataset.name, cell.split)
-        if not trains_image(cell) and key not in shared:  # one look at each view of a clip, for all such cells
+        forwards = 0.0
+        if trains_image(cell):  # a step is two forwards
+            forwards = 2 * clips_of(cell) * cell.train.epochs + size.test
+        elif key not in shared:  # one look at each view of a clip, for all such cells
             shared.add(key)
-            size = size_of(cell.dataset, cell.split)
-            flops += a_clip * (size.train * VIEWS + size.test)
-    return flops / (peak * 1e12 * utilisation) / 3600
+            forwards = size.train * VIEWS + size.test
+        flops += forwards * clip_flops("vit-b", frames=frames_of(cell))
+    return flops / (peak * 1e12 * UTILISATION) / 3600
 
 
 def measure(bench: Bench) -> list[Row]:
@@ -153,7 +132,7 @@ def _one_cell(rates: dict[str, Figure]) -> Row:
         "device",
         "one cell: UCF101, K=16, 30 epochs, dora on ViT-B, 8 frames (by arithmetic, not run)",
         "",
-        Figure(seconds / 3600, seconds / 3600, seconds / 3600, 1),
+        Figure.of([seconds / 3600]),
         unit="h",
         how="from the clips a second above; without decoding",
         figures={"train_clips": train, "test_clips": test},
@@ -171,7 +150,7 @@ def _grid(peak: float | None, name: str) -> Row:
         "device",
         f"the full grid, {len(cells):,} cells, ViT-B (by arithmetic, not run)",
         "",
-        Figure(hours, hours, hours, 1),
+        Figure.of([hours]),
         unit="GPU-hours",
         how=f"{UTILISATION:.0%} of the {used:g} TFLOP/s of {which}; towers alone",
         figures={"utilisation": UTILISATION, "peak": used, "device": which},

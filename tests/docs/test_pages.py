@@ -41,7 +41,6 @@ README: dict[str, dict[str, Any]] = {
     "mmfuse-bench tables": {
         "why": "DIR is any results folder; here one of two cells",
         "instead": [
-            GRID,
             f"mmfuse-bench tables --results {RESULTS} --format latex",
             f"mmfuse-bench report --results {RESULTS} --out report.html",
             f"mmfuse-bench figures --results {RESULTS} --out figures",
@@ -142,7 +141,7 @@ def run(server: Server, path: Path, tmp_path: Path, **how: Any) -> str | None:
     blocks = blocks_of(path, **how)
     folder = tmp_path / "page"
     folder.mkdir()
-    if any(RESULTS in block.text for block in blocks):
+    if any(RESULTS in f"{block.text} {block.mark}" for block in blocks):
         shutil.copytree(results_in(server.shared), folder / RESULTS)
     return server.run(blocks, folder)
 
