@@ -17,9 +17,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 LARGEST = 28 * 2**20
-"""Bytes of the largest activation of a portion: below `KEPT_BELOW` by what a method's own tokens may add."""
+"""Bytes of the largest tensor of a portion: below `KEPT_BELOW` by what a method's own tokens may add. Where one clip
+has more, as of a very wide tower, it is a portion all the same."""
 
 
 KEPT_BELOW = 32 * 2**20
@@ -38,29 +40,30 @@ def keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def clips_at_once(device: torch.device, *, numbers: int, dtype: torch.dtype) -> int | None:
+def clips_at_once(device: torch.device, *, numbers: int, pixels: int, dtype: torch.dtype) -> int | None:
     """How many clips a portion has; `None` for all, on devices whose allocators keep everything.
 
     Args:
         device: where the clips are.
         numbers: how many numbers the largest activation of one clip has.
+        pixels: how many numbers its pixels have, which are normalised in 32 bits whatever the tower computes in.
         dtype: of the weights, in which they compute without autocast.
     """
     if device.type != "cpu":
         return None
     computed_in = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else dtype
-    return max(1, LARGEST // (numbers * computed_in.itemsize))
+    return max(1, LARGEST // max(1, numbers * computed_in.itemsize, pixels * torch.float32.itemsize))
 
 
 def cut(clips: Tensor, at_once: int | None) -> Sequence[Tensor]:
     """Clips (B, …) in portions of nearly one size, rather than in full ones and a small rest."""
     if at_once is None or len(clips) <= at_once:
         return (clips,)
-    return clips.chunk(math.ceil(len(clips) / at_once))
+    return clips.tensor_split(math.ceil(len(clips) / at_once))
 
 
 def joined(run: Callable[[Tensor], Tensor], clips: Tensor, at_once: int | None) -> Tensor:
-    """What `run` gives of clips (B, …), portion by portion where no gradients are wanted of it."""
+    """What `run` gives of clips (B, …): portion by portion, or all at once where gradients are wanted of the output."""
     if torch.is_grad_enabled():
         return run(clips)
     parts = [run(portion) for portion in cut(clips, at_once)]
@@ -84,9 +87,12 @@ def summed(
         classes: class embeddings (C, E), which all portions share; gradients go through them.
         weights: all else that gradients are wanted of.
         at_once: clips a portion.
+
+    Returns:
+        The loss (), from which one backward gives everything its gradient.
     """
     portions = list(zip(cut(clips, at_once), cut(labels, at_once), strict=True))
-    if len(portions) == 1:
+    if len(portions) == 1 or not torch.is_grad_enabled():
         return loss_of(clips, labels, classes)
     loss: Tensor = _Summed.apply(loss_of, portions, classes, *weights)
     return loss
@@ -110,6 +116,8 @@ class _Summed(torch.autograd.Function):
         for clips, labels in portions:
             with torch.enable_grad():
                 loss = loss_of(clips, labels, shared)
+            # The way back is taken outside autocast, as it is of a whole batch.
+            with torch.autocast("cpu", enabled=False):
                 found = torch.autograd.grad(loss, wanted, allow_unused=True)
             total += loss.detach()
             for place, gradient in enumerate(found):
@@ -119,6 +127,7 @@ class _Summed(torch.autograd.Function):
         return total
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *from_above: Tensor) -> Any:
         [above] = from_above
         return None, None, *(None if gradient is None else gradient * above for gradient in ctx.gradients)

@@ -62,7 +62,7 @@ class ActionRecognizer(L.LightningModule):
             by default as the recipes say.
         label_smoothing: of the cross-entropy.
         seed: of the initial weights.
-        speed: which optimisations are on; none changes a number beyond rounding.
+        speed: which optimisations are on (see `mmfuse.speed`).
 
     Batches are dictionaries with `video`, uint8 (B, T, 3, H, W); `label`, int64 (B,); `index`, int64 (B,).
 
@@ -305,9 +305,14 @@ class ActionRecognizer(L.LightningModule):
         tower = self.image_tower
         if not self.speed.portions or (clips.ndim == 3 and self.kept_below is None):
             return None
-        tokens = clips.shape[2] // tower.width if clips.ndim == 3 else self._tokens(*clips.shape[-2:])
-        numbers = clips.shape[1] * tokens * tower.widest
-        return clips_at_once(clips.device, numbers=numbers, dtype=tower.pretrained[0].dtype)
+        kept = clips.ndim == 3
+        tokens = clips.shape[2] // tower.width if kept else self._tokens(*clips.shape[-2:])
+        return clips_at_once(
+            clips.device,
+            numbers=clips.shape[1] * tokens * tower.widest,
+            pixels=0 if kept else clips[0].numel(),
+            dtype=tower.pretrained[0].dtype,
+        )
 
     def unchanging(self, video: Tensor) -> Tensor:
         """What training never changes of clips (B, T, 3, S, S): it can be kept and given back as a batch's "features".
@@ -343,8 +348,8 @@ class ActionRecognizer(L.LightningModule):
             return self.fusion(self._from_unchanging(batch["features"]), self._classes())
         return self(batch["video"])
 
-    def _loss(self, batch: dict[str, Tensor]) -> Tensor:
-        """Cross-entropy of a batch as `_logits` takes it, in portions where that saves time and memory."""
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Cross-entropy of a batch as `_logits` takes it; a large one on a CPU goes through the towers in portions."""
         kept = "features" in batch
         clips = batch["features" if kept else "video"]
         features_of = self._from_unchanging if kept else self.frame_features
@@ -378,7 +383,7 @@ class ActionRecognizer(L.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """Cross-entropy of one batch."""
-        loss = self._loss(batch)
+        loss = self.loss(batch)
         if not torch.isfinite(loss):
             raise NonFiniteLoss(
                 f"the loss became {loss.item()} in epoch {self.current_epoch}; lower the learning rates"

@@ -1,4 +1,7 @@
-"""Switches of what is done to be fast. None of them changes a number beyond rounding, so none is part of a cell."""
+"""Switches of what is done to be fast. None of them changes a number beyond rounding, so none is part of a cell.
+
+With one exception: drop-out draws other numbers for two portions than for one batch, from the same generator.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ class Speed:
     Args:
         features: a frozen image tower looks at each view of a clip once for all cells, and its features are kept.
         lower_layers: the layers below the first adapted one do the same, on a CPU and where their tokens fit the disk.
-        compose: DoRA multiplies its weight once a step instead of running beside the frozen one.
+        compose: DoRA multiplies its weight once a batch, or portion of one, instead of running beside the frozen one.
         merge: methods that can be are folded into the towers' weights for the test.
         trim: prompts for a causal text tower are padded to the longest of them, not to the context length.
         portions: on a CPU, a large batch is trained on and tested in portions whose memory is used again.

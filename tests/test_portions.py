@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from mmfuse import ActionRecognizer, portions
 from mmfuse.encoders.tower import ImageTower
+from mmfuse.errors import MmfuseError
 from mmfuse.methods import METHODS
 from mmfuse.speed import Speed
 from tests import towers
@@ -24,10 +26,8 @@ CLIPS, FRAMES = 5, 4
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Room for two clips of the test towers in 32 bits: 5 clips are cut into 2, 2 and 1."""
-    tower = towers.image_tower()
-    tokens = tower.special_tokens + (towers.SIZE // tower.patch_size) ** 2
-    monkeypatch.setattr(portions, "LARGEST", 2 * FRAMES * tokens * tower.widest * 4)
+    """Room for the pixels of two clips, more than their tokens take: 5 clips are cut into 2, 2 and 1."""
+    monkeypatch.setattr(portions, "LARGEST", 2 * FRAMES * 3 * towers.SIZE**2 * 4)
 
 
 def recogniser(image: object = "lora", text: object = "frozen", *, speed: Speed | None = None) -> ActionRecognizer:
@@ -52,21 +52,24 @@ def batch() -> dict[str, Tensor]:
 
 def step(model: ActionRecognizer, given: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss and every gradient; scaled, as accumulation over batches does it."""
-    loss = model._loss(given)
+    loss = model.loss(given)
     (loss / 2).backward()
     return loss.detach(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
 def seen_at_once(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many clips the image tower is given, each time."""
+    """How many clips the image tower is given, each time, whole or in either of its halves."""
     counts: list[int] = []
-    own = ImageTower.forward
 
-    def counted(tower: ImageTower, frames: Tensor) -> Tensor:
-        counts.append(len(frames))
-        return own(tower, frames)
+    def counting(own: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def counted(tower: ImageTower, given: Tensor, **how: int) -> Tensor:
+            counts.append(len(given))
+            return own(tower, given, **how)
 
-    monkeypatch.setattr(ImageTower, "forward", counted)
+        return counted
+
+    for way in ("forward", "lower", "upper"):
+        monkeypatch.setattr(ImageTower, way, counting(getattr(ImageTower, way)))
     return counts
 
 
@@ -90,15 +93,19 @@ def test_the_loss_and_every_gradient_are_those_of_the_whole_batch(
         torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-5, msg=name)
 
 
-@pytest.mark.usefixtures("small")
-def test_so_they_are_of_kept_tokens() -> None:
+def test_so_they_are_of_kept_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    tower = towers.image_tower()
+    tokens = tower.special_tokens + (towers.SIZE // tower.patch_size) ** 2
+    monkeypatch.setattr(portions, "LARGEST", 2 * FRAMES * tokens * tower.widest * 4)
     image = {"method": "lora", "layers": [1]}
+    counts = seen_at_once(monkeypatch)
     results = []
     for switch in (False, True):
         model = recogniser(image, speed=Speed(portions=switch))
         with torch.no_grad():
             kept = model.unchanging(batch()["video"])
         results.append((kept, *step(model, {"features": kept, "label": batch()["label"]})))
+    assert counts == [5, 5, *(5 * [1]), 2, 2, 1], "pixels take more room than tokens"
     (kept, plain, expected), (kept_in_portions, loss, found) = results
     torch.testing.assert_close(kept_in_portions, kept)
     torch.testing.assert_close(loss, plain)
@@ -107,12 +114,14 @@ def test_so_they_are_of_kept_tokens() -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_under_autocast_only_rounding_differs() -> None:
+def test_under_autocast_only_rounding_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = seen_at_once(monkeypatch)
     results = []
     for switch in (False, True):
         model = recogniser("dora", "coop", speed=Speed(portions=switch))
         with torch.autocast("cpu", torch.bfloat16):
             results.append(step(model, batch()))
+    assert counts == [5, 2, 2, 1]
     (plain, expected), (loss, found) = results
     torch.testing.assert_close(loss, plain, rtol=1e-2, atol=1e-2)
     assert found.keys() == expected.keys()
@@ -158,18 +167,27 @@ def test_only_one_portion_is_kept_for_the_gradients() -> None:
     assert most[True] < 0.6 * most[False]
 
 
-def test_as_many_clips_as_keep_the_largest_activation_below_the_limit() -> None:
-    cpu, vit_s = torch.device("cpu"), 8 * 257 * 1536
-    assert portions.clips_at_once(cpu, numbers=vit_s, dtype=torch.float32) == 2
+def test_as_many_clips_as_keep_the_largest_tensor_below_the_limit() -> None:
+    cpu, vit_s = torch.device("cpu"), {"numbers": 8 * 257 * 1536, "pixels": 8 * 3 * 224 * 224, "dtype": torch.float32}
+    assert portions.clips_at_once(cpu, **vit_s) == 2
     with torch.autocast("cpu", torch.bfloat16):
-        assert portions.clips_at_once(cpu, numbers=vit_s, dtype=torch.float32) == 4
-    assert portions.clips_at_once(cpu, numbers=100 * vit_s, dtype=torch.float32) == 1
-    assert portions.clips_at_once(torch.device("cuda"), numbers=vit_s, dtype=torch.float32) is None
+        assert portions.clips_at_once(cpu, **vit_s) == 4
+        assert portions.clips_at_once(cpu, **{**vit_s, "numbers": 1}) == 6, "pixels of one clip are 4.6 MiB"
+    assert portions.clips_at_once(cpu, **{**vit_s, "numbers": 2**30}) == 1
+    assert portions.clips_at_once(torch.device("cuda"), **vit_s) is None
 
 
-@pytest.mark.parametrize(("count", "sizes"), [(3, [3]), (4, [4]), (5, [3, 2]), (9, [3, 3, 3]), (16, [4, 4, 4, 4])])
+@pytest.mark.parametrize(
+    ("count", "sizes"),
+    [(3, [3]), (4, [4]), (5, [3, 2]), (13, [4, 3, 3, 3]), (17, [4, 4, 3, 3, 3]), (16, [4, 4, 4, 4])],
+)
 def test_portions_are_of_nearly_one_size(count: int, sizes: list[int]) -> None:
     assert [len(part) for part in portions.cut(torch.zeros(count, 1), 4)] == sizes
+
+
+def test_frames_that_are_too_small_are_told_as_ever() -> None:
+    with pytest.raises(MmfuseError, match="cannot be cut into"):
+        recogniser()(torch.zeros(1, FRAMES, 3, 4, 4, dtype=torch.uint8))
 
 
 TOUCHES = """
@@ -195,5 +213,6 @@ def test_freed_memory_is_used_again_without_a_fault_of_any_page() -> None:
     for how in ("plain", "kept"):
         done = subprocess.run([sys.executable, "-c", TOUCHES, how], capture_output=True, text=True, check=True)
         faults[how] = int(done.stdout)
-    assert faults["plain"] > 20_000
-    assert faults["kept"] < 2_000
+    if faults["plain"] < 1000:
+        pytest.skip("the system gives pages so large that they cannot be counted")
+    assert faults["kept"] < faults["plain"] / 10

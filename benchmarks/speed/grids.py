@@ -204,9 +204,17 @@ def _ours_in_parts(bench: Bench, case: Case, turn: int) -> dict[str, Any]:
 
 
 def run_grid(
-    bench: Bench, case: Case, *, name: str, pairs: Sequence[Any], shots: Sequence[int], epochs: int, draws: int = 1
+    bench: Bench,
+    case: Case,
+    *,
+    name: str,
+    pairs: Sequence[Any],
+    shots: Sequence[int],
+    epochs: int,
+    draws: int = 1,
+    speed: Sequence[str] = (),
 ) -> Ended:
-    """Run a grid by the command, with one worker and an empty cache."""
+    """Run a grid by the command, with one worker and an empty cache; `speed` are switches."""
     bench.say(f"mmfuse-bench, {len(pairs)} pairs × {len(shots)} shots, {epochs} epochs")
     folder = bench.folder / f"grid-{name}"
     file = grid_file(
@@ -222,4 +230,5 @@ def run_grid(
         batch_size=BATCH,
     )
     command = [*command_line("mmfuse-bench"), "--grid", str(file), "--results", str(folder / "results")]
-    return run_process([*command, "--workers", "1"], environment={"MMFUSE_CACHE": str(folder / "cache")})
+    command += ["--workers", "1", *(word for switch in speed for word in ("--speed", switch))]
+    return run_process(command, environment={"MMFUSE_CACHE": str(folder / "cache")})

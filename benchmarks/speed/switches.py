@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.speed.cells import cache, cell, run
-from benchmarks.speed.materials import embedded_towers, image_tower, moving_clips, tiny_clips
+from benchmarks.speed.grids import Case, run_grid
+from benchmarks.speed.materials import embedded_towers, image_tower, moving_clips, text_tower, tiny_clips
 from benchmarks.speed.measuring import Bench, Clock, Row, interleaved, ratios
 from benchmarks.speed.warmth import shortened
 
@@ -44,7 +45,6 @@ TRIES = (
         ({"method": "lora", "layers": [3]}, "frozen"), epochs=16),
     Try("compose", "dora+frozen, 1 step, ViT-S", ("dora", "frozen"), epochs=1, shots=1, large=True),
     Try("merge", "dora+frozen, 1 step and a test, ViT-S", ("dora", "frozen"), epochs=1, shots=1, large=True),
-    Try("portions", "lora+frozen, 2 steps of 16 clips, ViT-S", ("lora", "frozen"), epochs=2, shots=4, large=True),
     Try("trim", "frozen+lora, 16 epochs, embedded towers", ("frozen", "lora"), epochs=16),
     Try("checkpointing", "lora+frozen, 1 step, ViT-S", ("lora", "frozen"), epochs=1, shots=1, large=True),
 )  # fmt: skip
@@ -54,7 +54,7 @@ def measure(bench: Bench) -> list[Row]:
     """A row a switch, where this version has it."""
     if importlib.util.find_spec("mmfuse.speed") is None:
         return []
-    return [*(_switch(bench, one) for one in TRIES), _store(bench), _compile(bench)]
+    return [*(_switch(bench, one) for one in TRIES), _portions(bench), _store(bench), _compile(bench)]
 
 
 def _cell(bench: Bench, one: Try) -> Any:
@@ -78,6 +78,26 @@ def _switch(bench: Bench, one: Try) -> Row:
     with cache(bench.folder / f"switch-{one.key}"):
         seen = interleaved(ways, rounds=min(bench.rounds, 3), clock=Clock(bench.device))
     return _row(f"--speed {one.key}", one.what, seen)
+
+
+def _portions(bench: Bench) -> Row:
+    """Grids of one cell by the command: what a process keeps of its memory, it keeps until it ends."""
+    towers = (image_tower(bench.folder, "vit-s"), text_tower(bench.folder))
+    case = Case(shortened(moving_clips(bench.folder), bench.folder, each=4), towers, ("lora+frozen",), (4,), 4, 4)
+    seen: dict[str, list[float]] = {"on": [], "off": []}
+    for turn in range(min(bench.rounds, 2)):
+        for state in ("on", "off") if turn % 2 == 0 else ("off", "on"):
+            ended = run_grid(
+                bench,
+                case,
+                name=f"portions-{state}-{turn}",
+                pairs=case.pairs,
+                shots=case.shots,
+                epochs=case.epochs,
+                speed=[f"portions={state}"],
+            )
+            seen[state].append(ended.processor)
+    return _row("--speed portions", "a grid of one cell from its start, lora+frozen, 4 steps of 16 clips, ViT-S", seen)
 
 
 def _store(bench: Bench) -> Row:

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from torch.nn import functional
 
 from mmfuse.bench import measure
 from mmfuse.bench.cell import make_model, quiet, resolve_precision
@@ -22,6 +21,7 @@ from mmfuse.cells import Cell
 from mmfuse.data.cards import load_card
 from mmfuse.data.sources import Decoding
 from mmfuse.errors import MmfuseError
+from mmfuse.portions import keep_freed_memory
 from mmfuse.recognizer import ActionRecognizer
 
 CLIPS = 4
@@ -75,6 +75,8 @@ def _decoding(cell: Cell, data_root: Path, annotations: Path | None) -> Decoding
 def _measure(cell: Cell) -> Rate:
     frames = frames_of(cell)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu":
+        keep_freed_memory()  # as a worker does
     with quiet():
         model = make_model(cell, class_names=_classes(cell), templates=["a video of {}."], frames=frames).to(device)
     generator = torch.Generator().manual_seed(0)
@@ -115,7 +117,7 @@ def _step_seconds(model: ActionRecognizer, video: torch.Tensor, *, trained: bool
             _wait(video.device)
             begun = time.perf_counter()
         with torch.autocast(video.device.type, dtype=lower, enabled=lower is not None), torch.set_grad_enabled(trained):
-            loss = functional.cross_entropy(model(video), labels)
+            loss = model.loss({"video": video, "label": labels})
         if trained:
             loss.backward()
             model.zero_grad()

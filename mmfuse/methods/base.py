@@ -42,7 +42,7 @@ class Method(nn.Module):
         """Undo `merge`."""
 
     def compose(self, on: bool) -> None:
-        """Compute with weights that are multiplied out once a step, where the method knows how (see `composed`)."""
+        """Compute with weights that are multiplied out once a batch, where the method knows how (see `composed`)."""
 
     def save_besides(self, folder: Path) -> None:
         """Write the method in a format of its own besides, where it has one; `folder` is not there yet."""

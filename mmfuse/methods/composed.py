@@ -1,4 +1,4 @@
-"""DoRA in training, with its weight multiplied out once a step.
+"""DoRA in training, with its weight multiplied out once a batch.
 
 peft runs the low-rank path beside the frozen map and then rescales the sum, token by token: several passes over
 activations that are N·T·S rows long. The same map is one matrix, m·(W + s·BA)/‖W + s·BA‖, of D rows. Where a batch has

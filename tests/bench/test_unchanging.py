@@ -15,7 +15,7 @@ from mmfuse.predictions import decode
 from mmfuse.speed import Speed
 from tests.bench.real import CLASSES, make_cell
 
-PLAIN = Speed(features=False, lower_layers=False, compose=False, merge=False, trim=False)
+PLAIN = Speed(features=False, lower_layers=False, compose=False, merge=False, trim=False, portions=False)
 UPPER = {"method": "lora", "layers": [1]}
 
 
@@ -56,6 +56,16 @@ def test_every_switch_off_gives_the_same_cell(
     assert plain.record.identity == first.record.identity
     assert plain.record.provenance is not None
     assert plain.record.provenance.speed == PLAIN.changed()
+
+
+@pytest.mark.parametrize("switch", [True, False])
+def test_a_cell_keeps_freed_memory_unless_it_is_told_not_to(
+    switch: bool, clips: dict[str, str], towers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[None] = []
+    monkeypatch.setattr("mmfuse.bench.cell.keep_freed_memory", lambda: asked.append(None))
+    run(make_cell(clips, towers), Speed(portions=switch))
+    assert len(asked) == switch
 
 
 def test_tokens_that_do_not_fit_are_not_kept(
