@@ -43,7 +43,7 @@ format: $(READY) ## let ruff mend what it can
 docs: $(READY) ## build the documentation into build/docs
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-speed: $(READY) ## measure how fast, against what (SPEED=--quick: two minutes; else most of an hour)
+speed: $(READY) ## measure how fast, against what (SPEED=--quick: two minutes; else some two hours)
 	@$(BIN)/python benchmarks/speed $(SPEED)
 
 wheel: $(READY) ## build the wheel into dist/
