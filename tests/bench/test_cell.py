@@ -227,10 +227,12 @@ from mmfuse.bench.cell import run_cell
 from mmfuse.bench.job import Job
 from mmfuse.cells import Cell
 from mmfuse.data import sources
+from mmfuse.speed import Speed
 
 def run(batch):
     cell = whole.model_copy(update={"train": whole.train.model_copy(update={"batch_size": batch})})
-    return run_cell(Job(cell=cell), progress=lambda news: None).record
+    # In portions, on a CPU, memory would not grow with the batch.
+    return run_cell(Job(cell=cell, speed=Speed(portions=False)), progress=lambda news: None).record
 
 whole = Cell.model_validate_json(sys.stdin.read())
 run(30)
