@@ -12,7 +12,7 @@ from __future__ import annotations
 import ctypes
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -22,8 +22,6 @@ from torch.autograd.function import once_differentiable
 LARGEST = 28 * 2**20
 """Bytes of the largest tensor of a portion: below `KEPT_BELOW` by what a method's own tokens may add. Where one clip
 has more, as of a very wide tower, it is a portion all the same."""
-
-
 KEPT_BELOW = 32 * 2**20
 """Bytes from which on glibc takes a block from the system and gives it back at once: the most that can be set."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -75,7 +73,7 @@ def summed(
     clips: Tensor,
     labels: Tensor,
     classes: Tensor,
-    weights: Sequence[Tensor],
+    weights: Iterable[Tensor],
     at_once: int | None,
 ) -> Tensor:
     """A loss that is a sum over clips, with the gradients of each portion taken before the next one is run.
@@ -85,7 +83,7 @@ def summed(
         clips: (B, …).
         labels: (B,).
         classes: class embeddings (C, E), which all portions share; gradients go through them.
-        weights: all else that gradients are wanted of.
+        weights: all else that gradients are wanted of; looked through only where there is more than one portion.
         at_once: clips a portion.
 
     Returns:
@@ -121,8 +119,9 @@ class _Summed(torch.autograd.Function):
                 found = torch.autograd.grad(loss, wanted, allow_unused=True)
             total += loss.detach()
             for place, gradient in enumerate(found):
-                before = gradients[place]
-                gradients[place] = gradient if before is None or gradient is None else before + gradient
+                if gradient is not None:
+                    before = gradients[place]
+                    gradients[place] = gradient if before is None else before + gradient
         ctx.gradients = gradients if classes.requires_grad else [None, *gradients]
         return total
 

@@ -303,9 +303,9 @@ class ActionRecognizer(L.LightningModule):
     def _at_once(self, clips: Tensor) -> int | None:
         """How many of these clips, pixels or kept tokens, the image tower is given at once; None for all."""
         tower = self.image_tower
-        if not self.speed.portions or (clips.ndim == 3 and self.kept_below is None):
-            return None
         kept = clips.ndim == 3
+        if not self.speed.portions or (kept and self.kept_below is None):
+            return None
         tokens = clips.shape[2] // tower.width if kept else self._tokens(*clips.shape[-2:])
         return clips_at_once(
             clips.device,
@@ -360,7 +360,7 @@ class ActionRecognizer(L.LightningModule):
             return share * functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
 
         # Weights of the text side get their gradients through the class embeddings.
-        weights = [p for p in self.parameters() if p.requires_grad]
+        weights = (p for p in self.parameters() if p.requires_grad)
         return summed(loss_of, clips, batch["label"], self._classes(), weights, self._at_once(clips))
 
     def _classes(self) -> Tensor:

@@ -185,6 +185,17 @@ def test_portions_are_of_nearly_one_size(count: int, sizes: list[int]) -> None:
     assert [len(part) for part in portions.cut(torch.zeros(count, 1), 4)] == sizes
 
 
+def test_a_weight_that_one_portion_alone_uses_keeps_its_gradient() -> None:
+    weight, clips = torch.tensor(3.0, requires_grad=True), torch.tensor([2.0, 5.0])
+    base = torch.zeros(1, requires_grad=True)
+
+    def loss_of(portion: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
+        return (portion.sum() * weight if portion.item() == 2 else portion.sum()) + 0 * classes.sum()
+
+    portions.summed(loss_of, clips, clips, base, [weight], 1).backward()
+    assert weight.grad == 2
+
+
 def test_frames_that_are_too_small_are_told_as_ever() -> None:
     with pytest.raises(MmfuseError, match="cannot be cut into"):
         recogniser()(torch.zeros(1, FRAMES, 3, 4, 4, dtype=torch.uint8))
