@@ -28,7 +28,7 @@ from benchmarks.speed.materials import (
     text_tower,
     tiny_clips,
 )
-from benchmarks.speed.measuring import Bench, Ended, Figure, Row, command_line, ratios, run_process
+from benchmarks.speed.measuring import Bench, Ended, Figure, Row, command_line, in_turns, ratios, run_process
 
 FROZEN = ("frozen+frozen", "frozen+adapter", "frozen+coop", "frozen+lora")
 ADAPTED = ("dora+adapter", "lora+frozen", "vpt-deep+coop", "adapter+frozen")
@@ -90,7 +90,7 @@ def _grid(bench: Bench, name: str, *, pairs: Sequence[str], aim: float) -> Row:
     elif name == "adapted":
         ours, said = partial(_ours_in_parts, bench, case), "ours in parts as well, counted high"
     against = "straight.py, a process a cell" + ("" if bench.whole else ", in parts times their number")
-    measured, seen = _in_turns(straight, ours, rounds=1 if bench.whole else min(bench.rounds, ROUNDS))
+    measured, seen = _compared(straight, ours, rounds=1 if bench.whole else min(bench.rounds, ROUNDS))
     return Row(
         name,
         f"a grid with {'a frozen' if name == 'frozen' else 'an adapted'} image tower, "
@@ -107,7 +107,7 @@ def _quick(bench: Bench) -> Row:
     """Embedded towers, three epochs, both sides in full."""
     clips = tiny_clips(bench.folder / "quick")
     case = Case(clips, embedded_towers(), ("frozen+adapter", "dora+adapter"), (2, 4), 3, classes=12, width=128)
-    measured, seen = _in_turns(
+    measured, seen = _compared(
         partial(_straight_whole, bench, case), partial(_ours_whole, bench, case, "quick"), rounds=1
     )
     return Row(
@@ -120,13 +120,9 @@ def _quick(bench: Bench) -> Row:
     )
 
 
-def _in_turns(straight: Side, ours: Side, *, rounds: int) -> tuple[Figure, dict[str, list[dict[str, Any]]]]:
+def _compared(straight: Side, ours: Side, *, rounds: int) -> tuple[Figure, dict[str, list[dict[str, Any]]]]:
     """How many times as long `straight.py` takes, turn by turn; and all that was seen."""
-    seen: dict[str, list[dict[str, Any]]] = {"straight.py": [], "mmfuse-bench": []}
-    sides = list(zip(seen, (straight, ours), strict=True))
-    for turn in range(rounds):
-        for name, side in sides if turn % 2 == 0 else reversed(sides):
-            seen[name].append(side(turn))
+    seen = in_turns({"straight.py": straight, "mmfuse-bench": ours}, range(rounds))
     theirs, own = ([one["seconds"] for one in turns] for turns in seen.values())
     return ratios(theirs, own), seen
 

@@ -14,14 +14,15 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 Way = Callable[[], object]
+Seen = TypeVar("Seen")
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,26 @@ class Clock:
         return self._now() - begun
 
 
-def interleaved(ways: Mapping[str, Way], *, rounds: int, clock: Clock, warm: int = 1) -> dict[str, list[float]]:
+def in_turns(ways: Mapping[str, Callable[[int], Seen]], turns: Iterable[int]) -> dict[str, list[Seen]]:
     """Let several ways take turns, first to last and then last to first, so that a drift disturbs all alike.
+
+    Args:
+        ways: by name; each is given the number of the turn.
+        turns: their numbers.
+
+    Returns:
+        What each way gave, turn by turn.
+    """
+    seen: dict[str, list[Seen]] = {name: [] for name in ways}
+    for turn in turns:
+        order = list(ways.items())
+        for name, way in order if turn % 2 == 0 else reversed(order):
+            seen[name].append(way(turn))
+    return seen
+
+
+def interleaved(ways: Mapping[str, Way], *, rounds: int, clock: Clock, warm: int = 1) -> dict[str, list[float]]:
+    """Take the seconds of several ways in turns.
 
     Args:
         ways: by name.
@@ -127,14 +146,8 @@ def interleaved(ways: Mapping[str, Way], *, rounds: int, clock: Clock, warm: int
     Returns:
         Seconds of each way, round by round.
     """
-    seen: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(-warm, rounds):
-        order = list(ways.items())
-        for name, work in order if turn % 2 == 0 else reversed(order):
-            seconds = clock.seconds(work)
-            if turn >= 0:
-                seen[name].append(seconds)
-    return seen
+    timed = {name: (lambda _turn, work=work: clock.seconds(work)) for name, work in ways.items()}
+    return {name: seconds[warm:] for name, seconds in in_turns(timed, range(-warm, rounds)).items()}
 
 
 def ratios(above: Sequence[float], below: Sequence[float]) -> Figure:

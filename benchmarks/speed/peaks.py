@@ -6,9 +6,10 @@ Run as a module, it is that process: `python -m benchmarks.speed.peaks ours|thei
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
-from benchmarks.speed.measuring import Bench, Row, ratios, run_process
+from benchmarks.speed.measuring import Bench, Row, in_turns, ratios, run_process
 from benchmarks.speed.steps import BATCH, named, sides
 
 
@@ -20,11 +21,13 @@ def measure(bench: Bench) -> list[Row]:
 
 def _case(bench: Bench, size: str, method: str, clips: int) -> Row:
     bench.say(f"memory of a step, {method} on {size}, clips: {clips}")
-    seen: dict[str, list[int]] = {"ours": [], "theirs": []}
-    for _ in range(min(bench.rounds, 2)):
-        for side, bytes_seen in seen.items():
-            command = [sys.executable, "-m", "benchmarks.speed.peaks", side, size, method, "bf16", str(clips)]
-            bytes_seen.append(int(run_process([*command, bench.device]).output.split()[-1]))
+    command = [sys.executable, "-m", "benchmarks.speed.peaks"]
+    asked = [size, method, "bf16", str(clips), bench.device]
+
+    def added(side: str, _turn: int) -> int:
+        return int(run_process([*command, side, *asked]).output.split()[-1])
+
+    seen = in_turns({side: partial(added, side) for side in ("ours", "theirs")}, range(min(bench.rounds, 2)))
     return Row(
         "memory",
         f"peak memory of a step, {method} on {named(size)}, bf16, clips: {clips}",

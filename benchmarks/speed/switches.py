@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from benchmarks.speed.cells import cache, cell, run
 from benchmarks.speed.grids import Case, run_grid
 from benchmarks.speed.materials import embedded_towers, image_tower, moving_clips, text_tower, tiny_clips
-from benchmarks.speed.measuring import Bench, Clock, Row, interleaved, ratios
+from benchmarks.speed.measuring import Bench, Clock, Row, in_turns, interleaved, ratios
 from benchmarks.speed.warmth import shortened
 
 
@@ -84,19 +85,19 @@ def _portions(bench: Bench) -> Row:
     """Grids of one cell by the command: what a process keeps of its memory, it keeps until it ends."""
     towers = (image_tower(bench.folder, "vit-s"), text_tower(bench.folder))
     case = Case(shortened(moving_clips(bench.folder), bench.folder, each=4), towers, ("lora+frozen",), (4,), 4, 4)
-    seen: dict[str, list[float]] = {"on": [], "off": []}
-    for turn in range(min(bench.rounds, 2)):
-        for state in ("on", "off") if turn % 2 == 0 else ("off", "on"):
-            ended = run_grid(
-                bench,
-                case,
-                name=f"portions-{state}-{turn}",
-                pairs=case.pairs,
-                shots=case.shots,
-                epochs=case.epochs,
-                speed=[f"portions={state}"],
-            )
-            seen[state].append(ended.processor)
+
+    def seconds(state: str, turn: int) -> float:
+        return run_grid(
+            bench,
+            case,
+            name=f"portions-{state}-{turn}",
+            pairs=case.pairs,
+            shots=case.shots,
+            epochs=case.epochs,
+            speed=[f"portions={state}"],
+        ).processor
+
+    seen = in_turns({state: partial(seconds, state) for state in ("on", "off")}, range(min(bench.rounds, 2)))
     return _row("--speed portions", "a grid of one cell from its start, lora+frozen, 4 steps of 16 clips, ViT-S", seen)
 
 
