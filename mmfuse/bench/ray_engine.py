@@ -183,7 +183,7 @@ def _connect() -> bool:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "include_dashboard": False}
     address = os.environ.get("RAY_ADDRESS")
     try:
-        if address:
+        if address and address != "local":  # Ray's own word for a cluster that is started here
             ray.init(address=address, log_to_driver=False, logging_level="error")
             return False
         ray.init(**quiet)

@@ -53,10 +53,6 @@ def run_app(app: typer.Typer, name: str) -> NoReturn:
         if told is None:
             raise
         code = complain(name, told)
-    # CPython remembers a KeyboardInterrupt that went through an `exec` of text, as dataclasses make when they are
-    # imported, and ends by the signal whatever the exit code; another `exec` makes it forget. Not in the handler above:
-    # Typer makes exit codes of interrupts by itself.
-    exec("")
     raise SystemExit(code if isinstance(code, int) else DONE)
 
 

@@ -131,24 +131,3 @@ def test_versions(call, module: ModuleType) -> None:
         assert told[name] == version(name)
     assert re.fullmatch(r"[\w.-]+", told["ffmpeg"])
     assert told["device"]
-
-
-INTERRUPTED = """
-import typer
-from mmfuse.cli.common import run_app
-
-app = typer.Typer()
-
-@app.command()
-def main() -> None:
-    exec("raise KeyboardInterrupt")
-
-run_app(app, "interrupted")
-"""
-
-
-def test_an_interrupt_of_what_python_compiles_as_it_runs_is_an_exit_code_too(tmp_path: Path) -> None:
-    """As Ctrl-C in the middle of an import is, which makes dataclasses that way; it must not end by the signal."""
-    (tmp_path / "interrupted.py").write_text(INTERRUPTED)
-    done = subprocess.run([sys.executable, "-m", "interrupted"], cwd=tmp_path, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (130, "")

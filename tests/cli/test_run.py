@@ -248,7 +248,9 @@ def test_ctrl_c_ends_a_training_with_130(world: Path) -> None:
     words = ["--dataset", "clips", "--shots", "2", "--pair", "lora+frozen", "--epochs", "100000", "--out", "endless"]
     for setting in (*(f"encoders.{side}={world / side}" for side in ("image", "text")), "clip.size=16"):
         words += ["--set", setting]
-    command = [sys.executable, "-m", "mmfuse.cli.tool", "train", *words]
+    # As the installed command starts. Under `python -m` CPython ends by the signal itself, whatever the exit code,
+    # where the interrupt went through an `exec` of text, as that of dataclasses is which an import makes.
+    command = [sys.executable, "-c", "from mmfuse.cli.tool import main; main()", "train", *words]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     with subprocess.Popen(command, cwd=world, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None

@@ -93,6 +93,7 @@ def environment(shared: Path) -> dict[str, str]:
         "MMFUSE_CHECKOUT": str(ROOT),
         "OMP_NUM_THREADS": "1",
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_ADDRESS": "local",  # else it joins the cluster of other tests, whose nodes are killed
         "NO_COLOR": "1",
         "COLUMNS": "200",
     }
