@@ -22,6 +22,7 @@ class Speed:
         merge: methods that can be are folded into the towers' weights for the test.
         trim: prompts for a causal text tower are padded to the longest of them, not to the context length.
         portions: on a CPU, a large batch is trained on and tested in portions whose memory is used again.
+        attention: on a CPU in bf16, the image tower's attention takes its gradients by products of matrices.
         compile: the image tower runs through `torch.compile`, which takes minutes before the first step.
         checkpointing: the image tower keeps one layer's activations at a time and computes them again on the way back:
             less memory for about a third more time.
@@ -33,6 +34,7 @@ class Speed:
     merge: bool = True
     trim: bool = True
     portions: bool = True
+    attention: bool = True
     compile: bool = False
     checkpointing: bool = False
 

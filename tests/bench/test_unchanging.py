@@ -15,7 +15,9 @@ from mmfuse.predictions import decode
 from mmfuse.speed import Speed
 from tests.bench.real import CLASSES, make_cell
 
-PLAIN = Speed(features=False, lower_layers=False, compose=False, merge=False, trim=False, portions=False)
+PLAIN = Speed(
+    features=False, lower_layers=False, compose=False, merge=False, trim=False, portions=False, attention=False
+)
 UPPER = {"method": "lora", "layers": [1]}
 
 
