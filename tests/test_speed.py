@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import asdict
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -23,6 +27,13 @@ def test_switches_are_read_and_only_changed_ones_are_noted() -> None:
     assert (speed.merge, speed.compile, speed.trim) == (False, True, True)
     assert speed.changed() == {"merge": False, "compile": True}
     assert USUAL.changed() == {}
+
+
+def test_every_switch_stands_in_the_documentation() -> None:
+    text = " ".join((Path(__file__).parents[1] / "docs" / "speed.md").read_text().split())
+    [said] = re.findall(r"Each of these has a switch.*?: (.*?) are on, (.*?) off\.", text)
+    for names, on in zip(said, (True, False), strict=True):
+        assert re.findall(r"`(\w+)`", names) == [name for name, usual in asdict(USUAL).items() if usual is on]
 
 
 @pytest.mark.parametrize(

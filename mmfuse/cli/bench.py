@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -10,7 +11,7 @@ import typer
 from mmfuse.cli import completing
 from mmfuse.cli.common import Annotations, AsJson, DataRoot, run_app
 from mmfuse.errors import MmfuseError
-from mmfuse.speed import Speed
+from mmfuse.speed import USUAL, Speed
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -20,6 +21,8 @@ app = typer.Typer(
     help="Compare ways of adapting frozen towers: run a grid of cells, print its tables, report on it.",
 )
 
+USUALLY = {state: [name for name, on in asdict(USUAL).items() if on == (state == "on")] for state in ("on", "off")}
+"""The switches of `--speed` by where they stand."""
 Results = Annotated[Path, typer.Option(help="The results folder of a grid.")]
 Style = Annotated[
     str,
@@ -74,8 +77,9 @@ def bench(
         list[str] | None,
         typer.Option(
             metavar="KEY=on|off",
-            help="Switch an optimisation: features, lower_layers, compose, merge, trim, portions (on by "
-            "default), compile, checkpointing (off). May be repeated.",
+            help=f"Switch an optimisation: {', '.join(USUALLY['on'])} (on by default), {', '.join(USUALLY['off'])} "
+            "(off). May be repeated.",
+            autocompletion=completing.switches,
         ),
     ] = None,
     calibrate: Annotated[

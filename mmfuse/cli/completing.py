@@ -6,8 +6,10 @@ Paths are completed by the shell itself wherever none of these names fits.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 
 from mmfuse.resources import cards_folder, grids_folder
+from mmfuse.speed import USUAL
 
 Completer = Callable[[str], list[str]]
 
@@ -31,6 +33,11 @@ def pairs(incomplete: str) -> list[str]:
     if len(fitting) == 1:  # whole pairs, since a shell sets a space behind what is alone
         return _fitting(incomplete, (f"{fitting[0]}+{text}" for text in names(TEXT)))
     return [f"{name}+" for name in fitting]
+
+
+def switches(incomplete: str) -> list[str]:
+    """Of `--speed`, each turned to where it does not stand by default."""
+    return _fitting(incomplete, (f"{name}={'off' if on else 'on'}" for name, on in asdict(USUAL).items()))
 
 
 def one_of(*choices: str) -> Completer:

@@ -53,6 +53,7 @@ def test_names() -> None:
     assert completing.grids("") == ["demo", "full", "paper", "smoke"]
     assert completing.datasets("u") == ["ucf101"]
     assert completing.one_of("local", "ray")("r") == ["ray"]
+    assert completing.switches("com") == ["compile=on", "compose=off"]
 
 
 def test_pairs_are_completed_a_side_at_a_time() -> None:
