@@ -8,7 +8,8 @@ the gradients as products of matrices. With O = P·V, P = softmax(S), S = s·Q·
     dV = Pᵀ·dO,   dP = dO·Vᵀ,   dS = P ∘ (dP − rowsum(P ∘ dP)),   dQ = s·dS·K,   dK = s·dSᵀ·Q
 
 (Dao et al. 2022, FlashAttention, appendix B.2). Scores are computed in 32 bits, as the kernel has them: rounded to
-bf16, a score of 20 would be off by up to 0.06, and its weight by 6 %.
+bf16, a score of 20 would be off by up to 0.06, and its weight by 6 %. What all values have in common is taken off V
+before dP, which changes no dS, as its rows sum to zero, but would be rounded with all the rest.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 NAME = "mmfuse"
 """Under which `transformers` knows it (`model.set_attn_implementation`)."""
 SCORES = 4 * 2**20
-"""Bytes of the scores that are computed at once, about as many as the second level of cache holds."""
+"""Bytes of the scores that are computed at once; chosen by timing, as is the next one."""
+LONGEST = 600
+"""Tokens of a frame up to which this is the faster way."""
 
 
 def attend(
@@ -41,7 +44,8 @@ def attend(
 ) -> tuple[Tensor, None]:
     """Attention as `transformers` calls it; what is not bf16 on a CPU with gradients is left to its `sdpa`.
 
-    So are frames of more than 1,024 tokens, whose scores leave the cache: there the kernel is no slower.
+    So are long frames, where the kernel is no slower, and what `torch.compile` traces, as parts would make its graph
+    grow with the batch. Gradients of gradients are not to be had, nor are they of the kernel's.
 
     Args:
         module: the model's own attention.
@@ -54,12 +58,10 @@ def attend(
     Returns:
         (N, S, heads, width of a head), and no weights.
     """
-    trained = any(tensor.requires_grad for tensor in (query, key, value))
     causal = more.get("is_causal")
     causal = getattr(module, "is_causal", True) if causal is None else causal  # as `sdpa` reads it
     plain = attention_mask is None and more.get("position_bias") is None and not dropout and not causal
-    fits = query.shape[1] == key.shape[1] and _bytes_of_scores(query, key) <= SCORES
-    if trained and plain and fits and _computed_in_bf16(query) and not torch.compiler.is_compiling():
+    if plain and _pays(query, key, value) and not torch.compiler.is_compiling():
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         attended: Tensor = _Attention.apply(*(tensor.bfloat16() for tensor in (query, key, value)), scale)
         return attended.transpose(1, 2).contiguous(), None
@@ -76,22 +78,29 @@ def use_products(model: Any, *, on: bool) -> None:
         model.set_attn_implementation(then)
 
 
-def _computed_in_bf16(tensor: Tensor) -> bool:
-    """Whether attention on this tensor would be computed in bf16, on a CPU."""
-    if tensor.device.type != "cpu":
+def _pays(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """Whether gradients are wanted of attention that is computed in bf16 on a CPU, on frames of a usual size."""
+    if query.device.type != "cpu" or not (query.requires_grad or key.requires_grad or value.requires_grad):
         return False
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else tensor.dtype
-    return dtype == torch.bfloat16
+    dtypes = {query.dtype, key.dtype, value.dtype}
+    if torch.is_autocast_enabled("cpu") and torch.float64 not in dtypes:  # which autocast leaves alone
+        dtypes = {torch.get_autocast_dtype("cpu")}
+    return (
+        dtypes == {torch.bfloat16} and query.shape[:2] == key.shape[:2] and query.shape[2] * key.shape[2] <= LONGEST**2
+    )
 
 
 class _Attention(torch.autograd.Function):
     """Attention without a mask; queries (N, heads, S, width), keys and values (N, heads, S', width), all bf16."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        ctx.save_for_backward(query, key, value)
-        ctx.scale = scale
+    def forward(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         return functional.scaled_dot_product_attention(query, key, value, scale=scale)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        *states, ctx.scale = inputs
+        ctx.save_for_backward(*states)
 
     @staticmethod
     @once_differentiable
@@ -99,7 +108,7 @@ class _Attention(torch.autograd.Function):
         [above] = from_above
         query, key, value = ctx.saved_tensors
         gradients = tuple(torch.empty_like(tensor) for tensor in (query, key, value))
-        at_once = SCORES // _bytes_of_scores(query, key)
+        at_once = SCORES // (query.shape[2] * key.shape[2] * torch.float32.itemsize)
         parts = (_parts(tensor, at_once) for tensor in (query, key, value, above, *gradients))
         # Whoever takes gradients under autocast does not mean the scores to be rounded.
         with torch.autocast("cpu", enabled=False):
@@ -108,11 +117,6 @@ class _Attention(torch.autograd.Function):
                 for place, found in zip(places, _gradients(*flat, scale=ctx.scale), strict=True):
                     place.copy_(found.view_as(place))
         return *gradients, None
-
-
-def _bytes_of_scores(query: Tensor, key: Tensor) -> int:
-    """Of one head in one frame."""
-    return query.shape[2] * key.shape[2] * torch.float32.itemsize
 
 
 def _parts(tensor: Tensor, at_once: int) -> Iterator[Tensor]:
@@ -125,7 +129,7 @@ def _gradients(query: Tensor, key: Tensor, value: Tensor, above: Tensor, *, scal
     """Gradients of queries (M, S, width), keys and values (M, S', width), M frames times heads."""
     scores = torch.bmm(query.float() * scale, key.float().mT)
     weights = torch.softmax(scores, dim=-1).to(query.dtype)
-    d_weights = torch.bmm(above, value.mT)
+    d_weights = torch.bmm(above, (value - value.mean(dim=1, keepdim=True)).mT)
     # The kernel behind softmax's own gradient: one pass, summed in 32 bits.
     d_scores = torch.ops.aten._softmax_backward_data(d_weights, weights, -1, weights.dtype)
     d_query, d_key = torch.bmm(d_scores, key), torch.bmm(d_scores.mT, query)

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmfuse import checkpoint
-from mmfuse.attention import use_products
 from mmfuse.encoders import ImageTower, TextTower, load_image_tower, load_text_tower
 from mmfuse.encoders.tower import Prompts
 from mmfuse.errors import MmfuseError, unknown
@@ -126,7 +125,7 @@ class ActionRecognizer(L.LightningModule):
         )
         self.speed = speed
         self.image_tower.checkpointing = speed.checkpointing
-        use_products(self.image_tower.model, on=speed.attention)
+        self.image_tower.attend_by_products(speed.attention)
         for method in (self.image_method, self.text_method):
             method.compose(speed.compose)
         if speed.compile:

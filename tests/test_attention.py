@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,22 +21,39 @@ OURS = "_AttentionBackward"
 Three = tuple[Tensor, Tensor, Tensor]
 
 
-def states(frames: int = 3, heads: int = 2, tokens: int = 17, keys: int | None = None, *, scores: float = 1.0) -> Three:
-    """Queries, keys and values in bf16 as the towers make them: heads split off the last dimension."""
+def states(
+    frames: int = 3,
+    heads: int = 2,
+    tokens: int = 17,
+    keys: int | None = None,
+    *,
+    scores: float = 1.0,
+    common: float = 0.0,
+) -> Three:
+    """Queries, keys and values in bf16 as the towers make them: heads split off the last dimension.
+
+    Args:
+        frames, heads, tokens, keys: their shape.
+        scores: how large the scores are.
+        common: what all values have in common.
+    """
     generator = torch.Generator().manual_seed(0)
 
-    def made(length: int, scale: float) -> Tensor:
-        flat = scale * torch.randn(frames, length, heads * 16, generator=generator)
+    def made(length: int, scale: float, more: float = 0.0) -> Tensor:
+        flat = scale * torch.randn(frames, length, heads * 16, generator=generator) + more
         return flat.bfloat16().unflatten(2, (heads, 16)).transpose(1, 2)
 
-    return made(tokens, scores), made(keys or tokens, 1.0), made(keys or tokens, 1.0)
+    return made(tokens, scores), made(keys or tokens, 1.0), made(keys or tokens, 1.0, common)
 
 
-def gradients(given: Three, way: object, *, dtype: torch.dtype = torch.bfloat16, scale: float = 0.2) -> list[Tensor]:
+def gradients(
+    given: Three, way: object, *, dtype: torch.dtype = torch.bfloat16, scale: float = 0.2, common: float = 0.0
+) -> list[Tensor]:
     """What comes out of (N, heads, S, width), and the gradients of all three."""
     leaves = [tensor.detach().to(dtype).requires_grad_() for tensor in given]
     attended = way(*leaves, scale)  # type: ignore[operator]
-    above = torch.randn(attended.shape, generator=torch.Generator().manual_seed(1)).bfloat16().to(dtype)
+    above = torch.randn(attended.shape, generator=torch.Generator().manual_seed(1)) + common
+    above = above.bfloat16().to(dtype)
     return [attended.detach(), *torch.autograd.grad(attended, leaves, above)]
 
 
@@ -51,16 +73,17 @@ def off(found: Tensor, exact: Tensor) -> float:
     return float((found.double() - exact).norm() / exact.norm())
 
 
+@pytest.mark.parametrize("common", [0.0, 10.0], ids=["", "values alike"])
 @pytest.mark.parametrize("scores", [1.0, 30.0], ids=["small scores", "large scores"])
 @pytest.mark.parametrize("keys", [None, 9], ids=["self", "fewer keys"])
 @pytest.mark.parametrize("heads_at_once", [1, 2, 4, 100])
 def test_its_gradients_are_as_exact_as_the_kernels(
-    heads_at_once: int, keys: int | None, scores: float, monkeypatch: pytest.MonkeyPatch
+    heads_at_once: int, keys: int | None, scores: float, common: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = states(frames=5, heads=3, keys=keys, scores=scores)
+    given = states(frames=5, heads=3, keys=keys, scores=scores, common=common)
     monkeypatch.setattr(attention, "SCORES", heads_at_once * 17 * (keys or 17) * 4)
-    exact = gradients(given, direct, dtype=torch.float64)
-    found, usual = gradients(given, ours), gradients(given, kernel)
+    exact = gradients(given, direct, dtype=torch.float64, common=common)
+    found, usual = (gradients(given, way, common=common) for way in (ours, kernel))
     torch.testing.assert_close(found[0], usual[0], rtol=0, atol=0)
     for mine, theirs, true in zip(found[1:], usual[1:], exact[1:], strict=True):
         assert off(mine, true) < max(1.5 * off(theirs, true), 0.006)
@@ -128,10 +151,40 @@ def test_it_is_taken_for_bf16_with_gradients_alone() -> None:
         assert not taken(*trained, is_causal=False)
 
 
-def test_frames_whose_scores_leave_the_cache_are_left_to_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_longer_or_unlike_is_left_to_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     trained = [tensor.detach().requires_grad_() for tensor in states()]
-    monkeypatch.setattr(attention, "SCORES", 17 * 17 * 4 - 1)
+    assert not taken(trained[0], *(tensor[:1] for tensor in trained[1:]), is_causal=False), "keys for all frames"
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not taken(*(tensor.detach().double().requires_grad_() for tensor in trained), is_causal=False)
+    with torch.autocast("cpu", torch.float16):
+        assert not taken(*trained, is_causal=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.compiler, "is_compiling", lambda: True)
+        assert not taken(*trained, is_causal=False)
+    monkeypatch.setattr(attention, "LONGEST", 16)
     assert not taken(*trained, is_causal=False)
+
+
+def test_the_usual_scale_is_that_of_the_kernel() -> None:
+    given = [tensor.detach().requires_grad_() for tensor in states()]
+    attended = [
+        attend(nn.Module(), *given, None, is_causal=False)[0].transpose(1, 2),
+        functional.scaled_dot_product_attention(*given),
+    ]
+    (mine, *_), (theirs, *_) = (torch.autograd.grad(each.square().sum(), given) for each in attended)
+    torch.testing.assert_close(mine, theirs, rtol=0.05, atol=0.02)
+
+
+def test_gradients_of_gradients_are_refused_and_torch_func_is_not() -> None:
+    trained = [tensor.detach().requires_grad_() for tensor in states()]
+    [first] = torch.autograd.grad(ours(*trained, 0.2).square().sum(), trained[0], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()
+    mine, theirs = (
+        torch.func.grad(lambda query, way=way: way(query, *states()[1:], 0.2).square().sum())(states()[0])
+        for way in (ours, kernel)
+    )
+    torch.testing.assert_close(mine, theirs, rtol=0.05, atol=0.02)
 
 
 def recogniser(kind: str, *, on: bool, checkpointing: bool = False) -> ActionRecognizer:
@@ -171,9 +224,29 @@ def test_a_step_has_its_gradients_in_every_tower(kind: str, checkpointing: bool,
 def test_the_switch_puts_the_towers_own_attention_back_and_leaves_any_other_alone() -> None:
     tower = towers.image_tower()
     for on, name in ((True, attention.NAME), (True, attention.NAME), (False, "sdpa"), (False, "sdpa")):
-        attention.use_products(tower.model, on=on)
+        tower.attend_by_products(on)
         assert tower.model.config._attn_implementation == name
     tower.model.set_attn_implementation("eager")
     for on in (True, False):
-        attention.use_products(tower.model, on=on)
+        tower.attend_by_products(on)
         assert tower.model.config._attn_implementation == "eager"
+
+
+READ = """
+import pickle, sys, torch
+from pathlib import Path
+tower, frames, expected = pickle.loads(Path(sys.argv[1]).read_bytes())
+with torch.no_grad():
+    torch.testing.assert_close(tower(frames), expected)
+"""
+
+
+@pytest.mark.parametrize("kind", ["dinov2", "dinov3"])
+def test_a_tower_that_attends_so_is_read_by_another_process(kind: str, tmp_path: Path) -> None:
+    """As strategies that start processes send it: the name alone would mean nothing there."""
+    tower, frames = towers.image_tower(kind), towers.clips()
+    tower.attend_by_products(True)
+    with torch.no_grad():
+        (tmp_path / "tower").write_bytes(pickle.dumps((tower, frames, tower(frames))))
+    done = subprocess.run([sys.executable, "-c", READ, str(tmp_path / "tower")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

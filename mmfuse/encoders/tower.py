@@ -28,13 +28,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
-from types import MethodType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmfuse.attention import use_products
 from mmfuse.encoders.layout import Layout, find_layout, submodule
 from mmfuse.errors import MmfuseError
 
@@ -96,6 +96,10 @@ class Tower(nn.Module):
         """Whether training keeps one layer's activations at a time, and computes them again for the gradients."""
         # References, taken before any method adds weights of its own to the model.
         self.pretrained = list(model.parameters())
+
+    def attend_by_products(self, on: bool) -> None:
+        """Take the attention's gradients by matrix products where that is faster (see `mmfuse.attention`), or not."""
+        use_products(self.model, on=on)
 
     @property
     def lasting_name(self) -> str:
@@ -440,27 +444,31 @@ class ImageTower(Tower):
 
 
 def _remember_positions(model: Any) -> None:
-    """Interpolate the position embeddings once for each frame size, not at every step.
-
-    The frozen table always gives the same result, so the model's own method is asked once and its answer kept. A table
-    that is being trained is interpolated anew each time.
-    """
+    """Interpolate the position embeddings once for each frame size, not at every step."""
     embeddings: Any = getattr(model, "embeddings", None)
     if hasattr(embeddings, "interpolate_pos_encoding"):
-        embeddings.kept_positions = {}
-        # A bound method, so that a copy of the tower gets one that is bound to the copy.
-        embeddings.interpolate_pos_encoding = MethodType(_interpolate_once, embeddings)
+        embeddings.interpolate_pos_encoding = _Positions(embeddings)
 
 
-def _interpolate_once(embeddings: Any, tokens: Tensor, height: int, width: int) -> Tensor:
-    interpolate = partial(type(embeddings).interpolate_pos_encoding, embeddings, tokens, height, width)
-    if any(weight.requires_grad for name, weight in embeddings.named_parameters() if "position" in name):
-        return interpolate()
-    key = (height, width, tokens.device, tokens.dtype)
-    if key not in embeddings.kept_positions:
-        with torch.inference_mode(False), torch.no_grad():
-            embeddings.kept_positions[key] = interpolate()
-    return embeddings.kept_positions[key]
+class _Positions:
+    """The model's own way of interpolating, asked once for each size: a frozen table always gives the same.
+
+    A table that is being trained is interpolated anew each time.
+    """
+
+    def __init__(self, embeddings: Any) -> None:
+        self.embeddings = embeddings
+        self.kept: dict[tuple[Any, ...], Tensor] = {}
+
+    def __call__(self, tokens: Tensor, height: int, width: int) -> Tensor:
+        interpolate = partial(type(self.embeddings).interpolate_pos_encoding, self.embeddings, tokens, height, width)
+        if any(weight.requires_grad for name, weight in self.embeddings.named_parameters() if "position" in name):
+            return interpolate()
+        key = (height, width, tokens.device, tokens.dtype)
+        if key not in self.kept:
+            with torch.inference_mode(False), torch.no_grad():
+                self.kept[key] = interpolate()
+        return self.kept[key]
 
 
 @dataclass(frozen=True)
