@@ -23,6 +23,8 @@ class Speed:
         trim: prompts for a causal text tower are padded to the longest of them, not to the context length.
         portions: on a CPU, a large batch is trained on and tested in portions whose memory is used again.
         attention: on a CPU in bf16, the image tower's attention takes its gradients by products of matrices.
+        unfilled: new memory is not filled with NaN before it is written, as torch does where it is deterministic, so
+            that reads of unwritten memory show; nothing here reads any.
         compile: the image tower runs through `torch.compile`, which takes minutes before the first step.
         checkpointing: the image tower keeps one layer's activations at a time and computes them again on the way back:
             less memory for about a third more time.
@@ -35,6 +37,7 @@ class Speed:
     trim: bool = True
     portions: bool = True
     attention: bool = True
+    unfilled: bool = True
     compile: bool = False
     checkpointing: bool = False
 

@@ -48,6 +48,7 @@ TRIES = (
     Try("merge", "dora+frozen, 1 step and a test, ViT-S", ("dora", "frozen"), epochs=1, shots=1, large=True),
     Try("trim", "frozen+lora, 16 epochs, embedded towers", ("frozen", "lora"), epochs=16),
     Try("attention", "lora+frozen, 1 step, ViT-S", ("lora", "frozen"), epochs=1, shots=1, large=True),
+    Try("unfilled", "lora+frozen, 1 step, ViT-S", ("lora", "frozen"), epochs=1, shots=1, large=True),
     Try("checkpointing", "lora+frozen, 1 step, ViT-S", ("lora", "frozen"), epochs=1, shots=1, large=True),
 )  # fmt: skip
 

@@ -15,6 +15,7 @@ import lightning as L
 import torch
 from lightning.pytorch import loggers
 from lightning.pytorch.callbacks import Callback
+from torch.utils import deterministic
 from transformers.utils.logging import disable_progress_bar
 
 from mmfuse.bench import measure, warm
@@ -97,7 +98,7 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
         progress: told now and then how far it is.
     """
     cell = job.cell
-    with quiet():
+    with quiet(), memory_filled(not job.speed.unfilled):
         data = make_data(job, batch_size=micro_batch)
         model = make_model(
             cell, class_names=data.class_names, templates=data.templates, frames=data.frames, speed=job.speed
@@ -122,6 +123,20 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
         device=measure.device_name(trainer.strategy.root_device),
         micro_batch=micro_batch,
     )
+
+
+@contextlib.contextmanager
+def memory_filled(on: bool) -> Iterator[None]:
+    """Whether torch fills new memory before it is written, as far as it is told to be deterministic."""
+    setting: Any = (
+        deterministic  # the module is replaced by an object that has this property, of which types know nothing
+    )
+    before = setting.fill_uninitialized_memory
+    setting.fill_uninitialized_memory = on
+    try:
+        yield
+    finally:
+        setting.fill_uninitialized_memory = before
 
 
 def make_data(job: Job, *, batch_size: int) -> FewShotVideoDataModule:

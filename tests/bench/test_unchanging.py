@@ -6,7 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch.utils import deterministic
 
+from mmfuse import ActionRecognizer
 from mmfuse.bench import unchanging
 from mmfuse.bench.cell import resolve_precision, run_cell
 from mmfuse.bench.job import Job, Outcome
@@ -16,7 +19,14 @@ from mmfuse.speed import Speed
 from tests.bench.real import CLASSES, make_cell
 
 PLAIN = Speed(
-    features=False, lower_layers=False, compose=False, merge=False, trim=False, portions=False, attention=False
+    features=False,
+    lower_layers=False,
+    compose=False,
+    merge=False,
+    trim=False,
+    portions=False,
+    attention=False,
+    unfilled=False,
 )
 UPPER = {"method": "lora", "layers": [1]}
 
@@ -68,6 +78,27 @@ def test_a_cell_keeps_freed_memory_unless_it_is_told_not_to(
     monkeypatch.setattr("mmfuse.bench.cell.keep_freed_memory", lambda: asked.append(None))
     run(make_cell(clips, towers), Speed(portions=switch))
     assert len(asked) == switch
+
+
+@pytest.mark.parametrize("switch", [True, False])
+def test_memory_is_filled_only_where_it_is_asked_for_and_the_cell_is_the_same(
+    switch: bool, clips: dict[str, str], towers: dict[str, str], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = told(run(make_cell(clips, towers), Speed()), cache.parent)
+    seen: list[tuple[bool, bool]] = []
+    own = ActionRecognizer.training_step
+
+    def step(model: ActionRecognizer, batch: dict[str, torch.Tensor], index: int) -> torch.Tensor:
+        seen.append((torch.are_deterministic_algorithms_enabled(), deterministic.fill_uninitialized_memory))
+        return own(model, batch, index)
+
+    monkeypatch.setattr(ActionRecognizer, "training_step", step)
+    before = deterministic.fill_uninitialized_memory
+    found = told(run(make_cell(clips, towers), Speed(unfilled=switch)), cache.parent)
+    assert set(seen) == {(True, not switch)}
+    assert deterministic.fill_uninitialized_memory == before
+    for name, value in usual.items():
+        np.testing.assert_array_equal(found[name], value)
 
 
 def test_tokens_that_do_not_fit_are_not_kept(
