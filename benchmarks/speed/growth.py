@@ -10,13 +10,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.speed.cells import cache, cell, run
 from benchmarks.speed.grids import Case, run_grid
 from benchmarks.speed.materials import ClipSet, embedded_towers, listed, tiny_clips
-from benchmarks.speed.measuring import Bench, Clock, Figure, Row, interleaved
+from benchmarks.speed.measuring import Bench, Clock, Figure, Row, in_turns, interleaved
 
 PLOT = "growth.svg"
 PAIR = ("lora", "adapter")
@@ -34,7 +35,7 @@ def measure(bench: Bench) -> list[Row]:
         "clips": _taken(bench, "clips", (4, 8, 16, 32), lambda size: _clips(clips, size)),
         "frames": _taken(bench, "frames", (2, 4, 8, 16), lambda size: _frames(clips, size)),
         "classes": _taken(bench, "classes", (8, 16, 32, 64), lambda size: _classes(bench, size)),
-        "cells": _cells(bench, clips, (8, 16, 32, 64)),
+        "cells": _cells(bench, clips, (16, 32, 64, 128)),  # fewer take less than a start may take more
     }
     if bench.keep is not None:
         plot(taken, bench.keep / PLOT)
@@ -123,7 +124,8 @@ def _cells(bench: Bench, clips: ClipSet, sizes: Sequence[int]) -> dict[int, list
             bench, case, name=name, pairs=case.pairs, shots=case.shots, epochs=case.epochs, draws=size
         ).processor
 
-    return {size: [seconds(size, turn) for turn in range(2)] for size in sizes}
+    seen = in_turns({str(size): partial(seconds, size) for size in sizes}, range(2))
+    return {int(size): taken for size, taken in seen.items()}
 
 
 def plot(taken: dict[str, dict[int, list[float]]], path: Path) -> None:
