@@ -24,12 +24,13 @@ if not __package__:
 import argparse
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 from rich.console import Console
 
 from benchmarks.speed import table
-from benchmarks.speed.measuring import Row
-from benchmarks.speed.rows import QUICK, ROWS, measured
+from benchmarks.speed.measuring import Bench, Row
+from benchmarks.speed.rows import QUICK, ROWS, measured, say
 
 RESULTS = Path(__file__).with_name("results.json")
 
@@ -59,17 +60,17 @@ def main(given: list[str]) -> int:
     apart = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory(prefix="mmfuse-speed-") as folder:
         for name in wishes.only or (QUICK if wishes.quick else ROWS):
+            bench = Bench(
+                folder=Path(folder),
+                rounds=wishes.rounds,
+                quick=wishes.quick,
+                whole=wishes.whole,
+                device=wishes.device,
+                say=partial(say, name),
+                keep=None if out is None else out.parent,
+            )
             with ProcessPoolExecutor(1, mp_context=apart) as process:
-                rows += process.submit(
-                    measured,
-                    name,
-                    folder=Path(folder),
-                    rounds=wishes.rounds,
-                    quick=wishes.quick,
-                    whole=wishes.whole,
-                    device=wishes.device,
-                    keep=None if out is None else out.parent,
-                ).result()
+                rows += process.submit(measured, name, bench).result()
             if out is not None:  # after each, so that a run that is broken off leaves what it has
                 table.store(out, table.document(rows, command=command, device=wishes.device))
     table.show(rows, console)

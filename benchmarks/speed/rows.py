@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from pathlib import Path
 
 from rich.console import Console
 
@@ -27,22 +26,15 @@ ROWS = {
 QUICK = ("start", "frozen", "step", "warm", "device")
 
 
-def measured(
-    name: str, *, folder: Path, rounds: int, quick: bool, whole: bool, device: str, keep: Path | None
-) -> list[Row]:
-    """Measure one row and show it; for the arguments see `Bench`."""
+def say(name: str, text: str) -> None:
+    """Tell what of a row is being done."""
+    Console(stderr=True).print(f"[dim]{name}: {text}[/dim]", highlight=False)
+
+
+def measured(name: str, bench: Bench) -> list[Row]:
+    """Measure one row and show it."""
     warnings.filterwarnings("ignore")
-    progress = Console(stderr=True)
-    bench = Bench(
-        folder=folder,
-        rounds=rounds,
-        quick=quick,
-        whole=whole,
-        device=device,
-        say=lambda text: progress.print(f"[dim]{name}: {text}[/dim]", highlight=False),
-        keep=keep,
-    )
     module, function = ROWS[name].split(":")
     found: list[Row] = getattr(importlib.import_module(f"benchmarks.speed.{module}"), function)(bench)
-    table.show(found, progress)
+    table.show(found, Console(stderr=True))
     return found
