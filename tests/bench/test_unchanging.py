@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +16,10 @@ from mmfuse.bench.cell import resolve_precision, run_cell
 from mmfuse.bench.job import Job, Outcome
 from mmfuse.cells import Cell
 from mmfuse.predictions import decode
-from mmfuse.speed import Speed
+from mmfuse.speed import USUAL, Speed
 from tests.bench.real import CLASSES, make_cell
 
-PLAIN = Speed(
-    features=False,
-    lower_layers=False,
-    compose=False,
-    merge=False,
-    trim=False,
-    portions=False,
-    attention=False,
-    unfilled=False,
-)
+PLAIN = Speed(**dict.fromkeys(asdict(USUAL), False))
 UPPER = {"method": "lora", "layers": [1]}
 
 
