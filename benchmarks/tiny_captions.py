@@ -8,7 +8,7 @@ import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
-from mmfuse.data.drawing import COLOUR_NAMES, GROUND_NAMES, SHAPE_NAMES, Pictures
+from mmfuse.data.tiny.rendering import COLOUR_NAMES, GROUND_NAMES, SHAPE_NAMES, Pictures
 
 CONTEXT = 77
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"

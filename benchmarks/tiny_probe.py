@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from tiny_towers import new_image_tower
 from torch import Tensor
 
-from mmfuse.data.annotations import load_catalogue
+from mmfuse.data.catalogue.load import load_catalogue
 from mmfuse.data.few_shot import draw
-from mmfuse.data.sampling import segment_centres
-from mmfuse.data.tiny_actions import generate
-from mmfuse.data.video import read_frames
+from mmfuse.data.frames.sampling import segment_centres
+from mmfuse.data.frames.video import read_frames
+from mmfuse.data.tiny.dataset import generate
 from mmfuse.encoders.loading import load_image_tower
 from mmfuse.encoders.tower import ImageTower
 

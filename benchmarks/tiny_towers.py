@@ -35,8 +35,8 @@ from tiny_captions import CONTEXT, caption, train_tokenizer
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer, Dinov2Config, Dinov2Model
 
-from mmfuse.data.drawing import Pictures, draw, random_pictures
-from mmfuse.resources import assets_folder
+from mmfuse.data.tiny.rendering import Pictures, draw, random_pictures
+from mmfuse.utils.resources import assets_folder
 
 SIZE, PATCH = 64, 16
 MEAN, STD = 0.5, 0.25  # of a pixel's value in 0..1, the same for the three colours

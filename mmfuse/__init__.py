@@ -1,16 +1,12 @@
 """Few-shot action recognition with frozen image and text towers: which adaptation wins, by how much, at what cost."""
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
+
+from mmfuse.version import __version__
 
 if TYPE_CHECKING:
     from mmfuse.data.datamodule import FewShotVideoDataModule
-    from mmfuse.recognizer import ActionRecognizer
-
-try:
-    __version__ = version("mmfuse")
-except PackageNotFoundError:  # a source tree on the path, not installed
-    __version__ = "0+unknown"
+    from mmfuse.model.recognizer import ActionRecognizer
 
 __all__ = ["ActionRecognizer", "FewShotVideoDataModule", "__version__"]
 
@@ -18,7 +14,7 @@ __all__ = ["ActionRecognizer", "FewShotVideoDataModule", "__version__"]
 def __getattr__(name: str) -> object:
     # Imported on first use: the commands that plan, tabulate and report must answer without torch.
     if name == "ActionRecognizer":
-        from mmfuse.recognizer import ActionRecognizer
+        from mmfuse.model.recognizer import ActionRecognizer
 
         return ActionRecognizer
     if name == "FewShotVideoDataModule":

@@ -1,7 +1,7 @@
 """Files and names from strangers: they run no code, write nowhere but in their folder, and do not touch the terminal.
 
-Archives are tried in tests/data/test_archives.py, names of videos in tests/cli/test_predict.py, single characters in
-tests/test_terminal.py.
+Archives are tried in tests/data/catalogue/test_archives.py, names of videos in tests/cli/test_predict.py, single
+characters in tests/utils/test_terminal.py.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ import torch
 
 import mmfuse
 from mmfuse.bench.grid import load_grid
-from mmfuse.cells import Cell
-from mmfuse.cli import bench, tool
-from mmfuse.data.annotations import load_catalogue
-from mmfuse.data.video import UnreadableVideo, read_frames
+from mmfuse.cli import bench, main
+from mmfuse.data.catalogue.load import load_catalogue
+from mmfuse.data.frames.video import UnreadableVideo, read_frames
 from mmfuse.encoders import load_image_tower, load_text_tower
 from mmfuse.errors import MmfuseError
-from mmfuse.files import sha256_of_json
-from mmfuse.recognizer import ActionRecognizer
-from mmfuse.records import Damaged, Record, ResultsFolder, read_record
-from mmfuse.terminal import UNSAFE
+from mmfuse.model.recognizer import ActionRecognizer
+from mmfuse.records.cell import Cell
+from mmfuse.records.record import Damaged, Record, ResultsFolder, read_record
+from mmfuse.utils.files import sha256_of_json
+from mmfuse.utils.terminal import UNSAFE
 from tests import towers
 from tests.bench.real import make_towers
 from tests.report.made import build, results
@@ -530,7 +530,7 @@ def test_a_list_may_name_any_path_and_nothing_comes_of_it(call, path: str, tmp_p
     own(tmp_path, f"path,label\n{path},a\ny.mp4,b\n")
     before = set(tmp_path.iterdir())
     for words in (["data", "check", tmp_path], ["data", "split", tmp_path, "--shots", "1"]):
-        code, written = call(tool, *words)
+        code, written = call(main, *words)
         assert code in (0, 1, 2)
         assert not UNSAFE.search(written) or words[1] == "split"
         assert "Traceback" not in written
@@ -540,7 +540,7 @@ def test_a_list_may_name_any_path_and_nothing_comes_of_it(call, path: str, tmp_p
 @pytest.mark.parametrize("label", ["a\x1b[2J", '"a\nb"', "[bold]", "../x", "a\x00"])
 def test_a_label_may_be_anything(call, label: str, tmp_path: Path) -> None:
     own(tmp_path, f"path,label\nx.mp4,{label}\ny.mp4,b\n", test="path,label\nt.mp4,b\n")
-    code, written = call(tool, "data", "check", tmp_path)
+    code, written = call(main, "data", "check", tmp_path)
     assert code in (1, 2)
     assert not UNSAFE.search(written)
 

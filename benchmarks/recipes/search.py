@@ -35,11 +35,11 @@ from second_set import make
 from torch import Tensor
 
 from mmfuse import ActionRecognizer, FewShotVideoDataModule
-from mmfuse.bench.cell import quiet
+from mmfuse.bench.run_cell import quiet
 from mmfuse.data import few_shot
 from mmfuse.encoders import load_image_tower, load_text_tower
-from mmfuse.methods.names import names
 from mmfuse.methods.recipes import FUSION_RECIPE, recipes_of
+from mmfuse.methods.registry import names
 
 Choice = TypeVar("Choice", float, tuple[float, float])
 

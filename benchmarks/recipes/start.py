@@ -12,10 +12,10 @@ import copy
 import numpy as np
 import torch
 
-from mmfuse.data.annotations import load_catalogue
-from mmfuse.data.sampling import segment_centres
-from mmfuse.data.tiny_actions import generate
-from mmfuse.data.video import read_frames
+from mmfuse.data.catalogue.load import load_catalogue
+from mmfuse.data.frames.sampling import segment_centres
+from mmfuse.data.frames.video import read_frames
+from mmfuse.data.tiny.dataset import generate
 from mmfuse.encoders import load_image_tower
 from mmfuse.methods.base import attach
 

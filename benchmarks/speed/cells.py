@@ -17,7 +17,7 @@ def cell(*, dataset: Any, pair: tuple[Any, Any], shots: int | str, epochs: int, 
         pair: the methods on the image and on the text tower.
         more: other groups of settings, such as `clip={"frames": 4}`.
     """
-    from mmfuse.cells import Cell
+    from mmfuse.records.cell import Cell
 
     settings = {
         "dataset": dataset,
@@ -32,8 +32,8 @@ def cell(*, dataset: Any, pair: tuple[Any, Any], shots: int | str, epochs: int, 
 
 def run(cell: Any, **job: Any) -> Any:
     """Run a cell, and return its outcome."""
-    from mmfuse.bench.cell import run_cell
     from mmfuse.bench.job import Job
+    from mmfuse.bench.run_cell import run_cell
 
     return run_cell(Job(cell=cell, **job), progress=lambda progress: None)
 

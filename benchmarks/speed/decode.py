@@ -31,10 +31,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from mmfuse.data.clip_store import ClipStore, Sampling, Wanted
-from mmfuse.data.sampling import segment_centres
-from mmfuse.data.sources import Decoding
-from mmfuse.data.video import read_frames, scaled_size
+from mmfuse.data.cache.clip_store import ClipStore, Sampling, Wanted
+from mmfuse.data.frames.sampling import segment_centres
+from mmfuse.data.frames.sources import Decoding
+from mmfuse.data.frames.video import read_frames, scaled_size
 
 Frames = NDArray[np.uint8]
 Read = Callable[[], Frames]

@@ -15,7 +15,7 @@ from benchmarks.speed.measuring import Bench, Clock, Figure, Row, interleaved
 from benchmarks.speed.steps import FRAMES, SIZE, named, sides
 
 if TYPE_CHECKING:
-    from mmfuse.cells import Cell
+    from mmfuse.records.cell import Cell
 
 PEAKS = {
     "H200": 989.0,

@@ -99,9 +99,9 @@ def _frames(clips: ClipSet, frames: int) -> Any:
 
 def _classes(bench: Bench, count: int) -> Any:
     """128 clips to learn from and as many to be tested on, dealt out to ever more classes."""
-    from mmfuse.data import tiny_actions
+    from mmfuse.data.tiny import dataset
 
-    table, root = tiny_actions.listing(), tiny_actions.generate()
+    table, root = dataset.listing(), dataset.generate()
     groups = list(table[table["part"] == "train"].groupby("group", sort=False)["path"])[:64]
     rows: dict[str, list[tuple[str, str]]] = {"train": [], "test": []}
     for number, (_, paths) in enumerate(groups):

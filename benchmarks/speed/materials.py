@@ -83,7 +83,7 @@ def text_tower(folder: Path) -> Path:
 
 def embedded_towers() -> tuple[Path, Path]:
     """The folders of the two towers that ship with the package."""
-    from mmfuse.resources import assets_folder
+    from mmfuse.utils.resources import assets_folder
 
     return assets_folder() / "tiny-dinov2", assets_folder() / "tiny-clip-text"
 
@@ -156,9 +156,9 @@ def tiny_clips(folder: Path, *, train: int = 32, test: int = 5) -> ClipSet:
         folder: for the lists; the clips lie in the user's cache folder, where the package keeps them.
         train, test: clips a class, at most 32 and 20.
     """
-    from mmfuse.data import tiny_actions
+    from mmfuse.data.tiny import dataset
 
-    root, table = tiny_actions.generate(), tiny_actions.listing()
+    root, table = dataset.generate(), dataset.listing()
     chosen = {
         part: table[table["part"] == part].groupby("label").head(count)[["path", "class"]]
         for part, count in (("train", train), ("test", test))

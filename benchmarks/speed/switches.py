@@ -55,7 +55,7 @@ TRIES = (
 
 def measure(bench: Bench) -> list[Row]:
     """A row a switch, where this version has it."""
-    if importlib.util.find_spec("mmfuse.speed") is None:
+    if importlib.util.find_spec("mmfuse.model.optimizations") is None:
         return []
     return [*(_switch(bench, one) for one in TRIES), _portions(bench), _store(bench), _compile(bench)]
 
@@ -70,7 +70,7 @@ def _cell(bench: Bench, one: Try) -> Any:
 
 
 def _switch(bench: Bench, one: Try) -> Row:
-    from mmfuse.speed import Speed
+    from mmfuse.model.optimizations import Speed
 
     bench.say(f"{one.key} on and off: {one.what}")
     made = _cell(bench, one)

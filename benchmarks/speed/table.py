@@ -58,7 +58,7 @@ def show(rows: Sequence[Row], console: Console) -> None:
 
 def document(rows: Sequence[Row], *, command: str, device: str) -> dict[str, Any]:
     """All figures with what they were measured on; no names of machines, users or folders."""
-    from mmfuse.bench.measure import commit, versions
+    from mmfuse.bench.environment import commit, versions
 
     return {
         "command": command,

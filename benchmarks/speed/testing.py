@@ -24,7 +24,7 @@ def _case(bench: Bench, size: str, *, batches: int) -> Row:
     import lightning as L
     import torch
 
-    from mmfuse.bench.cell import quiet
+    from mmfuse.bench.run_cell import quiet
 
     bench.say(f"a test of {batches * BATCH} clips, DoRA on {size}")
     model, bare = recognizer(size, "dora"), image_model(size).to(bench.device)

@@ -21,13 +21,13 @@ PLAIN = {"str": "text", "int": "whole number", "float": "number", "bool": "true 
 
 
 def fields(where: str) -> str:
-    """The keys of a model that is read: `records.Cost`."""
+    """The keys of a model that is read: `records.record.Cost`."""
     rows = [f"| `{name}` | {type_of(field)} | {meaning} |" for name, field, meaning in _described(where)]
     return "\n".join(["| key | type | meaning |", "|:--|:--|:--|", *rows])
 
 
 def keys(where: str) -> str:
-    """The keys of a model that is written by hand, with their defaults: `cells.Train`."""
+    """The keys of a model that is written by hand, with their defaults: `records.cell.Train`."""
     rows = [
         f"| `{name}` | {type_of(field)} | {_default(field)} | {meaning} |" for name, field, meaning in _described(where)
     ]

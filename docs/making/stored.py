@@ -9,11 +9,11 @@ from typing import Any
 import yaml
 
 from mmfuse.bench.grid import load_grid
-from mmfuse.cells import FUSIONS as ARGUMENTS
-from mmfuse.data.cards import card_names, load_card
-from mmfuse.fusion import FUSIONS
+from mmfuse.data.catalogue.cards import card_names, load_card
 from mmfuse.methods.recipes import FUSION_RECIPE, RECIPES
-from mmfuse.resources import cards_folder, grids_folder
+from mmfuse.model.fusion import FUSIONS
+from mmfuse.records.cell import FUSIONS as ARGUMENTS
+from mmfuse.utils.resources import cards_folder, grids_folder
 
 
 def grids() -> str:

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import torch
 
-from mmfuse.bench import measure
-from mmfuse.bench.cell import make_model, quiet, resolve_precision
+from mmfuse.bench import environment
+from mmfuse.bench.clip_cache import catalogue_of, look_of
+from mmfuse.bench.digests import frame_size
 from mmfuse.bench.estimate import BACKWARD, Calibration, DecodingRate, Rate, frames_of, trains_image
-from mmfuse.bench.inputs import frame_size
-from mmfuse.bench.keeping import catalogue_of, look_of
-from mmfuse.cells import Cell
-from mmfuse.data.cards import load_card
-from mmfuse.data.sources import Decoding
+from mmfuse.bench.run_cell import make_model, quiet, resolve_precision
+from mmfuse.data.catalogue.cards import load_card
+from mmfuse.data.frames.sources import Decoding
 from mmfuse.errors import MmfuseError
-from mmfuse.portions import keep_freed_memory
-from mmfuse.recognizer import ActionRecognizer
+from mmfuse.model.chunked import keep_freed_memory
+from mmfuse.model.recognizer import ActionRecognizer
+from mmfuse.records.cell import Cell
 
 CLIPS = 4
 STEPS = 3
@@ -84,9 +84,9 @@ def _measure(cell: Cell) -> Rate:
     video = torch.randint(0, 256, (CLIPS, frames, 3, size, size), dtype=torch.uint8, generator=generator).to(device)
     precision, peaks = resolve_precision(cell.precision, width=model.image_tower.width), []
     for clips in (CLIPS // 2, CLIPS):  # the first one tells what memory each clip takes
-        measure.reset_peak_memory()
+        environment.reset_peak_memory()
         seconds = _step_seconds(model, video[:clips], trained=trains_image(cell), precision=precision)
-        peaks.append(measure.peak_memory())
+        peaks.append(environment.peak_memory())
     per_clip = 0 if None in peaks else max(0, (peaks[1] or 0) - (peaks[0] or 0)) // (CLIPS - CLIPS // 2)
     return Rate(
         encoder=cell.encoders.image,
@@ -97,7 +97,7 @@ def _measure(cell: Cell) -> Rate:
         memory_clips=CLIPS,
         memory_per_clip=per_clip,
         weights_bytes=4 * sum(model.trainable_parameters().values()),
-        device=measure.device_name(device),
+        device=environment.device_name(device),
     )
 
 

@@ -11,17 +11,20 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from mmfuse.bench.inputs import frame_size
-from mmfuse.cells import Cell, Dataset
-from mmfuse.data.cards import load_card
-from mmfuse.files import cache_folder, parse_json, write_atomically
-from mmfuse.records import Record
-from mmfuse.survey import Entry
+from mmfuse.bench.digests import frame_size
+from mmfuse.data.catalogue.cards import load_card
+from mmfuse.records.cell import Cell, Dataset
+from mmfuse.records.record import Record
+from mmfuse.records.status import Entry
+from mmfuse.utils.files import cache_folder, parse_json, write_atomically
 
 BACKWARD = 3.0
 """A training step through a tower costs about three forwards."""
 BLOCK = 16
-"""Clips that a frozen tower looks at together (`mmfuse.data.features.BLOCK`, which would bring torch along)."""
+"""Clips that a frozen tower looks at together.
+
+The same as `mmfuse.data.cache.feature_store.BLOCK`, which would bring torch along.
+"""
 FUSION = 0.1
 """An epoch of the fusion over kept features, against a forward through the tower."""
 

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from mmfuse.bench.yaml_source import YamlSource
-from mmfuse.cells import Cell, Clip, Dataset, Encoders, Fusion, Pair, Shots, Strict, Train
 from mmfuse.errors import MmfuseError, unknown
-from mmfuse.methods.names import IMAGE, METHODS, TEXT, names, parse_pair
-from mmfuse.resources import cards_folder, grids_folder
+from mmfuse.methods.registry import IMAGE, METHODS, TEXT, names, parse_pair
+from mmfuse.records.cell import Cell, Clip, Dataset, Encoders, Fusion, Pair, Shots, Strict, Train
+from mmfuse.utils.resources import cards_folder, grids_folder
 
 SETTINGS = ("encoders", "clip", "fusion", "train")
 """Groups of keys that stand at the top of a grid, and that a pair or an override may change."""

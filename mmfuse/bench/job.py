@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from mmfuse.cells import Cell, Inputs
-from mmfuse.records import Record
-from mmfuse.speed import Speed
+from mmfuse.model.optimizations import Speed
+from mmfuse.records.cell import Cell, Inputs
+from mmfuse.records.record import Record
 
 
 @dataclass(frozen=True)

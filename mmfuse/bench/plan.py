@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mmfuse.bench.inputs import known_inputs
-from mmfuse.cells import Cell
+from mmfuse.bench.digests import known_inputs
 from mmfuse.errors import MmfuseError, unknown
-from mmfuse.records import Planned, ResultsFolder
-from mmfuse.survey import Entry, Survey
+from mmfuse.records.cell import Cell
+from mmfuse.records.record import Planned, ResultsFolder
+from mmfuse.records.status import Entry, Survey
 
 ONLY_KEYS = ("dataset", "split", "pair", "shots", "draw", "seed")
 

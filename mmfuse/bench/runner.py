@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from mmfuse.bench.engines import Engine
+from mmfuse.bench.engines.local import Engine
 from mmfuse.bench.job import Event, Finished, Job, Outcome, Progress, Progressed, Started
-from mmfuse.claims import Claim
 from mmfuse.errors import MmfuseError
-from mmfuse.interrupts import Interrupts
-from mmfuse.records import Failure, Record, ResultsFolder, failed, now, read_record
-from mmfuse.survey import Entry
+from mmfuse.records.locks import Claim
+from mmfuse.records.record import Failure, Record, ResultsFolder, failed, now, read_record
+from mmfuse.records.status import Entry
+from mmfuse.utils.interrupts import Interrupts
 
 UNWRITTEN_AT_MOST = 64
 

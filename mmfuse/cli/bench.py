@@ -8,10 +8,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from mmfuse.cli import completing
+from mmfuse.cli import completion
 from mmfuse.cli.common import Annotations, AsJson, DataRoot, run_app
 from mmfuse.errors import MmfuseError
-from mmfuse.speed import USUAL, Speed
+from mmfuse.model.optimizations import USUAL, Speed
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -29,7 +29,7 @@ Style = Annotated[
     typer.Option(
         "--format",
         help="rich, markdown, latex or csv.",
-        autocompletion=completing.one_of("rich", "markdown", "latex", "csv"),
+        autocompletion=completion.one_of("rich", "markdown", "latex", "csv"),
     ),
 ]
 
@@ -38,7 +38,7 @@ Style = Annotated[
 def bench(
     context: typer.Context,
     grid: Annotated[
-        str | None, typer.Option(help="Name of a shipped grid, or a grid file.", autocompletion=completing.grids)
+        str | None, typer.Option(help="Name of a shipped grid, or a grid file.", autocompletion=completion.grids)
     ] = None,
     results: Annotated[Path | None, typer.Option(help="Results folder; default results/<grid>.")] = None,
     data_root: DataRoot = None,
@@ -49,7 +49,7 @@ def bench(
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Cells at a time; default one a device or core.")] = None,
     engine: Annotated[
-        str, typer.Option(help="Where cells run: local or ray.", autocompletion=completing.one_of("local", "ray"))
+        str, typer.Option(help="Where cells run: local or ray.", autocompletion=completion.one_of("local", "ray"))
     ] = "local",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the cells and stop; needs neither data nor weights.")
@@ -60,7 +60,7 @@ def bench(
         typer.Option(
             metavar="stale|all",
             help="Run again: cells whose inputs changed, or all.",
-            autocompletion=completing.one_of("stale", "all"),
+            autocompletion=completion.one_of("stale", "all"),
         ),
     ] = None,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Begin no further cell after one has failed.")] = False,
@@ -79,7 +79,7 @@ def bench(
             metavar="KEY=on|off",
             help=f"Switch an optimisation: {', '.join(USUALLY['on'])} (on by default), {', '.join(USUALLY['off'])} "
             "(off). May be repeated.",
-            autocompletion=completing.switches,
+            autocompletion=completion.switches,
         ),
     ] = None,
     calibrate: Annotated[
@@ -129,7 +129,7 @@ def bench(
 @app.command()
 def status(results: Results, json: AsJson = False) -> None:
     """Show how far a results folder is, also while another terminal runs it."""
-    from mmfuse.cli.looking import show_status
+    from mmfuse.cli.status import show_status
 
     show_status(results, json=json)
 
@@ -140,7 +140,7 @@ def tables(
     style: Style = "rich",
 ) -> None:
     """Print the tables of a results folder, from its records alone."""
-    from mmfuse.cli.looking import show_tables
+    from mmfuse.cli.status import show_tables
 
     show_tables(results, style=style)
 
@@ -156,7 +156,7 @@ def report(
     ] = True,
 ) -> None:
     """Write a report that opens offline: one HTML file with tables, plots, classes, hard clips and provenance."""
-    from mmfuse.cli.telling import write_report
+    from mmfuse.cli.report import write_report
 
     write_report(results, out=out, data_root=data_root, annotations=annotations, frames=frames)
 
@@ -168,7 +168,7 @@ def figures(
     pair: Annotated[str | None, typer.Option(help="Whose classes are shown; default the pair that is highest.")] = None,
 ) -> None:
     """Write the report's plots for a paper, as PDF and PNG."""
-    from mmfuse.cli.telling import write_figures
+    from mmfuse.cli.report import write_figures
 
     write_figures(results, out=out, pair=pair)
 
@@ -178,17 +178,17 @@ def compare(
     ours: Annotated[
         str,
         typer.Argument(
-            metavar="PAIR", help="A pair of the results, such as dora+adapter.", autocompletion=completing.pairs
+            metavar="PAIR", help="A pair of the results, such as dora+adapter.", autocompletion=completion.pairs
         ),
     ],
     theirs: Annotated[
-        str, typer.Argument(metavar="PAIR", help="The pair to set it against.", autocompletion=completing.pairs)
+        str, typer.Argument(metavar="PAIR", help="The pair to set it against.", autocompletion=completion.pairs)
     ],
     results: Results,
     style: Style = "rich",
 ) -> None:
     """Set two pairs against each other: paired over draws, and apart from that over test clips."""
-    from mmfuse.cli.looking import show_versus
+    from mmfuse.cli.status import show_versus
 
     show_versus(results, ours=ours, theirs=theirs, style=style)
 
@@ -199,7 +199,7 @@ def list_known(
         str,
         typer.Argument(
             metavar="grids|methods|datasets|encoders",
-            autocompletion=completing.one_of("grids", "methods", "datasets", "encoders"),
+            autocompletion=completion.one_of("grids", "methods", "datasets", "encoders"),
         ),
     ],
     json: AsJson = False,

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from mmfuse.errors import MmfuseError
-from mmfuse.terminal import UNSAFE, SafeConsole, visible
+from mmfuse.utils.terminal import UNSAFE, SafeConsole, visible
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mmfuse.cli import completing
+from mmfuse.cli import completion
 from mmfuse.cli.common import AsJson
 
 app = typer.Typer(
@@ -22,7 +22,7 @@ Named = Annotated[
     typer.Argument(
         metavar="DATASET",
         help="ucf101, hmdb51, diving48, tiny, or a folder of your own with train.csv and test.csv or train/ and test/.",
-        autocompletion=completing.datasets,
+        autocompletion=completion.datasets,
     ),
 ]
 Root = Annotated[Path | None, typer.Option(help="Folder with the videos.")]
@@ -83,11 +83,11 @@ def get(
 def cache(
     dataset: Annotated[
         str | None,
-        typer.Argument(metavar="[DATASET]", help="As in check; or give --grid.", autocompletion=completing.datasets),
+        typer.Argument(metavar="[DATASET]", help="As in check; or give --grid.", autocompletion=completion.datasets),
     ] = None,
     grid: Annotated[
         str | None,
-        typer.Option(help="A grid's name or file: everything that its cells look at.", autocompletion=completing.grids),
+        typer.Option(help="A grid's name or file: everything that its cells look at.", autocompletion=completion.grids),
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Folder with the videos; with --grid, with the data sets.")] = None,
     store: Annotated[Path | None, typer.Option(help="Folder of the clip store; default in the cache folder.")] = None,
@@ -102,9 +102,9 @@ def cache(
     json: AsJson = False,
 ) -> None:
     """Decode clips once into a store that all cells, workers and machines read."""
-    from mmfuse.cli import caching
+    from mmfuse.cli import cache
 
-    wishes = caching.Wishes(
+    wishes = cache.Wishes(
         dataset=dataset,
         grid=grid,
         root=root,
@@ -115,7 +115,7 @@ def cache(
         frames=frames,
         size=size,
     )
-    whole = caching.cache(wishes, store=store, workers=workers, dry_run=dry_run, json=json)
+    whole = cache.cache(wishes, store=store, workers=workers, dry_run=dry_run, json=json)
     raise typer.Exit(0 if whole else 1)
 
 

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from mmfuse.cli.common import notes, out, print_json
-from mmfuse.data import check as checking
 from mmfuse.data import few_shot
-from mmfuse.data.annotations import load_catalogue, published
-from mmfuse.data.archives import unpack as unpack_archive
-from mmfuse.data.cards import Source, card_names, load_card
+from mmfuse.data.catalogue import check as checking
+from mmfuse.data.catalogue.archives import unpack as unpack_archive
+from mmfuse.data.catalogue.cards import Source, card_names, load_card
+from mmfuse.data.catalogue.load import load_catalogue, published
+from mmfuse.data.catalogue.locate import dataset_folder
 from mmfuse.data.few_shot import Shots
-from mmfuse.data.locate import dataset_folder
-from mmfuse.data.parallel import usable_cores
-from mmfuse.data.progress import progress_bar
 from mmfuse.errors import MmfuseError, unknown
-from mmfuse.files import write_atomically
+from mmfuse.utils.files import write_atomically
+from mmfuse.utils.processes import usable_cores
+from mmfuse.utils.progress import progress_bar
 
 _SHOWN = 10
 
@@ -84,9 +84,9 @@ def _note(text: str) -> None:
 
 def _folder(dataset: str, root: Path | None) -> Path:
     if root is None and dataset == "tiny":
-        from mmfuse.data import tiny_actions
+        from mmfuse.data.tiny.dataset import generate
 
-        return tiny_actions.generate()
+        return generate()
     given = root or Path(dataset).expanduser()
     if not given.is_dir():
         if root is None:

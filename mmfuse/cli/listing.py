@@ -18,7 +18,7 @@ import mmfuse
 from mmfuse.bench.grid import dataset_names, grid_names
 from mmfuse.cli.common import out, print_json
 from mmfuse.errors import unknown
-from mmfuse.resources import assets_folder, grids_folder
+from mmfuse.utils.resources import assets_folder, grids_folder
 
 LAST_COLUMN = 24
 """Letters that a table's last column, the only one that is wrapped, must have room for; else there is no table."""
@@ -71,8 +71,8 @@ def _grids() -> list[dict[str, Any]]:
 
 
 def _methods() -> list[dict[str, Any]]:
-    from mmfuse.methods.names import catalogue
     from mmfuse.methods.recipes import recipe_of_family
+    from mmfuse.methods.registry import catalogue
 
     recipes = {info.name: recipe_of_family(info.family) for info in catalogue() if info.name != "frozen"}
     return [
@@ -89,7 +89,7 @@ def _methods() -> list[dict[str, Any]]:
 
 
 def _datasets() -> list[dict[str, Any]]:
-    from mmfuse.data.cards import load_card
+    from mmfuse.data.catalogue.cards import load_card
 
     rows = []
     for name in dataset_names():
@@ -141,7 +141,7 @@ def _ffmpeg() -> str:
 
 def _device() -> str:
     """What models run on here; torch is asked only where there may be more than a CPU."""
-    from mmfuse.bench.engines import accelerators, usable_cpus
+    from mmfuse.bench.engines.local import accelerators, usable_cpus
 
     cpu = f"cpu ({platform.machine()}, {usable_cpus()} cores)"
     if count := len(accelerators()):

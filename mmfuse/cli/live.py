@@ -12,11 +12,11 @@ from rich.text import Text
 from mmfuse.bench.estimate import Estimator, work_of
 from mmfuse.bench.job import Job, Progress
 from mmfuse.bench.runner import Task
-from mmfuse.cells import Cell
 from mmfuse.cli.common import duration
-from mmfuse.cli.panels import grid_map, overall_bar, title, whole_fraction, worker_lines
-from mmfuse.records import Record
-from mmfuse.survey import Entry
+from mmfuse.cli.widgets import grid_map, overall_bar, title, whole_fraction, worker_lines
+from mmfuse.records.cell import Cell
+from mmfuse.records.record import Record
+from mmfuse.records.status import Entry
 
 
 class Clock:

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from mmfuse.bench.cell import quiet
+from mmfuse.bench.run_cell import quiet
 from mmfuse.cli.common import DONE, FAILED, complain, notes, out, print_json
-from mmfuse.data.progress import progress_bar
 from mmfuse.errors import MmfuseError
-from mmfuse.prediction import Prediction, Vocabulary, each, find_videos, vocabulary
-from mmfuse.recognizer import ActionRecognizer
+from mmfuse.inference.predict import Prediction, Vocabulary, each, find_videos, vocabulary
+from mmfuse.model.recognizer import ActionRecognizer
+from mmfuse.utils.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def class_names(given: str) -> list[str]:
 
 def _check_picture(picture: Path, videos: Sequence[Path]) -> None:
     """Refuse, before anything is loaded, a picture that could not be drawn."""
-    from mmfuse.explanation_figure import format_of
+    from mmfuse.inference.explanation_figure import format_of
 
     format_of(picture)
     if len(videos) != 1:
@@ -89,8 +89,8 @@ def _check_picture(picture: Path, videos: Sequence[Path]) -> None:
 
 
 def _explained(model: ActionRecognizer, video: Path, words: Vocabulary, picture: Path) -> Iterator[Prediction]:
-    from mmfuse.explanation import explain
-    from mmfuse.explanation_figure import draw
+    from mmfuse.inference.explain import explain
+    from mmfuse.inference.explanation_figure import draw
 
     try:
         explanation = explain(model, video, words)

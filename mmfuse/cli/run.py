@@ -12,12 +12,12 @@ from typing import Any
 from mmfuse.bench.estimate import Estimator, Expected, read_calibration
 from mmfuse.bench.grid import LoadedGrid, load_grid
 from mmfuse.bench.plan import select, survey_plan, to_run, with_known_inputs
-from mmfuse.cells import Cell
 from mmfuse.cli.common import DONE, FAILED, INTERRUPTED, amount, default_data_root, duration, notes, out, print_json
 from mmfuse.errors import MmfuseError
-from mmfuse.records import Plan, Planned, ResultsFolder
-from mmfuse.speed import USUAL, Speed
-from mmfuse.survey import Entry, as_row, counts, survey_folder
+from mmfuse.model.optimizations import USUAL, Speed
+from mmfuse.records.cell import Cell
+from mmfuse.records.record import Plan, Planned, ResultsFolder
+from mmfuse.records.status import Entry, as_row, counts, survey_folder
 
 ENGINES = ("local", "ray")
 
@@ -141,7 +141,7 @@ def _print_columns(entries: list[Entry], expected: dict[str, Expected]) -> None:
 def _carry_out(
     request: Request, loaded: LoadedGrid, folder: ResultsFolder, planned: list[Planned], chosen: set[str]
 ) -> int:
-    from mmfuse.bench.prepare import prepare
+    from mmfuse.bench.preflight import prepare
 
     if request.engine == "local":  # the nodes of a cluster may have what this machine has not
         _refuse_absent_loggers(loaded)
@@ -199,8 +199,8 @@ def rerun_command(request: Request, cell: Cell, folder: ResultsFolder) -> str:
 def _run_cells(
     request: Request, loaded: LoadedGrid, folder: ResultsFolder, entries: list[Entry], waiting: list[Entry]
 ) -> int:
+    from mmfuse.bench.clip_cache import choose
     from mmfuse.bench.job import Job
-    from mmfuse.bench.keeping import choose
     from mmfuse.bench.runner import Runner, Task, log_folder
     from mmfuse.cli.live import LiveView, PlainView
 
@@ -253,12 +253,12 @@ def _run_cells(
 
 
 def _engine(request: Request, loaded: LoadedGrid, tasks: int) -> Any:
-    from mmfuse.bench.engines import Limits, LocalEngine, device_slots
+    from mmfuse.bench.engines.local import Limits, LocalEngine, device_slots
 
     settings = loaded.grid.run
     limits = Limits(total=request.time_limit or settings.time_limit, silence=settings.silence_limit)
     if request.engine == "ray":
-        from mmfuse.bench.ray_engine import RayEngine
+        from mmfuse.bench.engines.ray import RayEngine
 
         return RayEngine(limits=limits, devices=settings.devices * settings.gpu_share, workers=request.workers)
     slots = device_slots(
@@ -287,7 +287,7 @@ def _conclude(request: Request, loaded: LoadedGrid, folder: ResultsFolder, chose
         )
         return code
     if code != INTERRUPTED:
-        from mmfuse.report.tables import print_tables
+        from mmfuse.report.tables.build import print_tables
 
         print_tables(entries, style=request.style, console=out())
         _hint(mine)

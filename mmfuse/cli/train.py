@@ -15,15 +15,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from mmfuse.bench.grid import GridPair, Precision, dataset_names
 from mmfuse.bench.job import Job, Outcome
-from mmfuse.cells import Cell, Pair
 from mmfuse.cli.common import DONE, FAILED, complain, default_data_root, notes, out, print_json
 from mmfuse.cli.training_view import Bar, Lines
-from mmfuse.data.progress import progress_bar
 from mmfuse.errors import MmfuseError, unknown
-from mmfuse.files import write_atomically
-from mmfuse.interrupts import undisturbed
-from mmfuse.records import Planned, Record, as_document
-from mmfuse.survey import Entry
+from mmfuse.records.cell import Cell, Pair
+from mmfuse.records.record import Planned, Record, as_document
+from mmfuse.records.status import Entry
+from mmfuse.utils.files import write_atomically
+from mmfuse.utils.interrupts import undisturbed
+from mmfuse.utils.progress import progress_bar
 
 SETTINGS = ("train", "clip", "fusion", "encoders", "image", "text")
 # What Ctrl-C and SIGTERM become inside Lightning.
@@ -59,8 +59,8 @@ def train(request: TrainRequest) -> int:
         raise MmfuseError(f"--threads counts from 1; got {request.threads}")
     _refuse_taken(request.out)
     root = request.data_root or default_data_root()
-    from mmfuse.bench.keeping import has_store
-    from mmfuse.bench.prepare import prepare
+    from mmfuse.bench.clip_cache import has_store
+    from mmfuse.bench.preflight import prepare
 
     lists = request.annotations.expanduser().absolute() if request.annotations else None
     [planned] = prepare([Entry(Planned(cell), "missing")], data_root=root, will_run=list, annotations=lists)
@@ -75,7 +75,7 @@ def train(request: TrainRequest) -> int:
         store="auto" if has_store(cell, data_root=root, annotations=lists) else None,
     )
     with undisturbed():
-        import mmfuse.bench.cell  # noqa: F401 - the heavy libraries, once and for all
+        import mmfuse.bench.run_cell  # noqa: F401 - the heavy libraries, once and for all
     with _threads(request.threads):
         outcome = _run(job)
     return _conclude(request, job, outcome, made=made)
@@ -180,9 +180,9 @@ def _threads(count: int | None) -> Iterator[None]:
 
 
 def _run(job: Job) -> Outcome:
-    from mmfuse.bench.cell import run_cell
-    from mmfuse.bench.prepare import GENERATED
-    from mmfuse.bench.worker import run_guarded
+    from mmfuse.bench.engines.worker import run_guarded
+    from mmfuse.bench.preflight import GENERATED
+    from mmfuse.bench.run_cell import run_cell
 
     if job.cell.dataset.request() == GENERATED:
         _generate()
@@ -196,10 +196,10 @@ def _run(job: Job) -> Outcome:
 
 def _generate() -> None:
     """Make the clips of the generated data set, which takes a while the first time."""
-    from mmfuse.data import tiny_actions
+    from mmfuse.data.tiny import dataset
 
     with progress_bar("making the clips of tiny", transient=True) as report:
-        tiny_actions.generate(report=report)
+        dataset.generate(report=report)
 
 
 def _conclude(request: TrainRequest, job: Job, outcome: Outcome, *, made: bool) -> int:
@@ -246,12 +246,12 @@ def _print_result(record: Record, folder: Path, video: str) -> None:
 
 def _a_test_video(job: Job) -> str:
     """One of the test clips, to try the model on."""
-    from mmfuse.bench.prepare import GENERATED, lists_of
-    from mmfuse.data import tiny_actions
+    from mmfuse.bench.preflight import GENERATED, lists_of
+    from mmfuse.data.tiny import dataset
 
     annotations = Path(job.annotations) if job.annotations else None
     catalogue = lists_of(job.cell, job.data_root, annotations=annotations)
-    base = tiny_actions.generate() if job.cell.dataset.request() == GENERATED else catalogue.root or Path()
+    base = dataset.generate() if job.cell.dataset.request() == GENERATED else catalogue.root or Path()
     paths = (base / path for path in catalogue.part("test")["path"])
     # Where only decoded clips are kept, there is no file.
     return next((str(path) for path in paths if path.is_file()), "VIDEO")

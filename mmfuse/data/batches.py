@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
-from mmfuse.data.sampling import Chooser, Indices, clip_generator, segment_centres, segment_places
-from mmfuse.data.sources import Frames, FrameSource
+from mmfuse.data.frames.sampling import Chooser, Indices, clip_generator, segment_centres, segment_places
+from mmfuse.data.frames.sources import Frames, FrameSource
 from mmfuse.errors import MmfuseError
 
 Batch: TypeAlias = dict[str, Tensor]
@@ -101,7 +101,7 @@ class ClipBatches(Dataset[Batch]):
         source: where frames come from.
         frames, size: T and S.
         training: a random frame of each segment and a random crop, else centres.
-        candidates: see `mmfuse.data.sampling.segment_places`.
+        candidates: see `mmfuse.data.frames.sampling.segment_places`.
         flip: mirror half of the clips in training.
         seed: of everything random here, with the epoch and the clip.
         views: V, how many views of a clip training goes round; the same ones for every seed and draw, so that what a

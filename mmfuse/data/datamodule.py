@@ -11,14 +11,14 @@ import torch.distributed
 from torch.utils.data import DataLoader
 
 from mmfuse.data import few_shot
-from mmfuse.data.annotations import Catalogue, load_catalogue
 from mmfuse.data.batches import Batch, ClipBatches, EpochBatches, flipped
-from mmfuse.data.clip_store import ClipStore, Sampling, Wanted, wanted_clips
-from mmfuse.data.features import Compute, Features
+from mmfuse.data.cache.clip_store import ClipStore, Sampling, Wanted, wanted_clips
+from mmfuse.data.cache.feature_store import Compute, Features
+from mmfuse.data.catalogue.load import Catalogue, load_catalogue
 from mmfuse.data.few_shot import Shots
-from mmfuse.data.lists import read_list
-from mmfuse.data.sources import Decoding, FrameSource, Remembering
-from mmfuse.data.video import Damaged, decoder_version
+from mmfuse.data.frames.sources import Decoding, FrameSource, Remembering
+from mmfuse.data.frames.video import Damaged, decoder_version
+from mmfuse.data.published_lists import read_list
 from mmfuse.errors import MmfuseError
 
 MEMORY_BUDGET = 2**30
@@ -67,7 +67,7 @@ class FewShotVideoDataModule(L.LightningDataModule):
         """Read the lists and draw the clips; no video is opened yet.
 
         Args:
-            dataset, split, root, annotations: see `mmfuse.data.annotations.load_catalogue`.
+            dataset, split, root, annotations: see `mmfuse.data.catalogue.load.load_catalogue`.
             shots: training clips a class, or "all".
             draw: which ones.
             frames, size: T and S; by default what the data set's card says. Most cards leave S to the model, since
@@ -80,9 +80,10 @@ class FewShotVideoDataModule(L.LightningDataModule):
             num_workers: processes that read clips beside the training; 0 reads in the training process.
             validation: share of each class's training clips, in whole source groups, that is held out as
                 `validation_clips`.
-            store: folder of a clip store (see `mmfuse.data.clip_store`); what it lacks is decoded into it when it is
-                first looked at (`mmfuse data cache` decodes ahead, on all cores).
-            train_list: a published list of training clips instead of `shots` and `draw`; see `mmfuse.data.lists`.
+            store: folder of a clip store (see `mmfuse.data.cache.clip_store`); what it lacks is decoded into it
+                when it is first looked at (`mmfuse data cache` decodes ahead, on all cores).
+            train_list: a published list of training clips instead of `shots` and `draw`; see
+                `mmfuse.data.published_lists`.
             damaged: "error", or "keep" the frames that can be read of a damaged video.
             memory_budget: bytes of decoded training clips that may be kept where there is no store.
 
@@ -121,9 +122,10 @@ class FewShotVideoDataModule(L.LightningDataModule):
         self._features: Features | None = None
 
     def serve_features(self, compute: Compute, *, width: int, key: str, folder: Path | None = None) -> None:
-        """Give batches of frame features instead of video, computed once and shared (see `mmfuse.data.features`).
+        """Give batches of frame features instead of video, computed once and shared.
 
-        For a frozen image tower, and only where the views of a clip are limited in number.
+        See `mmfuse.data.cache.feature_store`. For a frozen image tower, and only where the views of a clip are limited
+        in number.
 
         Args:
             compute: the tower: clips, uint8 (B, T, 3, S, S), to features, float32 (B, T, F).
@@ -177,9 +179,9 @@ class FewShotVideoDataModule(L.LightningDataModule):
     def prepare_data(self) -> None:
         """Make the clips of the generated data set, once for all processes of this machine."""
         if self.catalogue.name == "tiny":
-            from mmfuse.data import tiny_actions
+            from mmfuse.data.tiny import dataset
 
-            tiny_actions.generate(self.catalogue.root)
+            dataset.generate(self.catalogue.root)
 
     def setup(self, stage: str | None = None) -> None:
         """Find every video before any is decoded.
@@ -207,9 +209,9 @@ class FewShotVideoDataModule(L.LightningDataModule):
         return self._clip_store.reader(self._wanted(), otherwise=otherwise) if self._clip_store else otherwise
 
     def _place_tiny(self) -> None:
-        from mmfuse.data import tiny_actions
+        from mmfuse.data.tiny import dataset
 
-        root = tiny_actions.generate(self.catalogue.root)
+        root = dataset.generate(self.catalogue.root)
         for rows in (self.train_clips, self.validation_clips, self.test_clips):
             rows["path"] = [path if Path(path).is_absolute() else str(root / path) for path in rows["path"]]
 

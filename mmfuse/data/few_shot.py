@@ -16,10 +16,10 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from mmfuse.data.annotations import Catalogue
+from mmfuse.data.catalogue.load import Catalogue
 from mmfuse.errors import MmfuseError
-from mmfuse.files import parse_json, sha256_of_json
-from mmfuse.resources import cards_folder
+from mmfuse.utils.files import parse_json, sha256_of_json
+from mmfuse.utils.resources import cards_folder
 
 Shots = int | Literal["all"]
 CERTIFIED_SHOTS: tuple[Shots, ...] = (1, 2, 4, 5, 8, 16, 32, "all")

@@ -12,11 +12,11 @@ import torch
 import transformers
 from transformers.utils import logging
 
-from mmfuse.encoders.folders import find_folder
-from mmfuse.encoders.layout import find_layout
+from mmfuse.encoders.architectures import find_layout
+from mmfuse.encoders.hub import find_folder
+from mmfuse.encoders.preprocessing import read_preprocessing
 from mmfuse.encoders.tower import ImageTower, TextTower
 from mmfuse.errors import MmfuseError, one_line
-from mmfuse.preprocessing import read_preprocessing
 
 IMAGE_MODELS = {
     "dinov2": "Dinov2Model",

@@ -34,8 +34,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmfuse.attention import use_products
-from mmfuse.encoders.layout import Layout, find_layout, submodule
+from mmfuse.encoders.architectures import Layout, find_layout, submodule
+from mmfuse.encoders.cpu_attention import use_products
 from mmfuse.errors import MmfuseError
 
 
@@ -98,7 +98,7 @@ class Tower(nn.Module):
         self.pretrained = list(model.parameters())
 
     def attend_by_products(self, on: bool) -> None:
-        """Take the attention's gradients by matrix products where that is faster (see `mmfuse.attention`), or not."""
+        """Take the attention's gradients by matrix products where that is faster; see `cpu_attention`."""
         use_products(self.model, on=on)
 
     @property

@@ -1,6 +1,6 @@
 """Parameter-efficient methods: each adapts one frozen tower."""
 
-from mmfuse.methods.names import METHODS, MethodInfo, catalogue, names, parse_pair
+from mmfuse.methods.registry import METHODS, MethodInfo, catalogue, names, parse_pair
 
 __all__ = ["METHODS", "MethodInfo", "attach", "catalogue", "names", "parse_pair", "register"]
 

@@ -13,8 +13,8 @@ from peft.tuners.tuners_utils import BaseTuner
 
 from mmfuse.encoders.tower import Tower
 from mmfuse.errors import one_line, unknown
-from mmfuse.methods.arguments import target_names
 from mmfuse.methods.low_rank import PeftMethod
+from mmfuse.methods.validation import target_names
 
 
 class AnyPeft(PeftMethod):

@@ -13,7 +13,7 @@ from torch import nn
 
 from mmfuse.encoders.tower import Tower
 from mmfuse.errors import MmfuseError, one_line
-from mmfuse.methods.names import MethodInfo, add, lookup, split_spec
+from mmfuse.methods.registry import MethodInfo, add, lookup, split_spec
 
 
 class Method(nn.Module):

@@ -14,10 +14,10 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from mmfuse.encoders.tower import Tower
-from mmfuse.methods.arguments import at_least, number, probability, target_names
-from mmfuse.methods.composed import ComposedDoRA
-from mmfuse.methods.folding import Foldable
-from mmfuse.seeding import seeded
+from mmfuse.methods.dora_linear import ComposedDoRA
+from mmfuse.methods.merging import Foldable
+from mmfuse.methods.validation import at_least, number, probability, target_names
+from mmfuse.utils.seeding import seeded
 
 ADAPTER = "default"
 

@@ -8,8 +8,8 @@ import peft
 import torch
 
 from mmfuse.encoders.tower import Tower
-from mmfuse.methods.arguments import at_least, target_names
 from mmfuse.methods.low_rank import PeftMethod
+from mmfuse.methods.validation import at_least, target_names
 
 
 class OFT(PeftMethod):

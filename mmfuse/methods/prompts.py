@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mmfuse.encoders.tower import Context, ImageTower, Socket, TextTower, Tower
-from mmfuse.methods.arguments import at_least, chosen_depth, chosen_layers
 from mmfuse.methods.base import Method
+from mmfuse.methods.validation import at_least, chosen_depth, chosen_layers
 
 
 class VPTDeep(Method):

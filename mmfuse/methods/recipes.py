@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mmfuse.methods.names import IMAGE, TEXT, lookup, split_spec
+from mmfuse.methods.registry import IMAGE, TEXT, lookup, split_spec
 
 FUSION = "fusion"
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from mmfuse.encoders.tower import Tower
-from mmfuse.methods.arguments import target_names
-from mmfuse.methods.folding import Foldable
 from mmfuse.methods.low_rank import PeftMethod
+from mmfuse.methods.merging import Foldable
+from mmfuse.methods.validation import target_names
 
 
 class IA3(PeftMethod):

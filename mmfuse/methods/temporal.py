@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmfuse.encoders.tower import Context, ImageTower, Tower
-from mmfuse.methods.arguments import at_least, chosen_layers, number
+from mmfuse.methods.adapters import Bottleneck, with_residual
 from mmfuse.methods.base import Method
-from mmfuse.methods.bottlenecks import Bottleneck, with_residual
+from mmfuse.methods.validation import at_least, chosen_layers, number
 
 
 class SpaceTimeBottleneck(nn.Module):

@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 
 from mmfuse.bench.job import Job, Outcome, Progress, Report
-from mmfuse.cells import Cell, Inputs, identity
 from mmfuse.errors import MmfuseError
-from mmfuse.records import Cost, Metrics, Parameters, Predictions, Provenance, Record, Seeds, now
+from mmfuse.records.cell import Cell, Inputs, identity
+from mmfuse.records.record import Cost, Metrics, Parameters, Predictions, Provenance, Record, Seeds, now
 
 
 def run(job: Job, *, progress: Report) -> Outcome:

@@ -6,13 +6,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmfuse.bench.engines import Limits, LocalEngine, Slot
+from mmfuse.bench.engines.local import Limits, LocalEngine, Slot
 from mmfuse.bench.job import Job, Progress
 from mmfuse.bench.plan import survey_plan, to_run
 from mmfuse.bench.runner import Runner, Tally, Task
-from mmfuse.cells import Cell, Inputs
-from mmfuse.records import Plan, Planned, Record, ResultsFolder
-from mmfuse.survey import Entry
+from mmfuse.records.cell import Cell, Inputs
+from mmfuse.records.record import Plan, Planned, Record, ResultsFolder
+from mmfuse.records.status import Entry
 
 RUNNER = "tests.bench.fakes:run"
 

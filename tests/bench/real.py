@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import transformers
 
-from mmfuse.cells import Cell
+from mmfuse.records.cell import Cell
 from tests.towers import randomised, text_tokenizer
 
 CLASSES = ("walking", "running", "jumping")

@@ -18,10 +18,10 @@ from mmfuse.bench.estimate import (
     read_calibration,
     work_of,
 )
-from mmfuse.cells import Cell, Inputs
-from mmfuse.data import features
-from mmfuse.records import Planned, Record
-from mmfuse.survey import Entry
+from mmfuse.data.cache import feature_store
+from mmfuse.records.cell import Cell, Inputs
+from mmfuse.records.record import Planned, Record
+from mmfuse.records.status import Entry
 from tests.bench.fakes import done
 from tests.bench.real import make_cell, make_clips, make_towers
 from tests.report.made import build
@@ -112,4 +112,4 @@ def test_a_calibration_is_measured_and_kept(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_block_is_what_a_frozen_tower_looks_at_together() -> None:
-    assert estimate.BLOCK == features.BLOCK
+    assert estimate.BLOCK == feature_store.BLOCK

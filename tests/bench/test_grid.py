@@ -9,7 +9,7 @@ import pytest
 from mmfuse.bench.grid import grid_names, load_grid
 from mmfuse.bench.plan import select
 from mmfuse.errors import MmfuseError
-from mmfuse.methods.names import METHODS, names
+from mmfuse.methods.registry import METHODS, names
 
 GRID = """\
 name: mine

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from mmfuse.cells import Inputs
-from mmfuse.claims import Claim
 from mmfuse.errors import MmfuseError
-from mmfuse.files import sha256_of_json
-from mmfuse.records import Record, ResultsFolder, read_record
-from mmfuse.survey import survey_folder
+from mmfuse.records.cell import Inputs
+from mmfuse.records.locks import Claim
+from mmfuse.records.record import Record, ResultsFolder, read_record
+from mmfuse.records.status import survey_folder
+from mmfuse.utils.files import sha256_of_json
 from tests.bench.harness import cell, cells, ran, run, states
 
 REPOSITORY = Path(__file__).parents[2]
@@ -328,7 +328,7 @@ def test_rerun_all_does_everything_again(tmp_path: Path) -> None:
 
 
 def test_workers_that_cannot_start_are_said_to_be_so(tmp_path: Path) -> None:
-    from mmfuse.bench.engines import Limits, LocalEngine, Slot
+    from mmfuse.bench.engines.local import Limits, LocalEngine, Slot
     from mmfuse.bench.job import Job
     from mmfuse.bench.runner import Runner, Task
     from tests.bench.harness import Silent, plan

@@ -18,8 +18,8 @@ from transformers import Dinov2Config, Dinov2Model
 
 from benchmarks.speed import device, grids, growth, materials, rows, table
 from benchmarks.speed.measuring import Bench, Clock, Figure, Row, interleaved, ratios, run_process
-from mmfuse.data import tiny_actions
-from mmfuse.resources import assets_folder
+from mmfuse.data.tiny import dataset
+from mmfuse.utils.resources import assets_folder
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "speed"
 READY = Figure(2.0, 1.9, 2.1, 3)
@@ -166,11 +166,11 @@ def test_the_script_uses_nothing_of_the_package() -> None:
 
 @pytest.mark.parametrize("pair", ["vpt-deep+coop"])
 def test_the_script_trains_and_tests(pair: str, tmp_path: Path) -> None:
-    table_of_clips = tiny_actions.listing()
+    table_of_clips = dataset.listing()
     few = table_of_clips[table_of_clips["class"].isin(["Grow", "MoveUp"])].groupby(["part", "class"]).head(2)
     clips = materials.listed(
         "few",
-        tiny_actions.generate(),
+        dataset.generate(),
         list(few[few["part"] == "train"][["path", "class"]].itertuples(index=False, name=None)),
         list(few[few["part"] == "test"][["path", "class"]].itertuples(index=False, name=None)),
         lists=tmp_path,

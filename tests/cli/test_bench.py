@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mmfuse.claims import Claim
-from mmfuse.cli import bench, tool
+from mmfuse.cli import bench, main
 from mmfuse.cli import run as running
+from mmfuse.records.locks import Claim
 from tests.report.made import build, results
 
 REPOSITORY = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ ANSWERS = [("bench", word) for word in ("--help", "--version", "list methods", "
 
 @pytest.mark.parametrize(
     ("module", "words"),
-    [*ANSWERS, ("tool", "--help"), ("tool", "--version"), ("tool", "train --help"), ("tool", "predict --help")],
+    [*ANSWERS, ("main", "--help"), ("main", "--version"), ("main", "train --help"), ("main", "predict --help")],
 )
 def test_what_must_answer_at_once_imports_nothing_heavy(module: str, words: str) -> None:
     decoder = set() if "--version" in words else {"av"}  # which alone knows its FFmpeg, and is loaded at once
@@ -227,6 +227,6 @@ def test_the_tool_prints_its_help_without_a_command(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["mmfuse"])
     with pytest.raises(SystemExit) as end:
-        tool.main()
+        main.main()
     assert not end.value.code
     assert "train" in capsys.readouterr().out

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from mmfuse.cli import tool
+from mmfuse.cli import main
 from mmfuse.data import few_shot
-from mmfuse.data.annotations import load_catalogue
+from mmfuse.data.catalogue.load import load_catalogue
 from tests.data.official import ANNOTATIONS, needs_official_lists
 from tests.data.videos import encode
 
@@ -29,7 +29,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     def run(*words: str | Path) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["mmfuse", "data", *map(str, words)])
         with pytest.raises(SystemExit) as end:
-            tool.main()
+            main.main()
         captured = capsys.readouterr()
         return int(end.value.code or 0), captured.out, captured.err
 
@@ -50,7 +50,7 @@ def mine(tmp_path: Path) -> Path:
 def test_help_imports_nothing_heavy(words: str) -> None:
     code = (
         f"import sys; sys.argv = ['mmfuse', 'data', *{words.split()!r}]\n"
-        "from mmfuse.cli.tool import main\n"
+        "from mmfuse.cli.main import main\n"
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
         "heavy = {'torch', 'pandas', 'numpy', 'av', 'lightning'} & set(sys.modules)\n"
         "assert not heavy, heavy"
@@ -63,7 +63,7 @@ def test_help_imports_nothing_heavy(words: str) -> None:
 def test_data_commands_need_no_torch() -> None:
     code = (
         "import sys; sys.argv = ['mmfuse', 'data', 'split', 'tiny', '--shots', '2']\n"
-        "from mmfuse.cli.tool import main\n"
+        "from mmfuse.cli.main import main\n"
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
         "assert 'torch' not in sys.modules"
     )
@@ -139,7 +139,7 @@ def test_a_deep_check_is_noted_for_the_next_time(
     first = call("check", mine, "--decode", "--json")
     [journal] = (tmp_path / "cache" / "checks").iterdir()
     assert len(journal.read_text().split()) > 8
-    monkeypatch.setattr("mmfuse.data.check.examine", lambda *_, **__: pytest.fail("looked at again"))
+    monkeypatch.setattr("mmfuse.data.catalogue.check.examine", lambda *_, **__: pytest.fail("looked at again"))
     assert call("check", mine, "--decode", "--json") == first
 
 
@@ -148,7 +148,7 @@ def test_an_interrupted_check_ends_quietly_and_is_taken_up_again(mine: Path, tmp
     for number in range(40):
         (mine / "train" / "jump" / f"long{number}.mp4").symlink_to(long)
     environment = os.environ | {"MMFUSE_CACHE": str(tmp_path / "cache")}
-    command = [sys.executable, "-m", "mmfuse.cli.tool", "data", "check", str(mine), "--decode", "--workers", "2"]
+    command = [sys.executable, "-m", "mmfuse.cli.main", "data", "check", str(mine), "--decode", "--workers", "2"]
     with subprocess.Popen(
         command, cwd=REPOSITORY, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True
     ) as process:

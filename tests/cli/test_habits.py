@@ -14,7 +14,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from mmfuse.cli import bench, tool
+from mmfuse.cli import bench, main
 from tests.report.made import build, results
 
 REPOSITORY = Path(__file__).parents[2]
@@ -79,7 +79,7 @@ def test_lists_stay_whole_in_a_narrow_terminal(call, what: str, monkeypatch: pyt
 @pytest.mark.parametrize("words", ["--help", "train --help", "predict --help", "data cache --help"])
 def test_help_fits_a_narrow_terminal(call, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "50")
-    assert max(map(len, call(tool, *words.split()).splitlines())) <= 50
+    assert max(map(len, call(main, *words.split()).splitlines())) <= 50
 
 
 def test_what_is_piped_holds_no_code_of_a_terminal(call, told: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_reader_who_has_seen_enough(style: list[str]) -> None:
         assert process.wait() == 0
 
 
-@pytest.mark.parametrize("module", [bench, tool])
+@pytest.mark.parametrize("module", [bench, main])
 def test_versions(call, module: ModuleType) -> None:
     told = dict(line.split(" ", 1) for line in call(module, "--version").splitlines())
     for name in ("mmfuse", "torch", "peft", "transformers", "av"):

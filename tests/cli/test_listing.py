@@ -7,8 +7,8 @@ import json
 import pytest
 
 from mmfuse.cli.listing import show_list
-from mmfuse.methods.names import METHODS
 from mmfuse.methods.recipes import RECIPES
+from mmfuse.methods.registry import METHODS
 
 
 def test_methods_are_listed_with_the_learning_rate_of_their_family(capsys: pytest.CaptureFixture[str]) -> None:

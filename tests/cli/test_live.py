@@ -10,10 +10,10 @@ from rich.console import Console
 from mmfuse.bench.estimate import Estimator
 from mmfuse.bench.job import Job, Progress
 from mmfuse.bench.runner import Task
-from mmfuse.cells import Cell, Inputs
 from mmfuse.cli.live import LiveView, PlainView
-from mmfuse.records import Failure, Planned, Record, failed
-from mmfuse.survey import Entry
+from mmfuse.records.cell import Cell, Inputs
+from mmfuse.records.record import Failure, Planned, Record, failed
+from mmfuse.records.status import Entry
 from tests.bench.fakes import done
 from tests.report.made import build
 

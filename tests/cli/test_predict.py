@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from mmfuse.cli import tool
-from mmfuse.recognizer import ActionRecognizer
+from mmfuse.cli import main
+from mmfuse.model.recognizer import ActionRecognizer
 from tests.bench.real import CLASSES, SIZE, make_clips, make_towers
 from tests.methods.sweep import disturb
 
@@ -43,7 +43,7 @@ def call(world: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
     def run(*words: str | Path) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["mmfuse", "predict", *map(str, words)])
         with pytest.raises(SystemExit) as end:
-            tool.main()
+            main.main()
         captured = capsys.readouterr()
         return int(end.value.code or 0), captured.out, captured.err
 

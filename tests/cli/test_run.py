@@ -21,7 +21,7 @@ import pytest
 import torch
 import yaml
 
-from mmfuse.cli import bench, tool
+from mmfuse.cli import bench, main
 from tests.bench.real import SIZE, make_clips, make_towers
 
 REPOSITORY = Path(__file__).parents[2]
@@ -175,7 +175,7 @@ def test_train_then_predict(world: Path) -> None:
     towers = [f"encoders.{side}={world / side}" for side in ("image", "text")]
     for setting in (*towers, "clip.size=16", "clip.frames=2", "fusion.width=16", "image.rank=2"):
         words += ["--set", setting]
-    trained = call(world, tool, "train", *words)
+    trained = call(world, main, "train", *words)
     assert trained.returncode == 0, trained.stderr
     assert "top-1" in trained.stdout
     assert trained.stderr.splitlines()[0] == "loading"
@@ -183,11 +183,11 @@ def test_train_then_predict(world: Path) -> None:
     [line] = [line for line in trained.stdout.splitlines() if line.startswith("try next: ")]
     words = shlex.split(line.removeprefix("try next: "))
     assert words[:3] == ["mmfuse", "predict", "model"]
-    tried = call(world, tool, *words[1:])
+    tried = call(world, main, *words[1:])
     assert (tried.returncode, tried.stderr) == (0, "")
     assert "%  " in tried.stdout
     video = world / "clips" / "test_running_0.mp4"
-    shown = call(world, tool, "predict", "model", str(video), "--top", "2", "--json")
+    shown = call(world, main, "predict", "model", str(video), "--top", "2", "--json")
     assert shown.returncode == 0, shown.stderr
     [told] = json.loads(shown.stdout)["predictions"]
     assert len(told["classes"]) == 2
@@ -197,7 +197,7 @@ def test_train_then_predict(world: Path) -> None:
     content = bytearray(weights.read_bytes())
     content[-5] ^= 1
     weights.write_bytes(bytes(content))
-    refused = call(world, tool, "predict", "model", str(video))
+    refused = call(world, main, "predict", "model", str(video))
     assert refused.returncode == 2
     assert "damaged" in refused.stderr
     assert refused.stderr.count("\n") == 1
@@ -210,7 +210,7 @@ def test_train_gives_the_numbers_of_a_grids_cell(world: Path, whole: Path) -> No
     settings |= {"fusion.kind": "joint", "fusion.width": 16, "fusion.layers": 1, "fusion.heads": 2}
     for key, value in {**{f"encoders.{side}": world / side for side in ("image", "text")}, **settings}.items():
         words += ["--set", f"{key}={value}"]
-    done = call(world, tool, "train", *words, "--threads", "1", "--out", "same", "--json")
+    done = call(world, main, "train", *words, "--threads", "1", "--out", "same", "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     [path] = whole.glob("records/*lora+frozen-k2-draw1*.json")
@@ -219,7 +219,7 @@ def test_train_gives_the_numbers_of_a_grids_cell(world: Path, whole: Path) -> No
     assert told["predictions"]["sha256"] == record["predictions"]["sha256"]
     assert told["provenance"]["threads"] == record["provenance"]["threads"] == 1
     before = torch.get_num_threads()
-    more = call(world, tool, "train", *words, "--threads", "2", "--out", "more", "--json")
+    more = call(world, main, "train", *words, "--threads", "2", "--out", "more", "--json")
     assert json.loads(more.stdout)["provenance"]["threads"] == 2
     assert torch.get_num_threads() == before
 
@@ -228,18 +228,18 @@ def test_nothing_is_left_of_a_training_that_is_refused_or_failed_before(world: P
     words = ["--dataset", "clips", "--shots", "1", "--pair", "lora+frozen", "--epochs", "1", "--out", "retried"]
     for setting in (*(f"encoders.{side}={world / side}" for side in ("image", "text")), "clip.size=16"):
         words += ["--set", setting]
-    refused = call(world, tool, "train", *words, "--set", "fusion.width=30")
+    refused = call(world, main, "train", *words, "--set", "fusion.width=30")
     assert refused.returncode == 2
     assert "cannot be shared by 4 heads" in refused.stderr
     assert not (world / "retried").exists()
-    failed = call(world, tool, "train", *words, "--set", "train.method_lr=1e30", "--epochs", "9")
+    failed = call(world, main, "train", *words, "--set", "train.method_lr=1e30", "--epochs", "9")
     assert failed.returncode == 1
     assert "lower the learning rates" in failed.stderr
     assert [path.name for path in (world / "retried").iterdir()] == ["failure.json"]
-    done = call(world, tool, "train", *words)
+    done = call(world, main, "train", *words)
     assert done.returncode == 0, done.stderr
     assert not (world / "retried" / "failure.json").exists()
-    again = call(world, tool, "train", *words)
+    again = call(world, main, "train", *words)
     assert again.returncode == 2
     assert "already holds a trained model; name another folder by --out" in again.stderr
 
@@ -250,7 +250,7 @@ def test_ctrl_c_ends_a_training_with_130(world: Path) -> None:
         words += ["--set", setting]
     # As the installed command starts. Under `python -m` CPython ends by the signal itself, whatever the exit code,
     # where the interrupt went through an `exec` of text, as that of dataclasses is which an import makes.
-    command = [sys.executable, "-c", "from mmfuse.cli.tool import main; main()", "train", *words]
+    command = [sys.executable, "-c", "from mmfuse.cli.main import main; main()", "train", *words]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     with subprocess.Popen(command, cwd=world, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
@@ -290,7 +290,7 @@ def test_a_wrong_request_to_train(world: Path, words: list[str], told: str) -> N
     base = {"--dataset": "tiny", "--shots": "2", "--pair": "lora+adapter", "--out": "never"}
     given = dict(zip(words[::2], words[1::2], strict=True))
     asked = [word for pair in {**base, **given}.items() for word in pair]
-    done = call(world, tool, "train", *asked)
+    done = call(world, main, "train", *asked)
     assert done.returncode == 2
     assert told in done.stderr
     assert done.stderr.count("\n") == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mmfuse.data.annotations import Catalogue
+from mmfuse.data.catalogue.load import Catalogue
 
 _NEAR = Path(__file__).resolve().parents[3] / "shared" / "annotations"
 ANNOTATIONS = Path(os.environ.get("MMFUSE_ANNOTATIONS", _NEAR))

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mmfuse import FewShotVideoDataModule
-from mmfuse.data import sources
 from mmfuse.data.batches import EpochBatches
+from mmfuse.data.frames import sources
 from mmfuse.errors import MmfuseError
 from tests.data.official import ANNOTATIONS, needs_official_lists
 from tests.data.videos import encode, number_in

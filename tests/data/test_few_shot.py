@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmfuse.data import few_shot
-from mmfuse.data.annotations import Catalogue, load_catalogue
-from mmfuse.data.cards import DataCard, card_names
+from mmfuse.data.catalogue.cards import DataCard, card_names
+from mmfuse.data.catalogue.load import Catalogue, load_catalogue
 from mmfuse.data.few_shot import CERTIFIED_DRAWS, CERTIFIED_SHOTS, certificate_of, certify, draw, fingerprint, hold_out
 from mmfuse.errors import MmfuseError
 from tests.data.official import ANNOTATIONS, SPLITS, needs_official_lists

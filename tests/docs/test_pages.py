@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from mmfuse.data import tiny_actions
+from mmfuse.data.tiny import dataset
 from tests.docs.blocks import Block, UnmarkedBlock, blocks_of, fits, steps_of
 from tests.docs.sharing import once, shared_folder
 
@@ -109,10 +109,10 @@ def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
 def server(shared: Path) -> Iterator[Server]:
     with (shared / "tiny.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        ours = shared / "cache" / f"tiny-v{tiny_actions.VERSION}"
+        ours = shared / "cache" / f"tiny-v{dataset.VERSION}"
         if not ours.exists():
             ours.parent.mkdir()
-            ours.symlink_to(tiny_actions.generate())  # made once on a machine, and read by other tests too
+            ours.symlink_to(dataset.generate())  # made once on a machine, and read by other tests too
     made = Server(shared)
     yield made
     assert made.process.stdin is not None

@@ -29,8 +29,8 @@ def preload() -> None:
     import lightning
     import torch
 
-    import mmfuse.bench.cell
-    import mmfuse.recognizer
+    import mmfuse.bench.run_cell
+    import mmfuse.model.recognizer
 
     assert lightning
     assert mmfuse
@@ -73,10 +73,10 @@ def command(line: str, output: Path) -> int:
 
 def entry_point(words: list[str]) -> None:
     """What the script of that name does."""
-    from mmfuse.cli import bench, tool
+    from mmfuse.cli import bench
 
     sys.argv = words
-    (tool if words[0] == "mmfuse" else bench).main()
+    (main if words[0] == "mmfuse" else bench).main()
 
 
 def grid(text: str) -> None:

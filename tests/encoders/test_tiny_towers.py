@@ -15,13 +15,13 @@ import transformers
 from safetensors import safe_open
 from torch import Tensor
 
-from mmfuse.data import tiny_actions
-from mmfuse.data.drawing import COLOUR_NAMES, SHAPE_NAMES, random_pictures
-from mmfuse.data.sampling import segment_centres
-from mmfuse.data.tiny_actions import ACTIONS, choreograph
+from mmfuse.data.frames.sampling import segment_centres
+from mmfuse.data.tiny import dataset
+from mmfuse.data.tiny.dataset import ACTIONS, choreograph
+from mmfuse.data.tiny.rendering import COLOUR_NAMES, SHAPE_NAMES, random_pictures
 from mmfuse.encoders.loading import load_image_tower, load_text_tower
 from mmfuse.encoders.tower import ImageTower
-from mmfuse.resources import assets_folder
+from mmfuse.utils.resources import assets_folder
 
 IMAGE, TEXT = assets_folder() / "tiny-dinov2", assets_folder() / "tiny-clip-text"
 CLASSES = {IMAGE: transformers.Dinov2Model, TEXT: transformers.CLIPTextModelWithProjection}
@@ -68,7 +68,7 @@ def test_the_image_tower_is_as_small_as_it_is_said_to_be() -> None:
     assert 4e5 < sum(parameter.numel() for parameter in model.parameters()) < 6e5
     settings = json.loads((IMAGE / "preprocessor_config.json").read_text())
     assert settings["size"] == {"height": 64, "width": 64}
-    assert model.config.image_size == tiny_actions.SIZE
+    assert model.config.image_size == dataset.SIZE
 
 
 def test_the_tokenizer_spells_anything_and_ends_it_where_the_tower_reads() -> None:
@@ -122,7 +122,7 @@ def _features(tower: ImageTower, *, clips: int, seed: int, frames: int = 8) -> t
         for _ in range(clips):
             played = choreograph(random_pictures(1, rng=rng), action, rng=rng)
             wanted = played.rows(segment_centres(len(played), frames))
-            drawn.append(tiny_actions.scan_lines(tiny_actions.draw(wanted, size=tiny_actions.SIZE, rng=rng)))
+            drawn.append(dataset.scan_lines(dataset.draw(wanted, size=dataset.SIZE, rng=rng)))
             labels.append(label)
     video = torch.from_numpy(np.stack(drawn)).permute(0, 1, 4, 2, 3)
     tokens = torch.cat([tower(part) for part in video.split(64)])

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from mmfuse.fusion import FUSIONS
 from mmfuse.methods import METHODS, names
-from mmfuse.recognizer import ActionRecognizer
-from mmfuse.speed import Speed
+from mmfuse.model.fusion import FUSIONS
+from mmfuse.model.optimizations import Speed
+from mmfuse.model.recognizer import ActionRecognizer
 from tests import towers
 from tests.methods.sweep import SMALL, disturb
 

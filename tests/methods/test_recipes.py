@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from mmfuse.errors import MmfuseError
-from mmfuse.methods.names import METHODS, MethodInfo
 from mmfuse.methods.recipes import FUSION_RECIPE, RECIPES, Recipe, recipe_of, recipes_of
+from mmfuse.methods.registry import METHODS, MethodInfo
 
 SPELT = {"peft": {"method": "peft", "type": "HRA"}}
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from mmfuse.cells import Cell
-from mmfuse.data.annotations import Catalogue, load_catalogue
-from mmfuse.report.page import build_page
-from mmfuse.survey import survey_folder
+from mmfuse.data.catalogue.load import Catalogue, load_catalogue
+from mmfuse.records.cell import Cell
+from mmfuse.records.status import survey_folder
+from mmfuse.report.page.build import build_page
 from tests.data.videos import encode
 from tests.report.scenes import IMAGE, hostile
 

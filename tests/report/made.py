@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from mmfuse.cells import Cell, Inputs
-from mmfuse.records import Failure, Plan, Planned, ResultsFolder, failed
-from mmfuse.survey import Entry, survey_folder
+from mmfuse.records.cell import Cell, Inputs
+from mmfuse.records.record import Failure, Plan, Planned, ResultsFolder, failed
+from mmfuse.records.status import Entry, survey_folder
 from tests.bench.fakes import done
 
 Top1 = Callable[[Cell], float | str]

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from mmfuse.cells import Cell, Inputs
-from mmfuse.predictions import COLUMNS
-from mmfuse.records import Failure, Plan, Planned, Predictions, Record, ResultsFolder, failed
+from mmfuse.records.cell import Cell, Inputs
+from mmfuse.records.predictions import COLUMNS
+from mmfuse.records.record import Failure, Plan, Planned, Predictions, Record, ResultsFolder, failed
 from tests.bench.fakes import done
 
 HARM = "window.harmed = true"

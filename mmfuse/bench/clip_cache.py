@@ -1,0 +1,158 @@
+"""Which decoded clips a run keeps, so that its cells decode each clip once between them."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmfuse.bench.digests import frame_size
+from mmfuse.bench.estimate import trains_image
+from mmfuse.bench.preflight import dataset_root
+from mmfuse.data.cache.clip_store import free_bytes
+from mmfuse.data.cache.fill import size
+from mmfuse.data.cache.plan import Look, Need, needs, placed_catalogue
+from mmfuse.data.catalogue.load import Catalogue
+from mmfuse.errors import MmfuseError
+from mmfuse.records.cell import Cell
+from mmfuse.utils.files import cache_folder
+
+AUTO, OFF = "auto", "off"
+SHARE = 4
+"""Of the free disk, kept clips take at most one part in so many, unless a folder is named for them."""
+SAMPLE = 16
+"""Videos whose headers tell how large the clips of a store are."""
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """What a run keeps.
+
+    Args:
+        looks: the cells, by what they look at, that read and fill a store.
+        folder: of all stores: a path, or "auto" for the cache folder of whatever machine a cell runs on.
+        message: what is told about it; empty where there is nothing to tell.
+    """
+
+    looks: frozenset[Look] = frozenset()
+    folder: str = AUTO
+    message: str = ""
+
+    def store_for(self, cell: Cell) -> str | None:
+        """The folder of stores that a cell is given, as `store_folder` takes it."""
+        return self.folder if look_of(cell) in self.looks else None
+
+
+def store_folder(named: str) -> Path:
+    """The folder of all stores behind a name: "auto" or a path."""
+    return cache_folder() / "clips" if named == AUTO else Path(named)
+
+
+def look_of(cell: Cell) -> Look:
+    """What a cell looks at."""
+    place = (cell.dataset.model_dump_json(), cell.split)
+    clip = cell.clip
+    return Look(place, cell.shots, cell.draw, cell.train_list, clip.frames, frame_size(cell), cell.dataset.damaged)
+
+
+def catalogue_of(cell: Cell, data_root: Path | None, *, annotations: Path | None = None) -> Catalogue:
+    """A cell's data set with every video in its place.
+
+    Raises:
+        MmfuseError: videos or lists are missing.
+    """
+    root = dataset_root(cell.dataset, data_root)
+    return placed_catalogue(cell.dataset.request(), split=cell.split, root=root, annotations=annotations)
+
+
+def has_store(cell: Cell, *, data_root: Path, annotations: Path | None = None) -> bool:
+    """Whether clips as a cell looks at them were kept in this machine's cache folder before."""
+    if not (store_folder(AUTO) / cell.dataset.name).is_dir():
+        return False
+    found = needs(
+        [look_of(cell)],
+        folder=store_folder(AUTO),
+        catalogue_of=lambda _: catalogue_of(cell, data_root, annotations=annotations),
+    )
+    return any(need.store.folder.is_dir() for need in found)
+
+
+def choose(cells: Sequence[Cell], *, data_root: Path, wish: str, annotations: Path | None = None) -> Keeping:
+    """Decide what a run keeps.
+
+    With "auto" the clips of a data set are kept where some cell trains the image tower, which looks at them again and
+    again (features of a frozen tower are kept by themselves), or where a store was begun already; and as long as the
+    smallest of them fit into a share of the free disk. A folder that is named takes all.
+
+    Args:
+        cells: what will be run.
+        data_root: the folder that holds the data sets.
+        wish: "auto", "off" or a folder.
+        annotations: the folder with official lists, where they do not lie below the data.
+
+    Raises:
+        MmfuseError: the named folder cannot be written, or data are missing.
+    """
+    if wish == OFF or not cells:
+        return Keeping()
+    named = AUTO if wish == AUTO else str(Path(wish).expanduser().absolute())
+    folder = store_folder(named)
+    if named != AUTO:
+        _refuse_unwritable(folder)
+    of_look: dict[Look, list[Cell]] = {}
+    for cell in cells:
+        of_look.setdefault(look_of(cell), []).append(cell)
+    found = needs(
+        of_look,
+        folder=folder,
+        catalogue_of=lambda look: catalogue_of(of_look[look][0], data_root, annotations=annotations),
+    )
+    if named == AUTO:
+        looked_at_again = {look for look, members in of_look.items() if any(map(trains_image, members))}
+        found = [need for need in found if need.store.folder.is_dir() or looked_at_again.intersection(need.looks)]
+    return _within(found, named, free_bytes(folder) // SHARE if named == AUTO else None)
+
+
+def _within(found: list[Need], named: str, budget: int | None) -> Keeping:
+    """The stores that fit into a budget, the smallest first."""
+    lacking = {id(need): _bytes_lacking(need) for need in found}
+    kept, dropped, total = [], [], 0
+    for need in sorted(found, key=lambda need: lacking[id(need)]):
+        if budget is None or total + lacking[id(need)] <= budget:
+            kept.append(need)
+            total += lacking[id(need)]
+        else:
+            dropped.append(f"{need.store.dataset} ({size(lacking[id(need)])})")
+    folder = store_folder(named)
+    parts = []
+    if total:
+        parts.append(f"decoded clips are kept in {folder}, about {size(total)} more of {size(free_bytes(folder))} free")
+    if dropped:
+        parts.append(
+            f"those of {', '.join(dropped)} are not kept in {folder}, as a quarter of the free disk is the limit: "
+            "every cell decodes them anew; --store DIR keeps them all in DIR"
+        )
+    return Keeping(frozenset(look for need in kept for look in need.looks), named, "; ".join(parts))
+
+
+def _bytes_lacking(need: Need) -> int:
+    """About how much room the missing clips of a store take: their number times what a few of them would."""
+    total = 0.0
+    for test in (True, False):
+        absent = [want for want in need.wanted if (want.candidates == 1) == test]
+        absent = [want for want in absent if not need.store.file_of(want.clip, want.candidates).exists()]
+        sizes = []
+        for want in absent[:: max(1, len(absent) // SAMPLE)]:
+            with contextlib.suppress(MmfuseError):  # a video that cannot be read is its cell's to tell
+                sizes.append(need.store.bytes_needed(want))
+        total += len(absent) * statistics.mean(sizes) if sizes else 0
+    return int(total)
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise MmfuseError(f"--store {folder}: cannot be written ({fault.strerror or fault})") from None

@@ -1,0 +1,148 @@
+"""Digests of what a cell reads, found without torch: the data set's card or lists, and the towers' files."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+import yaml
+
+from mmfuse.data.catalogue.cards import load_card
+from mmfuse.encoders.preprocessing import FILES as PREPROCESSING
+from mmfuse.encoders.preprocessing import read_preprocessing
+from mmfuse.records.cell import Cell, Dataset, Inputs
+from mmfuse.utils.files import sha256_of_file, sha256_of_json
+from mmfuse.utils.resources import assets_folder, cards_folder
+
+# The files that decide what a tower does. Weights: safetensors where there are any, else the older format.
+WEIGHTS = ("*.safetensors", "*.bin")
+SETTINGS = {
+    "image": ("config.json", *PREPROCESSING),
+    "text": ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"),
+}
+
+
+def known_inputs(cell: Cell) -> Inputs:
+    """What can be told of a cell's inputs before it runs; towers that are not on this machine stay unknown."""
+    return Inputs(
+        card=dataset_digest(cell.dataset),
+        image_tower=tower_digest(cell.encoders.image, "image"),
+        text_tower=tower_digest(cell.encoders.text, "text"),
+    )
+
+
+def dataset_digest(dataset: Dataset) -> str | None:
+    """Digest of a data set's card, whatever its comments; of the lists, or of the names, where it is the user's own."""
+    if not dataset.own:
+        return _card_digest(cards_folder() / f"{dataset.name}.yaml")
+    if dataset.train is None:
+        return _names_digest(Path(dataset.root or "."))
+    lists = [_below(dataset.root, name) for name in (dataset.train, dataset.test) if name is not None]
+    if not all(path.is_file() for path in lists):
+        return None
+    return sha256_of_json([_file_digest(*_mark(path)) for path in lists])
+
+
+def _below(root: str | None, name: str) -> Path:
+    path = Path(name).expanduser()
+    return path if root is None or path.is_absolute() else Path(root) / path
+
+
+@lru_cache
+def _names_digest(root: Path) -> str | None:
+    """Digest of the names of the clips in train/<class> and test/<class>."""
+    names = sorted(str(path.relative_to(root)) for part in ("train", "test") for path in root.glob(f"{part}/*/*"))
+    return sha256_of_json(names) if names else None
+
+
+@lru_cache
+def _card_digest(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    return sha256_of_json(yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader))
+
+
+def tower_digest(name: str, kind: str) -> str | None:
+    """Digest of a tower's files: weights, settings, and for text the tokenizer.
+
+    Args:
+        name: embedded name, folder or hub id.
+        kind: "image" or "text".
+
+    Returns:
+        `None` where the tower is not on this machine.
+    """
+    folder = tower_folder(name)
+    if folder is None:
+        return None
+    weights = next((found for pattern in WEIGHTS if (found := sorted(folder.glob(pattern)))), [])
+    if not weights:
+        return None
+    settings = [path for name in SETTINGS[kind] if (path := folder / name).is_file()]
+    return sha256_of_json({path.name: _content_digest(path) for path in [*weights, *settings]})
+
+
+def tower_folder(name: str) -> Path | None:
+    """The folder that holds a tower on this machine; `None` where there is none."""
+    embedded = assets_folder() / name
+    if "/" not in name and embedded.is_dir():
+        return embedded
+    if Path(name).is_absolute():
+        return Path(name) if Path(name).is_dir() else None
+    repository = _hub_cache() / f"models--{name.replace('/', '--')}"
+    reference = repository / "refs" / "main"
+    if not reference.is_file():
+        return None
+    snapshot = repository / "snapshots" / reference.read_text(encoding="utf-8").strip()
+    return snapshot if snapshot.is_dir() else None
+
+
+def frame_size(cell: Cell) -> int | None:
+    """Side of the frames that a cell looks at: what it says itself, else its data set's card, else its image tower.
+
+    Returns:
+        `None` where the tower is asked and is not on this machine, or does not say.
+
+    Raises:
+        MmfuseError: the tower's files cannot be read.
+    """
+    card_size = None if cell.dataset.own else load_card(cell.dataset.name).size
+    if (size := cell.clip.size or card_size) is not None:
+        return size
+    folder = tower_folder(cell.encoders.image)
+    return None if folder is None else _native_size(folder, cell.encoders.image)
+
+
+@lru_cache
+def _native_size(folder: Path, name: str) -> int | None:
+    return read_preprocessing(folder, name).size if (folder / "config.json").is_file() else None
+
+
+def _hub_cache() -> Path:
+    """Where huggingface_hub keeps what it has fetched, by its documented environment variables."""
+    if own := os.environ.get("HF_HUB_CACHE"):
+        return Path(own).expanduser()
+    if home := os.environ.get("HF_HOME"):
+        return Path(home).expanduser() / "hub"
+    shared = os.environ.get("XDG_CACHE_HOME")
+    return (Path(shared) if shared else Path.home() / ".cache") / "huggingface" / "hub"
+
+
+def _content_digest(path: Path) -> str:
+    """SHA-256 of a file; the hub's cache names large files by it, which saves reading them."""
+    target = path.resolve()
+    if target.parent.name == "blobs" and len(target.name) == 64:
+        return target.name
+    return _file_digest(*_mark(target))
+
+
+def _mark(path: Path) -> tuple[Path, int, int]:
+    """A file with what changes when its content does, so that one process reads it once."""
+    status = path.stat()
+    return path, status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=4096)
+def _file_digest(path: Path, _size: int, _changed: int) -> str:
+    return sha256_of_file(path)

@@ -1,0 +1,57 @@
+"""What training never changes of a clip is computed once for all cells, epochs and draws of a grid."""
+
+from __future__ import annotations
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from mmfuse.bench.clip_cache import SHARE
+from mmfuse.data.cache.clip_store import free_bytes
+from mmfuse.data.datamodule import FewShotVideoDataModule
+from mmfuse.model.optimizations import Speed
+from mmfuse.model.recognizer import ActionRecognizer
+from mmfuse.utils.files import cache_folder
+
+LARGEST = 32 * 2**30
+"""Bytes of tokens that may be kept; also at most the share of the free disk that decoded clips are given."""
+
+
+def serve_unchanging(
+    data: FewShotVideoDataModule, model: ActionRecognizer, trainer: L.Trainer, *, speed: Speed, fingerprint: str
+) -> None:
+    """Let the data give kept features, or kept tokens, in the place of video, where that is possible and pays.
+
+    A frozen image tower leaves one feature a frame, which is kept always. An adapted one leaves the tokens before its
+    first adapted layer: a thousand times as much, whose reading costs more than a GPU's computing, so they are kept on
+    a CPU only.
+
+    Args:
+        data: training must go round a limited number of views.
+        model: the recogniser.
+        trainer: whose device and precision are used.
+        speed: what is switched on.
+        fingerprint: of the image tower's weights.
+    """
+    width = model.unchanging_width(data.size)
+    if not data.views or not _wanted(data, model, trainer, speed, width):
+        return
+
+    def compute(video: Tensor) -> Tensor:
+        with torch.no_grad(), trainer.precision_plugin.forward_context():
+            return model.unchanging(video.to(model.device))
+
+    device = trainer.strategy.root_device.type
+    what = model.feature if model.kept_below is None else f"layer {model.kept_below}"
+    data.serve_features(compute, width=width, key=f"{fingerprint}/{what}/{trainer.precision}/{device}")
+
+
+def _wanted(
+    data: FewShotVideoDataModule, model: ActionRecognizer, trainer: L.Trainer, speed: Speed, width: int
+) -> bool:
+    if model.kept_below is None:
+        return speed.features
+    if not speed.lower_layers or not model.kept_below or trainer.strategy.root_device.type != "cpu":
+        return False
+    looks = len(data.train_clips) * (data.views or 0) + len(data.validation_clips) + len(data.test_clips)
+    return looks * data.frames * width * 4 <= min(LARGEST, free_bytes(cache_folder()) // SHARE)

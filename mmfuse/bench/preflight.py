@@ -1,0 +1,133 @@
+"""Before the first cell runs: are the data there, can every class give K clips, and which draws are these?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from mmfuse.data.catalogue.cards import DataCard, Source, load_card
+from mmfuse.data.catalogue.load import Catalogue, load_catalogue
+from mmfuse.data.few_shot import fingerprint
+from mmfuse.data.published_lists import training_clips
+from mmfuse.errors import MmfuseError
+from mmfuse.records.cell import Cell, Dataset, Inputs
+from mmfuse.records.record import Planned
+from mmfuse.records.status import Entry
+
+GENERATED = "tiny"
+"""The data set that makes itself in the cache folder: nothing of it can be missing."""
+
+
+def dataset_root(dataset: Dataset, data_root: str | Path | None) -> Path | None:
+    """The folder that the data floor is given: an own or generated data set knows its own place."""
+    if dataset.own or dataset.name == GENERATED or data_root is None:
+        return None
+    return Path(data_root)
+
+
+def lists_of(cell: Cell, data_root: str | Path | None, *, annotations: Path | None = None) -> Catalogue:
+    """A cell's catalogue; whether its videos are there is not looked at.
+
+    Raises:
+        MmfuseError: lists that are missing or wrong.
+    """
+    root = dataset_root(cell.dataset, data_root)
+    return load_catalogue(cell.dataset.request(), split=cell.split, root=root, annotations=annotations)
+
+
+def prepare(
+    entries: Sequence[Entry],
+    *,
+    data_root: Path,
+    will_run: Callable[[Sequence[Entry]], list[Entry]],
+    annotations: Path | None = None,
+) -> list[Planned]:
+    """Look at the data of a plan.
+
+    Args:
+        entries: the plan with what is known of it without data.
+        data_root: the folder that holds the data sets.
+        will_run: which of the entries are to be run.
+        annotations: the folder with official lists, where they do not lie below the data.
+
+    Returns:
+        The cells with the fingerprints of their draws and test lists, where the data are there to tell.
+
+    Raises:
+        MmfuseError: data that a cell to be run needs are missing, or a class has too few clips. One line a data set.
+    """
+    needed = {_key(entry.cell) for entry in will_run(entries)}
+    catalogues: dict[str, Catalogue] = {}
+    problems: dict[str, None] = {}
+    for cell in {_key(entry.cell): entry.cell for entry in entries}.values():
+        try:
+            catalogues[_key(cell)] = _load(cell, data_root, annotations, check_files=_key(cell) in needed)
+        except MmfuseError as error:
+            if _key(cell) in needed:
+                problems.setdefault(str(error))
+    if problems:
+        raise MmfuseError("\n".join(problems))
+    return list(_fingerprinted(entries, catalogues))
+
+
+def _key(cell: Cell) -> str:
+    return f"{cell.dataset.model_dump_json()} {cell.split}"
+
+
+def _load(cell: Cell, data_root: Path, annotations: Path | None, *, check_files: bool) -> Catalogue:
+    dataset = cell.dataset
+    root = dataset_root(dataset, data_root)
+    try:
+        catalogue = lists_of(cell, data_root, annotations=annotations)
+        if check_files and dataset.name != GENERATED:
+            _check_files(catalogue)
+    except MmfuseError as error:
+        if dataset.own or root is None:
+            raise
+        raise MmfuseError(f"{error}; {where_to_get(load_card(dataset.name), data_root)}") from None
+    return catalogue
+
+
+def _check_files(catalogue: Catalogue) -> None:
+    """Refuse a data set that lacks videos: a silent gap would change the numbers."""
+    root = catalogue.root or Path()
+    clips, paths = catalogue.table["clip"], catalogue.table["path"]
+    missing = [str(clip) for clip, path in zip(clips, paths, strict=True) if not (root / path).exists()]
+    if len(missing) == len(paths):
+        raise MmfuseError(f"{catalogue.card.title}: no video was found below {root}")
+    if missing:
+        names = ", ".join(missing[:3])
+        raise MmfuseError(
+            f"{catalogue.card.title}: {len(missing):,} of {len(paths):,} videos are missing below {root}, "
+            f"such as {names} (all of them: mmfuse data check {catalogue.name} --root {root})"
+        )
+
+
+def where_to_get(card: DataCard, data_root: Path) -> str:
+    """Where a data set is published and where its files go, in one line."""
+    sources = [
+        f"{source.file} from {source.address}" if isinstance(source, Source) else str(source) for source in card.sources
+    ]
+    place = data_root.absolute() / card.name
+    layout = f" as {' '.join(card.layout.split())}" if card.layout else ""
+    what = " and ".join(sources) or card.title
+    return f"get {what}; put it below {place}{layout}, or name the folder by --data-root"
+
+
+def _fingerprinted(entries: Iterable[Entry], catalogues: dict[str, Catalogue]) -> Iterable[Planned]:
+    draws: dict[tuple[str, object, int], str] = {}
+    tests: dict[str, str] = {}
+    for entry in entries:
+        cell, known = entry.cell, entry.planned.inputs
+        key = _key(cell)
+        if (catalogue := catalogues.get(key)) is None:
+            yield entry.planned
+            continue
+        same_clips = cell.shots == "all" or cell.train_list is not None
+        place = (key, cell.shots, 0 if same_clips else cell.draw)
+        if place not in draws:
+            rows = training_clips(catalogue, shots=cell.shots, draw=cell.draw, train_list=cell.train_list)
+            draws[place] = fingerprint(rows)
+        if key not in tests:
+            tests[key] = fingerprint(catalogue.part("test"))
+        yield Planned(cell, Inputs(**{**known.model_dump(), "draw": draws[place], "test": tests[key]}))

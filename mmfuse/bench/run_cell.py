@@ -1,0 +1,376 @@
+"""Running one cell: the only place of the benchmark that joins data and model."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch import loggers
+from lightning.pytorch.callbacks import Callback
+from torch.utils import deterministic
+from transformers.utils.logging import disable_progress_bar
+
+from mmfuse.bench import environment, tower_cache
+from mmfuse.bench.clip_cache import store_folder
+from mmfuse.bench.digests import frame_size, known_inputs
+from mmfuse.bench.engines.ddp import companions
+from mmfuse.bench.feature_cache import serve_unchanging
+from mmfuse.bench.job import Job, Outcome, Progress, Report
+from mmfuse.bench.preflight import dataset_root
+from mmfuse.data.datamodule import FewShotVideoDataModule
+from mmfuse.errors import MmfuseError
+from mmfuse.model.chunked import keep_freed_memory
+from mmfuse.model.optimizations import USUAL, Speed
+from mmfuse.model.recognizer import ActionRecognizer
+from mmfuse.records.cell import Cell, Inputs, identity
+from mmfuse.records.predictions import encode
+from mmfuse.records.record import Cost, Metrics, Parameters, Predictions, Provenance, Record, Seeds, now
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A cell after training and test, with what it cost."""
+
+    data: FewShotVideoDataModule
+    model: ActionRecognizer
+    metrics: dict[str, float]
+    train_seconds: float
+    test_seconds: float
+    precision: str
+    device: str
+    micro_batch: int
+
+
+def run_cell(job: Job, *, progress: Report) -> Outcome:
+    """Train and test one cell.
+
+    The towers stay in memory for the next cell of this process. When memory runs out, the batch is halved once and
+    gradients are accumulated, so that the effective batch stays what the cell asks for.
+
+    Args:
+        job: the cell, and how to run it.
+        progress: told now and then how far it is.
+
+    Raises:
+        MmfuseError: data or towers are missing, a setting is wrong, or the loss became NaN.
+    """
+    started, begun = now(), time.monotonic()
+    progress(Progress("loading"))
+    environment.reset_peak_memory()
+    # The cell's batch is shared among its devices.
+    batch, notes = max(1, job.cell.train.batch_size // job.devices), []
+    try:
+        with companions(job, batch):
+            trained = train_and_test(job, batch, progress)
+    except (RuntimeError, MemoryError) as error:
+        if not _out_of_memory(error) or batch == 1:
+            raise
+        trained = None
+        notes.append(f"out of memory with batches of {batch}; run again with {batch // 2} and accumulated gradients")
+    if trained is None:  # outside the handler, which would keep the tensors of the first try alive
+        environment.free_memory()
+        with companions(job, batch // 2):
+            trained = train_and_test(job, batch // 2, progress)
+    return _outcome(job, trained, started=started, seconds=time.monotonic() - begun, notes=tuple(notes))
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return "out of memory" in text or "can't allocate memory" in text or "cannot allocate memory" in text
+
+
+def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
+    """Train and test a cell in this process, which may be one of several ranks.
+
+    Args:
+        job: the cell.
+        micro_batch: clips a batch in this process; gradients of several are added up to the cell's own batch.
+        progress: told now and then how far it is.
+    """
+    cell = job.cell
+    with quiet(), memory_filled(not job.speed.unfilled):
+        data = make_data(job, batch_size=micro_batch)
+        model = make_model(
+            cell, class_names=data.class_names, templates=data.templates, frames=data.frames, speed=job.speed
+        )
+        trainer = make_trainer(job, micro_batch, [_Teller(progress, cell.train.epochs)])
+        if job.speed.portions and trainer.strategy.root_device.type == "cpu":
+            keep_freed_memory()
+        fingerprint = tower_cache.image_tower(cell.encoders.image).fingerprint
+        serve_unchanging(data, model, trainer, speed=job.speed, fingerprint=fingerprint)
+        L.seed_everything(cell.training_seed, workers=True, verbose=False)
+        begun = time.monotonic()
+        trainer.fit(model, datamodule=data)
+        middle = time.monotonic()
+        [metrics] = trainer.test(model, datamodule=data, verbose=False)
+    return Trained(
+        data=data,
+        model=model,
+        metrics={name: float(value) for name, value in metrics.items()},
+        train_seconds=middle - begun,
+        test_seconds=time.monotonic() - middle,
+        precision=str(trainer.precision),
+        device=environment.device_name(trainer.strategy.root_device),
+        micro_batch=micro_batch,
+    )
+
+
+@contextlib.contextmanager
+def memory_filled(on: bool) -> Iterator[None]:
+    """Whether torch fills new memory before it is written, as far as it is told to be deterministic."""
+    setting: Any = (
+        deterministic  # the module is replaced by an object that has this property, of which types know nothing
+    )
+    before = setting.fill_uninitialized_memory
+    setting.fill_uninitialized_memory = on
+    try:
+        yield
+    finally:
+        setting.fill_uninitialized_memory = before
+
+
+def make_data(job: Job, *, batch_size: int) -> FewShotVideoDataModule:
+    """The data side of a job's cell."""
+    cell = job.cell
+    return FewShotVideoDataModule(
+        cell.dataset.request(),
+        shots=cell.shots if cell.train_list is None else None,
+        draw=cell.draw,
+        split=cell.split,
+        frames=cell.clip.frames,
+        size=frame_size(cell) or tower_cache.image_tower(cell.encoders.image).tower.native_size,
+        flip=cell.clip.flip,
+        views=cell.clip.views,
+        batch_size=batch_size,
+        seed=cell.training_seed,
+        root=dataset_root(cell.dataset, job.data_root),
+        annotations=job.annotations,
+        num_workers=job.loader_workers,
+        validation=cell.train.validation,
+        train_list=cell.train_list,
+        damaged=cell.dataset.damaged,
+        store=None if job.store is None else store_folder(job.store),
+    )
+
+
+def make_model(
+    cell: Cell, *, class_names: Sequence[str], templates: Sequence[str], frames: int, speed: Speed = USUAL
+) -> ActionRecognizer:
+    """The model side of a cell. What the data say comes as arguments: names of the classes, prompts, frames a clip."""
+    return ActionRecognizer(
+        class_names,
+        image_encoder=tower_cache.image_tower(cell.encoders.image).fresh(),
+        text_encoder=tower_cache.text_tower(cell.encoders.text).fresh(),
+        image_method=cell.pair.image,
+        text_method=cell.pair.text,
+        fusion=cell.fusion.model_dump(),
+        templates=cell.templates or templates,
+        frames=frames,
+        feature=cell.encoders.feature,
+        method_lr=cell.train.method_lr,
+        fusion_lr=cell.train.fusion_lr,
+        weight_decay=cell.train.weight_decay,
+        warmup=cell.train.warmup,
+        label_smoothing=cell.train.label_smoothing,
+        seed=cell.training_seed,
+        speed=speed,
+    )
+
+
+def make_trainer(job: Job, micro_batch: int, callbacks: list[Callback]) -> L.Trainer:
+    """A trainer that only trains: no checkpoints, no chatter, nothing in the current folder."""
+    cell = job.cell
+    return L.Trainer(
+        max_epochs=cell.train.epochs,
+        accelerator="auto",
+        devices=job.devices,
+        precision=resolve_precision(cell.precision, width=tower_cache.image_tower(cell.encoders.image).tower.width),
+        # Unused weights are looked for: a fusion without text leaves a text method out.
+        strategy="auto" if job.devices == 1 else "ddp_find_unused_parameters_true",
+        accumulate_grad_batches=max(1, cell.train.batch_size // (micro_batch * job.devices)),
+        callbacks=callbacks,
+        logger=_loggers(job),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        limit_val_batches=1.0 if cell.train.validation else 0,
+        log_every_n_steps=10,
+        deterministic="warn",
+    )
+
+
+def resolve_precision(asked: str, *, width: int) -> Any:
+    """What `auto` means on this machine: bfloat16 where it computes faster in it, else full precision.
+
+    Args:
+        asked: a precision of Lightning's, or "auto".
+        width: of the image tower. A CPU's matrix units gain on wide towers; on narrow ones the conversions cost more
+            (a step of DoRA on ViT-S, 384 wide: 0.6 of the time in full precision; on the embedded tower, 96: 1.5).
+    """
+    if asked != "auto":
+        return asked
+    if torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        units: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older torch does not tell
+        fast = bool(units.get("amx_bf16")) and width >= 256
+    return "bf16-mixed" if fast else "32-true"
+
+
+LOGGERS = {
+    "csv": ("CSVLogger", "name"),
+    "mlflow": ("MLFlowLogger", "experiment_name"),
+    "tensorboard": ("TensorBoardLogger", "name"),
+    "wandb": ("WandbLogger", "name"),
+}
+"""Class in Lightning, and its argument for the run's name."""
+
+
+def _loggers(job: Job) -> Any:
+    """Lightning's loggers by name, or none."""
+    made = []
+    for name in job.loggers:
+        kind, named = LOGGERS[name]
+        try:
+            made.append(getattr(loggers, kind)(save_dir=job.log_folder or ".", **{named: job.cell.file_stem}))
+        except ModuleNotFoundError as error:
+            raise MmfuseError(f"the logger {name!r} needs a package that is not installed: {error}") from error
+    return made or False
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Lightning's remarks on loaders, tips and hardware out of the output; its errors still show."""
+    speakers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
+    levels = [speaker.level for speaker in speakers]
+    for speaker in speakers:
+        speaker.setLevel(logging.ERROR)
+    disable_progress_bar()  # of transformers, for reading weights
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            warnings.filterwarnings("ignore", module="torch")
+            yield
+    finally:
+        for speaker, level in zip(speakers, levels, strict=True):
+            speaker.setLevel(level)
+
+
+class _Teller(Callback):
+    """Tells a runner how far training and test are."""
+
+    def __init__(self, report: Report, epochs: int) -> None:
+        self._report = report
+        self._epochs = epochs
+        self._clips = 0
+        self._begun = time.monotonic()
+
+    def _tell(self, phase: str, epoch: int, fraction: float, clips: int, loss: float | None) -> None:
+        self._clips += clips
+        rate = self._clips / max(time.monotonic() - self._begun, 1e-6)
+        self._report(Progress(phase, epoch, self._epochs, fraction, loss, rate))
+
+    def _restart(self) -> None:
+        self._clips, self._begun = 0, time.monotonic()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._restart()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        part = (batch_idx + 1) / max(1, int(trainer.num_training_batches))
+        epoch = trainer.current_epoch + 1
+        loss = float(outputs["loss"]) if isinstance(outputs, dict) else None
+        self._tell("training", epoch, (epoch - 1 + part) / self._epochs, len(batch["label"]), loss)
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._restart()
+
+    def on_test_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        total = max(1, int(sum(trainer.num_test_batches)))
+        self._tell("testing", self._epochs, (batch_idx + 1) / total, len(batch["label"]), None)
+
+
+def _outcome(job: Job, trained: Trained, *, started: str, seconds: float, notes: tuple[str, ...]) -> Outcome:
+    cell, data, model = job.cell, trained.data, trained.model
+    inputs = known_inputs(cell).model_copy(update={"draw": data.draw_fingerprint, "test": data.test_fingerprint})
+    own = identity(cell, inputs)
+    weights, checkpoint_bytes = environment.checkpoint(model, keep=job.keep_checkpoint)
+    table = encode(data.test_clips, model.test_predictions)
+    train_clips, test_clips = len(data.train_clips), len(data.test_clips)
+    record = Record(
+        cell=cell,
+        slot=cell.slot,
+        spec=cell.spec,
+        identity=own,
+        inputs=inputs,
+        state="done",
+        class_names=tuple(data.class_names),
+        metrics=Metrics(
+            top1=trained.metrics["test/top1"],
+            top5=trained.metrics.get("test/top5"),
+            mean_class=trained.metrics["test/mean_class"],
+            test_clips=test_clips,
+            train_clips=train_clips,
+        ),
+        parameters=Parameters(**model.trainable_parameters()),
+        cost=Cost(
+            seconds=seconds,
+            train_seconds=trained.train_seconds,
+            test_seconds=trained.test_seconds,
+            train_clips_per_second=train_clips * cell.train.epochs / trained.train_seconds,
+            test_clips_per_second=test_clips / trained.test_seconds,
+            peak_memory_bytes=environment.peak_memory(),
+            checkpoint_bytes=checkpoint_bytes,
+        ),
+        seeds=Seeds(draw=cell.draw, seed=cell.seed, training=cell.training_seed),
+        recipes={part: dataclasses.asdict(recipe) for part, recipe in model.recipes.items()},
+        provenance=_provenance(job, trained, started),
+        notes=notes,
+        command=job.command,
+    )
+    predictions = Predictions(file=f"{record.stem}.csv.gz", sha256=environment.digest(table), clips=test_clips)
+    record = record.model_copy(update={"predictions": predictions})
+    files = {"predictions": table} | {f"checkpoint/{name}": content for name, content in weights.items()}
+    return Outcome(record, files)
+
+
+def _provenance(job: Job, trained: Trained, started: str) -> Provenance:
+    return Provenance(
+        versions=environment.versions(),
+        device=trained.device,
+        precision=trained.precision,
+        threads=torch.get_num_threads(),
+        devices=job.devices,
+        micro_batch=trained.micro_batch,
+        commit=environment.commit(),
+        host=environment.host(),
+        started=started,
+        finished=now(),
+        weights=tower_cache.fingerprints(job.cell.encoders),
+        speed=job.speed.changed(),
+        certified=trained.data.certified,
+    )
+
+
+__all__ = ["Inputs", "make_data", "make_model", "make_trainer", "quiet", "resolve_precision", "run_cell"]

@@ -1,0 +1,46 @@
+"""What stays in a worker's memory from one cell to the next: towers with their fingerprints."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Generic, TypeVar
+
+from mmfuse.encoders import ImageTower, TextTower, load_image_tower, load_text_tower
+from mmfuse.records.cell import Encoders
+
+T = TypeVar("T", ImageTower, TextTower)
+
+
+@dataclass(frozen=True)
+class Warm(Generic[T]):
+    """A tower as it was read from disk."""
+
+    tower: T
+    fingerprint: str
+    """Of its weights: hashing them takes most of a second for a tower of 100 million, so it is done once."""
+
+    def fresh(self) -> T:
+        """A copy to put a method on: methods change a tower in place."""
+        return copy.deepcopy(self.tower)
+
+
+# A grid has one tower of each kind but for its overrides; more than two would be memory for nothing.
+@lru_cache(maxsize=2)
+def image_tower(name: str) -> Warm[ImageTower]:
+    """The image tower of a name, read once a process."""
+    tower = load_image_tower(name)
+    return Warm(tower, tower.weights_fingerprint())
+
+
+@lru_cache(maxsize=2)
+def text_tower(name: str) -> Warm[TextTower]:
+    """The text tower of a name, read once a process."""
+    tower = load_text_tower(name)
+    return Warm(tower, tower.weights_fingerprint())
+
+
+def fingerprints(encoders: Encoders) -> dict[str, str]:
+    """SHA-256 of both towers' pretrained weights."""
+    return {"image": image_tower(encoders.image).fingerprint, "text": text_tower(encoders.text).fingerprint}

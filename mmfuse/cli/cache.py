@@ -1,0 +1,102 @@
+"""What `mmfuse data cache` does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmfuse.cli.common import complain, out, print_json
+from mmfuse.cli.datasets import named, shots_of
+from mmfuse.data.cache.clip_store import ClipStore
+from mmfuse.data.cache.fill import Plan, ensure, plan, size
+from mmfuse.data.cache.plan import Look, Need, needs, placed_catalogue
+from mmfuse.data.catalogue.load import Catalogue
+from mmfuse.errors import MmfuseError
+from mmfuse.utils.files import cache_folder
+from mmfuse.utils.processes import usable_cores
+from mmfuse.utils.progress import progress_bar
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """The options of the command that say what is to be kept."""
+
+    dataset: str | None
+    grid: str | None
+    root: Path | None
+    annotations: Path | None
+    split: int
+    shots: str
+    draws: str
+    frames: int | None
+    size: int | None
+
+
+def cache(wishes: Wishes, *, store: Path | None, workers: int | None, dry_run: bool, json: bool) -> bool:
+    """Fill the store; returns whether everything could be decoded."""
+    folder = store or cache_folder() / "clips"
+    told = []
+    for need in _stores(wishes, folder):
+        clips, wanted = need.store, list(need.wanted)
+        work = plan(clips, wanted)
+        if not json:
+            _announce(clips, work)
+        failures = work.failures
+        if not dry_run and work.to_be_done:
+            with progress_bar(f"decoding {clips.dataset}") as report:
+                failures = ensure(clips, wanted, workers=workers or usable_cores(), report=report)
+        told.append(
+            {
+                "dataset": clips.dataset,
+                "folder": str(clips.folder),
+                "clips": len(wanted),
+                "present_before": work.present,
+                "decoded": 0 if dry_run else len(wanted) - work.present - len(failures),
+                "bytes_needed": work.bytes_needed,
+                "bytes_free": work.bytes_free,
+                "failed": failures,
+            }
+        )
+        for fault in failures.values():
+            complain("mmfuse", fault)
+    if json:
+        print_json({"stores": told})
+    return not any(entry["failed"] for entry in told)
+
+
+def _announce(clips: ClipStore, work: Plan) -> None:
+    need = f"needs {size(work.bytes_needed)} of {size(work.bytes_free)} free" if work.todo else "nothing to do"
+    out().print(
+        f"{clips.dataset}: {work.present:,} clips are there, {len(work.todo):,} to decode, {need}\n  {clips.folder}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _stores(wishes: Wishes, folder: Path) -> list[Need]:
+    """Every store that the wishes need, with what it is to hold."""
+    if (wishes.dataset is None) == (wishes.grid is None):
+        raise MmfuseError("name a data set or a --grid, and not both")
+    if wishes.grid is not None:
+        from mmfuse.bench.clip_cache import catalogue_of, look_of
+        from mmfuse.bench.grid import load_grid
+
+        cells = {look_of(cell): cell for cell in load_grid(wishes.grid).cells()}
+        return needs(
+            cells,
+            folder=folder,
+            catalogue_of=lambda look: catalogue_of(cells[look], wishes.root, annotations=wishes.annotations),
+        )
+    assert wishes.dataset is not None
+    if not all(part.strip().isdecimal() for part in wishes.draws.split(",")):
+        raise MmfuseError(f"draws are numbers with commas between them, such as 0,1,2; not {wishes.draws!r}")
+    shots = shots_of(wishes.shots)
+    looks = [Look("", shots, int(draw), None, wishes.frames, wishes.size) for draw in wishes.draws.split(",")]
+    return needs(looks, folder=folder, catalogue_of=lambda _: _named(wishes))
+
+
+def _named(wishes: Wishes) -> Catalogue:
+    assert wishes.dataset is not None
+    dataset = named(wishes.dataset)
+    root = wishes.root if isinstance(dataset, str) else None
+    return placed_catalogue(dataset, split=wishes.split, root=root, annotations=wishes.annotations)

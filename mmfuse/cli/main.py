@@ -1,0 +1,139 @@
+"""`mmfuse`: train one model, name the action in a video, look after data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from mmfuse.cli import completion, data
+from mmfuse.cli.common import Annotations, AsJson, DataRoot, run_app
+from mmfuse.utils.interrupts import undisturbed
+
+app = typer.Typer(
+    no_args_is_help=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Few-shot action recognition with frozen image and text towers.",
+)
+
+app.add_typer(data.app, name="data")
+
+
+@app.callback(invoke_without_command=True)
+def tool(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print versions and stop.")] = False,
+) -> None:
+    """Few-shot action recognition with frozen image and text towers."""
+    if version:
+        from mmfuse.cli.listing import print_version
+
+        print_version()
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def train(
+    dataset: Annotated[
+        str,
+        typer.Option(
+            help="A data set by name, or a folder of your own (see mmfuse data check).",
+            autocompletion=completion.datasets,
+        ),
+    ],
+    shots: Annotated[
+        str,
+        typer.Option(
+            help="Training clips a class, or all.", autocompletion=completion.one_of("2", "4", "8", "16", "all")
+        ),
+    ],
+    pair: Annotated[
+        str, typer.Option(help="Methods as image+text, such as dora+adapter.", autocompletion=completion.pairs)
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the model, its record and its predictions.")],
+    draw: Annotated[int, typer.Option(help="Which training clips.", min=0)] = 0,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training clips.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="train.method_lr=1e-3, fusion.kind=late, image.rank=16, …"),
+    ] = None,
+    data_root: DataRoot = None,
+    annotations: Annotations = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(help="CPU threads; default all. With 1 the numbers are those of a grid's cell to the last digit."),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Train and test one model, and keep it."""
+    from mmfuse.cli.train import TrainRequest
+    from mmfuse.cli.train import train as carry_out
+
+    request = TrainRequest(
+        dataset=dataset,
+        shots=shots,
+        pair=pair,
+        out=out,
+        draw=draw,
+        epochs=epochs,
+        set=set_ or [],
+        data_root=data_root,
+        annotations=annotations,
+        threads=threads,
+        json=json,
+    )
+    raise typer.Exit(carry_out(request))
+
+
+@app.command()
+def predict(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="Folder that train, or a cell that keeps checkpoints, left.")
+    ],
+    videos: Annotated[
+        list[Path], typer.Argument(metavar="VIDEO...", help="Video files, or folders whose videos are meant.")
+    ],
+    top: Annotated[int, typer.Option(help="How many classes to show.")] = 5,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES|FILE",
+            help="Other classes than those trained on (zero-shot): names with commas between them, or a file with one "
+            "name a line.",
+        ),
+    ] = None,
+    explain: Annotated[
+        Path | None,
+        typer.Option(metavar="PICTURE", help="Draw the sampled frames and each one's share in the decision."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Videos that go through the towers together.")] = 8,
+    json: AsJson = False,
+) -> None:
+    """Name the action in videos."""
+    with undisturbed():
+        from mmfuse.cli.predict import PredictRequest
+        from mmfuse.cli.predict import predict as carry_out
+
+    request = PredictRequest(
+        checkpoint=checkpoint,
+        videos=videos,
+        top=top,
+        classes=classes,
+        explain=explain,
+        batch_size=batch_size,
+        json=json,
+    )
+    raise typer.Exit(carry_out(request))
+
+
+def main() -> NoReturn:
+    """Entry point of `mmfuse`."""
+    run_app(app, "mmfuse")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""`mmfuse-bench status` and `tables`: looking at a results folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import RenderableType
+
+from mmfuse.bench.estimate import Estimator, work_of
+from mmfuse.bench.job import Progress
+from mmfuse.cli.common import duration, notes, out, print_json
+from mmfuse.cli.widgets import grid_map, overall_bar, title, whole_fraction, worker_lines
+from mmfuse.errors import MmfuseError, unknown
+from mmfuse.records.record import ResultsFolder
+from mmfuse.records.status import Entry, as_row, counts, survey_folder
+
+
+def open_results(path: Path) -> list[Entry]:
+    """The cells of a results folder with their states.
+
+    Raises:
+        MmfuseError: it is no results folder, or one of another version.
+    """
+    folder = ResultsFolder(path)
+    if not folder.exists:
+        raise MmfuseError(f"{path} holds no results; run a grid first: mmfuse-bench --grid NAME --results {path}")
+    return survey_folder(folder)
+
+
+def show_status(path: Path, *, json: bool) -> None:
+    """Print the state of each cell, or a summary with a map of the grid."""
+    entries = open_results(path)
+    if json:
+        print_json({"results": str(path), "cells": [as_row(entry) for entry in entries], "counts": counts(entries)})
+        return
+    console = out()
+    console.print(_overall(entries, console.width))
+    running = [entry for entry in entries if entry.state == "running"]
+    if running:
+        console.print(worker_lines(((entry.cell, _news(entry)) for entry in running), width=console.width))
+    console.print(grid_map(entries, {}, width=console.width))
+    console.print(", ".join(f"{number} {state}" for state, number in counts(entries).items()))
+    for entry in entries:
+        if entry.failure is not None:
+            text = f"failed: {title(entry.cell)}  {entry.failure.kind}: {entry.failure.message}"
+            console.print(text, markup=False, soft_wrap=True)
+        elif entry.state == "stale":
+            console.print(f"stale: {title(entry.cell)}  {entry.reason}", markup=False, soft_wrap=True)
+
+
+def _news(entry: Entry) -> Progress:
+    """What a running cell's runner last said of it; another version may have said it otherwise."""
+    told = entry.progress
+
+    def number(key: str) -> float | None:
+        value = told.get(key)
+        return float(value) if isinstance(value, int | float) else None
+
+    return Progress(
+        phase=str(told.get("phase", "loading")),
+        epoch=int(number("epoch") or 0),
+        epochs=int(number("epochs") or 0),
+        fraction=number("fraction") or 0.0,
+        loss=number("loss"),
+        clips_per_second=number("clips_per_second"),
+    )
+
+
+def _overall(entries: list[Entry], width: int) -> RenderableType:
+    """How much of all cells is done, and how long the rest takes with as many workers as are at it now."""
+    found = counts(entries)
+    estimator = Estimator([entry.record for entry in entries if entry.record is not None])
+    expected = [estimator.expected(entry.cell).seconds for entry in entries]
+    known = None not in expected
+    share, left = 0.0, 0.0
+    weights = [
+        seconds or 0.0 if known else work_of(entry.cell) for entry, seconds in zip(entries, expected, strict=True)
+    ]
+    for entry, weight in zip(entries, weights, strict=True):
+        news = _news(entry)
+        part = whole_fraction(news.phase, news.fraction) if entry.state == "running" else float(entry.state == "done")
+        share += weight * part
+        left += weight * (1 - part) if entry.state in ("running", "missing") else 0.0
+    time = "no runner is at it"
+    if found["running"]:
+        time = f"about {duration(left / found['running'])} left" if known else "time left unknown yet"
+    elif found["done"] == len(entries):
+        time = "complete"
+    return overall_bar(
+        share=share / (sum(weights) or 1.0),
+        counted=f"{found['done']}/{len(entries)} cells",
+        time=time,
+        failed=found["failed"],
+        width=width,
+    )
+
+
+def show_tables(path: Path, *, style: str) -> None:
+    """Print the tables."""
+    from mmfuse.report.tables.build import print_tables
+
+    entries = open_results(path)
+    if not any(entry.state == "done" for entry in entries):
+        notes().print("no cell of these results is done yet")
+    print_tables(entries, style=style, console=out())
+
+
+def show_versus(path: Path, *, ours: str, theirs: str, style: str) -> None:
+    """Print two pairs against each other.
+
+    Raises:
+        MmfuseError: an unknown pair or format.
+    """
+    from mmfuse.report.tables.accuracy import groups
+    from mmfuse.report.tables.formats import STYLES, show
+    from mmfuse.report.tables.pairwise import versus_sheet
+
+    if style not in STYLES:
+        raise unknown("format", style, STYLES)
+    folder = ResultsFolder(path)
+    sheets = [versus_sheet(group, folder, ours=ours, theirs=theirs) for group in groups(open_results(path))]
+    show(sheets, style=style, console=out())

@@ -1,0 +1,114 @@
+"""What has to be in a clip store for given trainings: one store for each data set and sampling, with its clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mmfuse.data import few_shot
+from mmfuse.data.cache.clip_store import ClipStore, Sampling, Wanted, wanted_clips
+from mmfuse.data.catalogue.load import Catalogue, load_catalogue
+from mmfuse.data.few_shot import Shots
+from mmfuse.data.frames.video import Damaged
+from mmfuse.data.published_lists import training_clips
+from mmfuse.errors import MmfuseError
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one training, and its test, looks at.
+
+    Args:
+        place: whatever tells the catalogue; looks with the same place share one.
+        shots, draw: as in `few_shot.draw`.
+        train_list: a published list instead.
+        frames, size: of a clip; `None` for what its card says.
+        damaged: what is done about damaged videos.
+    """
+
+    place: Hashable
+    shots: Shots
+    draw: int
+    train_list: str | None = None
+    frames: int | None = None
+    size: int | None = None
+    damaged: Damaged = "error"
+
+    def sampling(self, catalogue: Catalogue) -> Sampling:
+        """What is kept of each of its clips."""
+        card = catalogue.card
+        short_side = card.scale_for(self.size or card.usual_size)
+        return Sampling(frames=self.frames or card.frames, short_side=short_side, damaged=self.damaged)
+
+
+@dataclass(frozen=True)
+class Need:
+    """A store, the clips that it is to hold, and the looks that need them."""
+
+    store: ClipStore
+    wanted: dict[Wanted, None] = field(default_factory=dict)
+    looks: list[Look] = field(default_factory=list)
+
+
+def needs(looks: Iterable[Look], *, folder: Path, catalogue_of: Callable[[Look], Catalogue]) -> list[Need]:
+    """Every store that some looks need, each clip once.
+
+    Args:
+        looks: what will be looked at.
+        folder: of all stores.
+        catalogue_of: the clips of a look, with every video in its place; asked once for each place.
+
+    Raises:
+        MmfuseError: a draw that cannot be made, or another one than the certified one.
+    """
+    catalogues: dict[Hashable, Catalogue] = {}
+    drawn: dict[Hashable, list[Wanted]] = {}
+    found: dict[tuple[str, Sampling], Need] = {}
+    for look in dict.fromkeys(looks):
+        if look.place not in catalogues:
+            catalogues[look.place] = catalogue_of(look)
+        catalogue = catalogues[look.place]
+        key = (look.place, look.shots, 0 if look.shots == "all" else look.draw, look.train_list)
+        if key not in drawn:
+            drawn[key] = _wanted(catalogue, look)
+        sampling = look.sampling(catalogue)
+        store = ClipStore(folder, dataset=catalogue.name, sampling=sampling)
+        need = found.setdefault((catalogue.name, sampling), Need(store))
+        need.wanted.update(dict.fromkeys(drawn[key]))
+        need.looks.append(look)
+    return list(found.values())
+
+
+def _wanted(catalogue: Catalogue, look: Look) -> list[Wanted]:
+    rows = training_clips(catalogue, shots=look.shots, draw=look.draw, train_list=look.train_list)
+    if look.train_list is None:
+        few_shot.certify(catalogue, rows, shots=look.shots, draw=look.draw)
+    return wanted_clips(rows, catalogue.part("test"), candidates=catalogue.card.candidates)
+
+
+def placed_catalogue(
+    dataset: str | dict[str, Any], *, split: int, root: Path | None, annotations: Path | None = None
+) -> Catalogue:
+    """A catalogue with every video in its place; those of the generated data set are made.
+
+    Args: see `load_catalogue`.
+
+    Raises:
+        MmfuseError: as `load_catalogue`, or videos are missing.
+    """
+    if dataset == "tiny":
+        from mmfuse.data.tiny.dataset import generate
+
+        catalogue, made = load_catalogue("tiny", split=split), generate()
+        paths = [str(made / path) for path in catalogue.table["path"]]
+        return replace(catalogue, table=catalogue.table.assign(path=paths))
+    catalogue = load_catalogue(dataset, split=split, root=root, annotations=annotations)
+    clips = zip(catalogue.table["clip"], catalogue.table["path"], strict=True)
+    missing = [clip for clip, path in clips if not Path(path).is_file()]
+    if missing:
+        shown = ", ".join(missing[:3])
+        where = f"below {catalogue.root}" if catalogue.root else "(say where the videos are with --root)"
+        raise MmfuseError(f"{catalogue.card.title}: {len(missing):,} videos are missing {where}, such as {shown}")
+    return catalogue

@@ -1,0 +1,141 @@
+"""Official annotation files and users' own lists, read into one table a data set."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mmfuse.data.catalogue import custom, official_lists
+from mmfuse.data.catalogue.cards import DataCard, card_names, load_card
+from mmfuse.data.catalogue.locate import dataset_folder, find_videos
+from mmfuse.data.catalogue.official_lists import Row
+from mmfuse.errors import MmfuseError, unknown
+from mmfuse.utils.files import sha256_of_json
+
+COLUMNS = ("clip", "label", "class", "phrase", "group", "part", "path")
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Every clip of one split of a data set."""
+
+    name: str
+    split: int
+    card: DataCard
+    table: pd.DataFrame
+    """One row a clip: `clip` (id), `label` (from 0), `class` (official name), `phrase` (the class in words),
+    `group` (clips of one source share it), `part` ("train" or "test"), `path` (below the root as published, or where it
+    was found)."""
+    root: Path | None = None
+    """The folder that relative paths start from, where one was given."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Official names in label order."""
+        return self.card.class_names
+
+    @property
+    def phrases(self) -> tuple[str, ...]:
+        """The classes in words that complete a template, in label order."""
+        return self.card.phrases
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of which clip has which label in which part; where the files lie does not matter."""
+        rows = zip(self.table["clip"], self.table["label"].tolist(), self.table["part"], strict=True)
+        return sha256_of_json(sorted(list(row) for row in rows))
+
+    def part(self, name: str) -> pd.DataFrame:
+        """The rows of "train" or "test", counted from 0."""
+        return self.table[self.table["part"] == name].reset_index(drop=True)
+
+
+def load_catalogue(
+    dataset: str | dict[str, Any], *, split: int = 1, root: Path | None = None, annotations: Path | None = None
+) -> Catalogue:
+    """Read which clips a data set has.
+
+    Args:
+        dataset: the name of a card ("ucf101", "hmdb51", "diving48", "tiny"), or a mapping for clips of one's own:
+            {"name", "root", "train", "test", ["classes"]} for two CSV files, {"name", "root"} for the folders
+            train/<class>/* and test/<class>/*.
+        split: the official fold, from 1.
+        root: the folder with the videos, or one that holds the data set's folder. Where it is given, `path` is
+            where each video was found; videos that were not found keep the published path.
+        annotations: the folder with the official lists; by default looked for below `root` and in
+            $MMFUSE_ANNOTATIONS.
+
+    Raises:
+        MmfuseError: an unknown data set or split; lists that are missing, incomplete or of the wrong version.
+    """
+    catalogue = published(dataset, split=split, root=root, annotations=annotations)
+    used = catalogue.table[catalogue.table["part"] != "unused"].reset_index(drop=True)
+    return replace(catalogue, table=used)
+
+
+def published(
+    dataset: str | dict[str, Any], *, split: int = 1, root: Path | None = None, annotations: Path | None = None
+) -> Catalogue:
+    """Like `load_catalogue`, with the clips that the lists name but do not use, whose part is "unused"."""
+    if isinstance(dataset, dict) and set(dataset) == {"name"}:
+        dataset = dataset["name"]
+    if isinstance(dataset, dict):
+        card, rows, folder = custom.read(dataset, root=root)
+        return Catalogue(card.name, split, card, _table(rows, card), folder)
+    if dataset not in card_names():
+        raise unknown("data set", dataset, card_names())
+    card = load_card(dataset)
+    if split not in card.splits:
+        raise MmfuseError(f"{card.title} has no split {split}; it has {', '.join(map(str, sorted(card.splits)))}")
+    if dataset == "tiny":
+        return _tiny(card, split, root)
+    folder = dataset_folder(root, dataset) if root is not None else None
+    table = _table(official_lists.READERS[dataset](card, split, _places(annotations, root, folder)), card)
+    check_counts(table, card, split)
+    if folder is not None:
+        table = table.assign(path=find_videos(table, folder).paths)
+    return Catalogue(dataset, split, card, table, folder)
+
+
+def check_counts(table: pd.DataFrame, card: DataCard, split: int) -> None:
+    """Compare the lists with the official numbers of clips.
+
+    Raises:
+        MmfuseError: they differ.
+    """
+    for part, official_count in card.splits[split].items():
+        found = int((table["part"] == part).sum())
+        if found != official_count:
+            raise MmfuseError(
+                f"the {part} list of {card.title} split {split} holds {found:,} clips, the official one "
+                f"{official_count:,}; fetch the official lists again (mmfuse data get {card.name})"
+            )
+
+
+def _places(annotations: Path | None, root: Path | None, folder: Path | None) -> list[Path]:
+    """Where the official lists are looked for, first come first served."""
+    if annotations is not None:
+        return [Path(annotations)]
+    environment = os.environ.get("MMFUSE_ANNOTATIONS")
+    given = [folder, root, Path(environment) if environment else None]
+    return list(dict.fromkeys(Path(place) for place in given if place is not None))
+
+
+def _tiny(card: DataCard, split: int, root: Path | None) -> Catalogue:
+    from mmfuse.data.tiny import dataset
+
+    # The clips need not be there yet: they are made when they are first looked at.
+    return Catalogue("tiny", split, card, _worded(dataset.listing(), card), Path(root) if root else None)
+
+
+def _table(rows: Iterable[Row], card: DataCard) -> pd.DataFrame:
+    return _worded(pd.DataFrame(rows, columns=["clip", "label", "class", "group", "part", "path"]), card)
+
+
+def _worded(table: pd.DataFrame, card: DataCard) -> pd.DataFrame:
+    return table.assign(phrase=[card.phrases[label] for label in table["label"]])[list(COLUMNS)]

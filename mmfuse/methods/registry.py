@@ -1,0 +1,401 @@
+"""The catalogue of methods as a table that needs no torch: what `--help`, `list` and `--dry-run` read.
+
+Each entry names the class that implements it; `mmfuse.methods` imports that class when a model is built.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+from mmfuse.errors import MmfuseError, unknown
+
+IMAGE, TEXT = "image", "text"
+BOTH = (IMAGE, TEXT)
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """One parameter-efficient method, as a row of the catalogue.
+
+    Args:
+        name: how grids and the command line call it.
+        towers: the towers it is defined on.
+        family: baseline, prompt, adapter, low-rank, orthogonal, scaling, selective or other.
+        paper: where it comes from.
+        summary: what is trained, in one line.
+        implementation: `module:attribute` of the `Method` class, or the class itself.
+        starts_as_noop: whether an untrained method leaves the tower's output as it was; None where arguments decide.
+        defaults: its arguments and what they are where not given.
+        takes_any: whether it takes arguments that are not listed here, and checks them itself.
+    """
+
+    name: str
+    towers: tuple[str, ...]
+    family: str
+    paper: str
+    summary: str
+    implementation: Any
+    starts_as_noop: bool | None = True
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    takes_any: bool = False
+
+
+METHODS: dict[str, MethodInfo] = {}
+PLUGINS = "mmfuse.methods"
+
+
+def add(info: MethodInfo) -> None:
+    """Put a method into the catalogue.
+
+    Raises:
+        MmfuseError: the name is taken by another implementation.
+    """
+    known = METHODS.get(info.name)
+    if known is not None and _where(known.implementation) != _where(info.implementation):
+        raise MmfuseError(f"the method name {info.name!r} is taken; choose another")
+    METHODS[info.name] = info
+
+
+def _where(implementation: Any) -> Any:
+    """Where a method is written, so that the same one defined again, as in a notebook, may take its own place."""
+    if isinstance(implementation, str):
+        return implementation
+    return f"{implementation.__module__}:{implementation.__qualname__}"
+
+
+def catalogue() -> list[MethodInfo]:
+    """All methods, those that installed packages bring included."""
+    load_plugins()
+    return list(METHODS.values())
+
+
+@cache
+def load_plugins() -> None:
+    """Import the methods that other installed packages announce as entry points of the group `mmfuse.methods`.
+
+    Raises:
+        MmfuseError: one of them cannot be imported.
+    """
+    for plugin in entry_points(group=PLUGINS):
+        try:
+            plugin.load()
+        except Exception as error:
+            raise MmfuseError(f"the method {plugin.name!r} of {plugin.value} cannot be imported: {error}") from error
+
+
+def names(tower: str | None = None) -> list[str]:
+    """The names of all methods, or of those that one tower ("image" or "text") takes, in catalogue order."""
+    return [info.name for info in catalogue() if tower is None or tower in info.towers]
+
+
+def lookup(name: str, tower: str) -> MethodInfo:
+    """The catalogue's entry for a method on a tower.
+
+    Raises:
+        MmfuseError: no such method, or it is not defined on this tower.
+    """
+    if name not in METHODS:
+        load_plugins()
+    if name not in METHODS:
+        raise unknown(f"{tower} method", name, names(tower))
+    info = METHODS[name]
+    if tower not in info.towers:
+        raise MmfuseError(
+            f"method {name!r} is not defined on the {tower} tower; known there: {', '.join(sorted(names(tower)))}"
+        )
+    return info
+
+
+def parse_pair(pair: str) -> tuple[str, str]:
+    """Split `image+text` into its two method names and check both.
+
+    >>> parse_pair("dora+adapter")
+    ('dora', 'adapter')
+
+    Raises:
+        MmfuseError: not two names, or an unknown one.
+    """
+    parts = [part.strip() for part in re.split(r"\+", pair)]
+    if len(parts) != 2 or not all(parts):
+        raise MmfuseError(f"a pair is written image+text, such as dora+adapter; got {pair!r}")
+    image, text = parts
+    lookup(image, IMAGE)
+    lookup(text, TEXT)
+    return image, text
+
+
+def split_spec(spec: str | dict[str, Any], tower: str) -> tuple[str, dict[str, Any]]:
+    """A method as users write it, `"lora"` or `{"method": "lora", "rank": 32}`, as its name and arguments.
+
+    Raises:
+        MmfuseError: no such method on this tower, or no such argument.
+    """
+    if not isinstance(spec, str | Mapping):
+        raise MmfuseError(f"a method is a name or keys such as {{method: lora, rank: 32}}; got {spec!r}")
+    if isinstance(spec, str):
+        name, arguments = spec, {}
+    else:
+        if "method" not in spec:
+            raise MmfuseError(f"a method given by keys needs the key 'method'; got {', '.join(map(repr, spec))}")
+        arguments = {key: value for key, value in spec.items() if key != "method"}
+        name = spec["method"]
+    info = lookup(name, tower)
+    for key in arguments:
+        if key not in info.defaults and not info.takes_any:
+            raise unknown(f"argument of method {name!r}", key, info.defaults)
+    return name, arguments
+
+
+def _fill(entries: Iterable[MethodInfo]) -> None:
+    for entry in entries:
+        add(entry)
+
+
+QV: dict[str, Any] = {"targets": ("q", "v"), "layers": None}
+_fill(
+    [
+        MethodInfo(
+            "frozen",
+            BOTH,
+            "baseline",
+            "",
+            "nothing: the tower as it was pretrained",
+            "mmfuse.methods.base:Frozen",
+        ),
+        MethodInfo(
+            "full",
+            BOTH,
+            "baseline",
+            "",
+            "every weight of the tower: the upper reference, not parameter-efficient",
+            "mmfuse.methods.selective:Full",
+        ),
+        MethodInfo(
+            "bitfit",
+            BOTH,
+            "selective",
+            "Ben Zaken et al. 2022, BitFit",
+            "all biases",
+            "mmfuse.methods.selective:BitFit",
+        ),
+        MethodInfo(
+            "ln",
+            BOTH,
+            "selective",
+            "Basu et al. 2024, LayerNorm tuning",
+            "weights and biases of all layer norms",
+            "mmfuse.methods.selective:LayerNormTuning",
+        ),
+        MethodInfo(
+            "ssf",
+            BOTH,
+            "scaling",
+            "Lian et al. 2022, Scaling and shifting your features",
+            "a scale and a shift after each operation",
+            "mmfuse.methods.scaling:SSF",
+            starts_as_noop=False,
+        ),
+        MethodInfo(
+            "ia3",
+            BOTH,
+            "scaling",
+            "Liu et al. 2022, (IA)3",
+            "factors on keys, values and the hidden units of the MLP",
+            "mmfuse.methods.scaling:IA3",
+            defaults={"targets": ("k", "v", "fc2"), "layers": None},
+        ),
+        MethodInfo(
+            "vpt-shallow",
+            (IMAGE,),
+            "prompt",
+            "Jia et al. 2022, Visual Prompt Tuning",
+            "prompt tokens before the first layer",
+            "mmfuse.methods.prompts:VPTShallow",
+            starts_as_noop=False,
+            defaults={"length": 10},
+        ),
+        MethodInfo(
+            "vpt-deep",
+            (IMAGE,),
+            "prompt",
+            "Jia et al. 2022, Visual Prompt Tuning",
+            "prompt tokens, fresh ones before every layer",
+            "mmfuse.methods.prompts:VPTDeep",
+            starts_as_noop=False,
+            defaults={"length": 10, "depth": None},
+        ),
+        MethodInfo(
+            "coop",
+            (TEXT,),
+            "prompt",
+            "Zhou et al. 2022, Learning to Prompt",
+            "context vectors shared by the classes, in place of the template's words",
+            "mmfuse.methods.prompts:CoOp",
+            starts_as_noop=False,
+            defaults={"length": 16, "words": None},
+        ),
+        MethodInfo(
+            "deep-prompt",
+            (TEXT,),
+            "prompt",
+            "Rasheed et al. 2023, ViFi-CLIP",
+            "context vectors in place of the template's words, fresh ones before every layer",
+            "mmfuse.methods.prompts:DeepPrompt",
+            starts_as_noop=False,
+            defaults={"length": 10, "depth": None, "words": None},
+        ),
+        MethodInfo(
+            "prefix",
+            BOTH,
+            "prompt",
+            "Li and Liang 2021, Prefix-Tuning",
+            "keys and values that all tokens may attend to, in every layer",
+            "mmfuse.methods.prompts:Prefix",
+            starts_as_noop=False,
+            defaults={"length": 10, "layers": None},
+        ),
+        MethodInfo(
+            "houlsby",
+            BOTH,
+            "adapter",
+            "Houlsby et al. 2019, Parameter-Efficient Transfer Learning for NLP",
+            "a bottleneck after each attention and each MLP",
+            "mmfuse.methods.adapters:Houlsby",
+            defaults={"bottleneck": 64, "layers": None},
+        ),
+        MethodInfo(
+            "pfeiffer",
+            BOTH,
+            "adapter",
+            "Pfeiffer et al. 2020, AdapterFusion",
+            "a bottleneck after each MLP",
+            "mmfuse.methods.adapters:Pfeiffer",
+            defaults={"bottleneck": 64, "layers": None},
+        ),
+        MethodInfo(
+            "adaptformer",
+            BOTH,
+            "adapter",
+            "Chen et al. 2022, AdaptFormer",
+            "a bottleneck parallel to each MLP, scaled by 0.1",
+            "mmfuse.methods.adapters:AdaptFormer",
+            defaults={"bottleneck": 64, "scale": 0.1, "layers": None},
+        ),
+        MethodInfo(
+            "adapter",
+            BOTH,
+            "adapter",
+            "Chen et al. 2022 (image), Pfeiffer et al. 2020 (text)",
+            "alias: adaptformer on the image tower, pfeiffer on the text tower",
+            "mmfuse.methods.adapters:adapter",
+            defaults={"bottleneck": 64, "layers": None},
+        ),
+        MethodInfo(
+            "clip-adapter",
+            BOTH,
+            "adapter",
+            "Gao et al. 2021, CLIP-Adapter",
+            "a two-layer MLP on the final feature, mixed in by 0.2",
+            "mmfuse.methods.adapters:CLIPAdapter",
+            starts_as_noop=False,
+            defaults={"reduction": 4, "ratio": 0.2},
+        ),
+        MethodInfo(
+            "st-adapter",
+            (IMAGE,),
+            "adapter",
+            "Pan et al. 2022, ST-Adapter",
+            "bottlenecks with a depth-wise convolution over the frames",
+            "mmfuse.methods.temporal:STAdapter",
+            defaults={"bottleneck": 384, "kernel": 3, "layers": None},
+        ),
+        MethodInfo(
+            "aim",
+            (IMAGE,),
+            "adapter",
+            "Yang et al. 2023, AIM",
+            "spatial, temporal and joint bottlenecks; the frozen attention reused over the frames",
+            "mmfuse.methods.temporal:AIM",
+            defaults={"ratio": 0.25, "scale": 0.5, "layers": None},
+        ),
+        MethodInfo(
+            "lora",
+            BOTH,
+            "low-rank",
+            "Hu et al. 2021, LoRA",
+            "a product of two thin matrices added to linear layers",
+            "mmfuse.methods.low_rank:LoRA",
+            defaults={"rank": 8, "alpha": 16, "dropout": 0.0, **QV},
+        ),
+        MethodInfo(
+            "dora",
+            BOTH,
+            "low-rank",
+            "Liu et al. 2024, DoRA",
+            "LoRA on the direction of a weight, and its magnitude as a vector",
+            "mmfuse.methods.low_rank:DoRA",
+            defaults={"rank": 8, "alpha": 16, "dropout": 0.0, **QV},
+        ),
+        MethodInfo(
+            "vera",
+            BOTH,
+            "scaling",  # vectors are trained, at the rates of vectors
+            "Kopiczko et al. 2024, VeRA",
+            "two vectors over random matrices that all layers share",
+            "mmfuse.methods.low_rank:VeRA",
+            defaults={"rank": 256, "initial": 0.1, "dropout": 0.0, **QV},
+        ),
+        MethodInfo(
+            "loha",
+            BOTH,
+            "low-rank",
+            "Hyeon-Woo et al. 2022, FedPara",
+            "the Hadamard product of two low-rank products",
+            "mmfuse.methods.low_rank:LoHa",
+            defaults={"rank": 8, "alpha": 8, **QV},
+        ),
+        MethodInfo(
+            "lokr",
+            BOTH,
+            "low-rank",
+            "Yeh et al. 2024, LyCORIS",
+            "a Kronecker product with a low-rank factor",
+            "mmfuse.methods.low_rank:LoKr",
+            defaults={"rank": 8, "alpha": 8, **QV},
+        ),
+        MethodInfo(
+            "oft",
+            BOTH,
+            "orthogonal",
+            "Qiu et al. 2023, OFT",
+            "block-diagonal rotations of linear layers",
+            "mmfuse.methods.orthogonal:OFT",
+            defaults={"block_size": 32, **QV},
+        ),
+        MethodInfo(
+            "boft",
+            BOTH,
+            "orthogonal",
+            "Liu et al. 2024, BOFT",
+            "rotations of linear layers in butterfly form",
+            "mmfuse.methods.orthogonal:BOFT",
+            defaults={"block_size": 4, **QV},
+        ),
+        MethodInfo(
+            "peft",
+            BOTH,
+            "other",
+            "the one that peft names",
+            "any configuration of huggingface/peft, by its type and arguments",
+            "mmfuse.methods.any_peft:AnyPeft",
+            starts_as_noop=None,
+            defaults={"type": "required", **QV},
+            takes_any=True,
+        ),
+    ]
+)

@@ -1,0 +1,1 @@
+"""The recognizer: two towers, their methods and a fusion as one LightningModule."""

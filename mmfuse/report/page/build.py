@@ -1,0 +1,228 @@
+"""The report: one HTML file that holds everything, asks nothing of any network, and runs nothing but its own script."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from mmfuse.errors import MmfuseError
+from mmfuse.records.record import Plan, ResultsFolder
+from mmfuse.records.status import MARKS, Entry, counts
+from mmfuse.report.page import provenance
+from mmfuse.report.page.payload import CELL_COLUMNS, ClassRoom, cells
+from mmfuse.report.page.summary import Story
+from mmfuse.report.page.thumbnails import Find, Strip, Videos
+from mmfuse.report.per_class import Evidence, HardClip, Watch, gather
+from mmfuse.report.plots import html
+from mmfuse.report.plots.points import COSTS, Plots
+from mmfuse.report.plots.styles import REST, Look, looks
+from mmfuse.report.plots.svg import key
+from mmfuse.report.tables.accuracy import Group, groups
+from mmfuse.report.tables.build import group_tables
+from mmfuse.report.tables.cost import finished
+from mmfuse.report.tables.table import Sheet, Value
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Place:
+    """One place of the map: the repetitions of a pair at some K."""
+
+    label: str
+    marks: tuple[tuple[str, str], ...]
+    behind: tuple[Entry, ...]
+
+
+class Section:
+    """Everything that the page shows of one data set and split."""
+
+    def __init__(self, group: Group, *, number: int) -> None:
+        self.group = group
+        self.number = number
+        self.id = f"group-{number}"
+        self.plots = Plots(group)
+        self.story = Story(self.plots)
+        self.evidence = Evidence()
+        self.clips: list[tuple[HardClip, Strip | None]] = []
+        self.looks: Mapping[str, Look] = {}
+        self.videos_missing = ""
+
+    @property
+    def title(self) -> str:
+        """The data set's name, and its split."""
+        return self.group.title
+
+    @cached_property
+    def sheets(self) -> list[Sheet]:
+        """The tables, as `mmfuse-bench tables` prints them."""
+        return group_tables(self.group)
+
+    @cached_property
+    def against_shots(self) -> Markup | None:
+        """Accuracy against shots."""
+        return html.against_shots(self.plots, self.looks)
+
+    @cached_property
+    def against_cost(self) -> list[tuple[Any, list[Markup]]]:
+        """For each K with numbers: accuracy against parameters and against seconds."""
+        made = []
+        for shots in self.plots.shots_with_numbers:
+            found = [html.against_cost(self.plots, self.looks, shots, cost) for cost in COSTS]
+            if drawn := [chart for chart in found if chart is not None]:
+                made.append((shots, drawn))
+        return made
+
+    @property
+    def legend(self) -> list[tuple[str, Look, Markup]]:
+        """The pairs that are drawn, with their line and marker; those that stand out come first."""
+        pairs = sorted((series.pair for series in self.plots.series), key=lambda pair: self.looks[pair].key == REST)
+        return [(pair, self.looks[pair], key(self.looks[pair])) for pair in pairs]
+
+    @property
+    def map(self) -> list[tuple[str, list[Place]]]:
+        """The grid: a row for each pair, a place for each K."""
+        return [(pair, [self._place(pair, shots) for shots in self.group.shots]) for pair in self.group.pairs]
+
+    def _place(self, pair: str, shots: Any) -> Place:
+        entries = self.group.of(pair, shots)
+        told = ", ".join(f"{number} {state}" for state, number in counts(entries).items() if number) or "not planned"
+        marks = tuple((entry.state, MARKS[entry.state]) for entry in entries)
+        return Place(f"{pair}, K={shots}: {told}", marks, tuple(entries))
+
+
+def build_page(
+    folder: ResultsFolder, entries: Sequence[Entry], *, find: Find | None = None, watch: Watch = iter
+) -> str:
+    """Make the report of a results folder.
+
+    Args:
+        folder: the results.
+        entries: its cells with their states.
+        find: finds the clips of a data set, for their frames; `None` leaves frames out.
+        watch: wraps the cells whose predictions are read, so that a command can show how far it is.
+
+    Raises:
+        MmfuseError: there is no cell to report on.
+    """
+    if not entries:
+        raise MmfuseError(
+            f"{folder.path} holds no cells, so there is nothing to report; "
+            f"run a grid first: mmfuse-bench --grid NAME --results {folder.path}"
+        )
+    plans = folder.plans()
+    sections = [Section(group, number=number) for number, group in enumerate(groups(entries))]
+    shared = looks(section.plots for section in sections)
+    room, classes = ClassRoom(), []
+    for section in sections:
+        section.looks = shared
+        section.evidence = gather(section.group, folder, watch=watch)
+        classes.append(room.of(section.plots, section.evidence))
+        _add_clips(section, find)
+    data = {
+        "columns": CELL_COLUMNS,
+        "cells": cells(entries, {item.cell.slot: plan.command for plan in plans for item in plan.cells}),
+        "groups": classes,
+    }
+    return _render(plans, entries, sections, data, left_out=room.left_out)
+
+
+def _add_clips(section: Section, find: Find | None) -> None:
+    """Put the hardest clips into a section, with their frames where they are at hand."""
+    hardest = section.evidence.hardest()
+    if find is None or not hardest:
+        section.clips = [(clip, None) for clip in hardest]
+        return
+    videos = Videos(section.group.entries[0].cell, find)
+    section.clips = [(clip, videos.strip(clip.clip)) for clip in hardest]
+    if not any(strip.frames for _, strip in section.clips if strip):
+        section.videos_missing = videos.missing or next(strip.missing for _, strip in section.clips if strip)
+
+
+def _render(
+    plans: Sequence[Plan],
+    entries: Sequence[Entry],
+    sections: Sequence[Section],
+    data: Mapping[str, Any],
+    *,
+    left_out: int,
+) -> str:
+    numbers = {id(entry): number for number, entry in enumerate(entries)}
+
+    def behind(cells: Iterable[Entry]) -> str:
+        return " ".join(str(numbers[id(entry)]) for entry in cells)
+
+    # Autoescape is on for every template: whatever is not Markup is text.
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style, script = (_shipped(name) for name in ("report.css", "report.js"))
+    records = finished(entries)
+    return environment.get_template("report.html").render(
+        policy=_policy(style=style, script=script),
+        style=style,
+        script=script,
+        data=embedded(data),
+        behind=behind,
+        number=_number,
+        grids=[plan.grid for plan in plans if plan.cells],
+        commands=[command for plan in plans if (command := provenance.command_of(plan.command))],
+        sections=sections,
+        datasets=list(dict.fromkeys(section.group.dataset for section in sections)),
+        states=[(state, MARKS[state], number) for state, number in counts(entries).items()],
+        hours=sum(record.cost.seconds for record in records if record.cost) / 3600,
+        until=max((record.provenance.finished for record in records if record.provenance.finished), default=None),
+        facts=provenance.facts(entries),
+        fingerprints=provenance.fingerprints(entries),
+        troubles=provenance.troubles(entries),
+        left_out=left_out,
+    )
+
+
+def _shipped(name: str) -> Markup:
+    return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
+
+
+def _policy(*, style: str, script: str) -> str:
+    """A content security policy under which only the page's own style and script count, and nothing is fetched.
+
+    Should a name from the data ever get through as markup, a browser would still run nothing of it.
+    """
+
+    def digest(text: str) -> str:
+        return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+    return (
+        f"default-src 'none'; script-src 'sha256-{digest(script)}'; style-src 'sha256-{digest(style)}'; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def embedded(data: object) -> Markup:
+    """JSON that can stand in a script element: nothing in it can end that element.
+
+    >>> str(embedded("</script>&"))
+    '"\\\\u003c/script\\\\u003e\\\\u0026"'
+    """
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for letter in "<>&\u2028\u2029":
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return Markup(text)
+
+
+def _number(value: Value) -> float | None:
+    """What a table is sorted by."""
+    return None if value.mean is None else round(value.mean.mean, 6)

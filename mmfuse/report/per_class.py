@@ -1,0 +1,258 @@
+"""What the per-clip predictions tell: which classes gain, which are confused, which clips nobody recognises.
+
+Shape legend: N test clips, C classes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmfuse.errors import MmfuseError
+from mmfuse.records.predictions import decode
+from mmfuse.records.record import Record, ResultsFolder
+from mmfuse.records.status import Entry
+from mmfuse.report.statistics import Mean, holm, mean_of, paired
+from mmfuse.report.tables.accuracy import Group
+
+Place = tuple[str, Any]
+"""A pair's name and K."""
+Counts = NDArray[np.int64]
+Watch = Callable[[list[Entry]], Iterable[Entry]]
+"""Wraps the cells that are read, so that a command can show how far it is."""
+
+
+@dataclass(frozen=True)
+class ClassGain:
+    """What a pair gains over the frozen towers in one class.
+
+    Args:
+        label: the class.
+        gain: paired difference in points over the repetitions that both sides share.
+        p: of the paired t-test, corrected over the classes by Holm; `None` for one repetition.
+        ours, theirs: recall in per cent, means over the repetitions.
+        clips: test clips of the class.
+    """
+
+    label: int
+    gain: Mean
+    p: float | None
+    ours: float
+    theirs: float
+    clips: int
+
+
+@dataclass(frozen=True)
+class HardClip:
+    """A test clip with how often it was mistaken.
+
+    Args:
+        clip: its id.
+        label: its class.
+        tested: trained models that saw it.
+        wrong: how many of them were wrong.
+        probability: what they gave its class, on average.
+        answers: wrong answers by class, most frequent first.
+    """
+
+    clip: str
+    label: int
+    tested: int
+    wrong: int
+    probability: float
+    answers: tuple[tuple[int, int], ...]
+
+
+@dataclass
+class Answers:
+    """What the models of one place of the table answered.
+
+    Args:
+        right: (C,) clips recognised of each class, by repetition; seeds of one draw are added up.
+        models: trained models behind each of these.
+        pairs: how often a class (first) was taken for a class (second), over all models.
+    """
+
+    right: dict[Hashable, Counts] = field(default_factory=dict)
+    models: Counter[Hashable] = field(default_factory=Counter)
+    pairs: Counter[tuple[int, int]] = field(default_factory=Counter)
+
+    def add(self, labels: Counts, predicted: Counts, classes: int, repetition: Hashable) -> None:
+        """Count the answers of one model, (N,) each."""
+        right = np.bincount(labels[labels == predicted], minlength=classes)
+        self.right[repetition] = self.right[repetition] + right if repetition in self.right else right
+        self.models[repetition] += 1
+        codes, counts = np.unique(labels * classes + predicted, return_counts=True)
+        for code, count in zip(codes.tolist(), counts.tolist(), strict=True):
+            self.pairs[divmod(code, classes)] += count
+
+    def recalls(self, repetition: Hashable, clips: Counts) -> NDArray[np.float64]:
+        """(C,) per cent of each class's clips that were recognised; `clips`: (C,) their numbers."""
+        return 100 * self.right[repetition] / np.maximum(clips * self.models[repetition], 1)
+
+
+@dataclass
+class Evidence:
+    """The predictions of all finished cells of one data set and split, counted.
+
+    Args:
+        class_names: C names in label order.
+        answers: what was answered, by place of the table.
+        clips: ids of the N test clips.
+        labels: (N,) their classes.
+        predicted: (N,) the answers of each trained model.
+        probability: (N,) sum of what the models gave the true class.
+        problems: cells whose predictions cannot be used, and why.
+    """
+
+    class_names: tuple[str, ...] = ()
+    answers: dict[Place, Answers] = field(default_factory=lambda: defaultdict(Answers))
+    clips: NDArray[Any] = field(default_factory=lambda: np.array([], dtype=str))
+    labels: Counts = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    predicted: list[NDArray[np.int32]] = field(default_factory=list)
+    probability: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def models(self) -> int:
+        """Trained models that were counted."""
+        return len(self.predicted)
+
+    @cached_property
+    def clips_of_class(self) -> Counts:
+        """(C,) test clips of each class."""
+        return np.bincount(self.labels, minlength=len(self.class_names))
+
+    def add(self, entry: Entry, table: dict[str, NDArray[Any]], repetition: Hashable) -> None:
+        """Count the predictions of one cell.
+
+        Raises:
+            MmfuseError: they are of other clips or classes than those counted so far.
+        """
+        assert entry.record is not None
+        self._fits(entry.record, table)
+        if self.models == 0:
+            self.class_names = _names(entry.record, table)
+            self.clips, self.labels = table["clip"], table["label"]
+            self.probability = np.zeros(len(self.clips))
+        place = self.answers[entry.cell.pair.name, entry.cell.shots]
+        place.add(self.labels, table["predicted"], len(self.class_names), repetition)
+        self.predicted.append(table["predicted"].astype(np.int32))
+        self.probability += np.clip(np.nan_to_num(table["probability_of_label"]), 0, 1)
+
+    def _fits(self, record: Record, table: dict[str, NDArray[Any]]) -> None:
+        if len(table["clip"]) == 0:
+            raise MmfuseError("its predictions hold no clips")
+        classes = len(_names(record, table))
+        both = np.concatenate([table["label"], table["predicted"]])
+        if both.min() < 0 or both.max() >= classes:
+            raise MmfuseError(f"its predictions name classes that are not among the {classes} of the record")
+        if self.models == 0:
+            return
+        if _names(record, table) != self.class_names:
+            raise MmfuseError("its classes are not those of the other cells")
+        if not (np.array_equal(self.clips, table["clip"]) and np.array_equal(self.labels, table["label"])):
+            raise MmfuseError("its test clips are not those of the other cells")
+
+    # What is told
+
+    def gains(self, pair: str, baseline: str, shots: Any) -> list[ClassGain]:
+        """Gain of each class over the frozen towers, largest first; empty where either side has no predictions."""
+        if (pair, shots) not in self.answers or (baseline, shots) not in self.answers:
+            return []
+        ours, theirs = self.answers[pair, shots], self.answers[baseline, shots]
+        shared = [key for key in ours.right if key in theirs.right]
+        if not shared:
+            return []
+        our_recalls = {key: ours.recalls(key, self.clips_of_class) for key in shared}
+        their_recalls = {key: theirs.recalls(key, self.clips_of_class) for key in shared}
+        labels = [int(label) for label in np.flatnonzero(self.clips_of_class)]
+        tests = []
+        for label in labels:
+            test = paired(
+                {key: recalls[label] for key, recalls in our_recalls.items()},
+                {key: recalls[label] for key, recalls in their_recalls.items()},
+            )
+            assert test is not None
+            tests.append(test)
+        corrected = holm([test.p_t for test in tests])
+        gains = [
+            ClassGain(
+                label,
+                test.difference,
+                p,
+                ours=mean_of([recalls[label] for recalls in our_recalls.values()]).mean,
+                theirs=mean_of([recalls[label] for recalls in their_recalls.values()]).mean,
+                clips=int(self.clips_of_class[label]),
+            )
+            for label, test, p in zip(labels, tests, corrected, strict=True)
+        ]
+        return sorted(gains, key=lambda gain: (-gain.gain.mean, gain.label))
+
+    def confused(self, pair: str, shots: Any, *, most: int = 10) -> list[tuple[int, int, int, float]]:
+        """The most confused classes of a place: true class, answer, count, and share of the true class."""
+        place = self.answers[pair, shots]
+        models = sum(place.models.values())
+        mistakes = sorted(
+            ((i, j, count) for (i, j), count in place.pairs.items() if i != j), key=lambda item: (-item[2], item[:2])
+        )
+        return [(i, j, count, count / (models * int(self.clips_of_class[i]))) for i, j, count in mistakes[:most]]
+
+    def hardest(self, *, most: int = 12) -> list[HardClip]:
+        """The clips that were mistaken most often, by the lowest probability of their class where that is equal."""
+        if self.models == 0:
+            return []
+        wrong = np.sum([answers != self.labels for answers in self.predicted], axis=0)
+        order = sorted(
+            np.flatnonzero(wrong).tolist(),
+            key=lambda at: (-int(wrong[at]), float(self.probability[at]), str(self.clips[at])),
+        )
+        return [self._hard(at, int(wrong[at])) for at in order[:most]]
+
+    def _hard(self, at: int, wrong: int) -> HardClip:
+        label = int(self.labels[at])
+        given = Counter(int(answers[at]) for answers in self.predicted if answers[at] != label)
+        return HardClip(
+            clip=str(self.clips[at]),
+            label=label,
+            tested=self.models,
+            wrong=wrong,
+            probability=float(self.probability[at]) / self.models,
+            answers=tuple(sorted(given.items(), key=lambda item: (-item[1], item[0]))),
+        )
+
+
+def _names(record: Record, table: dict[str, NDArray[Any]]) -> tuple[str, ...]:
+    """A record's class names; their numbers where it has none."""
+    if record.class_names:
+        return record.class_names
+    highest = int(max(table["label"].max(), table["predicted"].max()))
+    if not 0 <= highest < 10_000:
+        raise MmfuseError(f"its predictions name a class {highest}, and the record no classes")
+    return tuple(str(number) for number in range(highest + 1))
+
+
+def gather(group: Group, folder: ResultsFolder, *, watch: Watch = iter) -> Evidence:
+    """Count the predictions of a group's finished cells. What cannot be used is told and left out.
+
+    Args:
+        group: the cells of one data set and split.
+        folder: where their predictions lie.
+        watch: wraps the cells that are read.
+    """
+    evidence = Evidence()
+    single = len({entry.cell.draw for entry in group.entries}) == 1
+    for entry in watch([entry for entry in group.entries if entry.state == "done" and entry.record is not None]):
+        repetition = ("seed", entry.cell.seed) if single else ("draw", entry.cell.draw)
+        assert entry.record is not None
+        try:
+            evidence.add(entry, decode(folder.predictions_of(entry.record)), repetition)
+        except MmfuseError as error:
+            evidence.problems.append(f"{entry.cell.slot}: {error}")
+    return evidence

@@ -1,0 +1,1 @@
+"""Plots, for the page and for a paper."""

@@ -1,0 +1,63 @@
+"""How each pair is drawn, on the page as in the figures: a colour, and a marker and a line that tell it apart in grey.
+
+The colours are Okabe and Ito's, darkened where they would be too faint on white.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mmfuse.report.plots.points import Plots
+
+BASELINE, REST = "base", "rest"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one pair is drawn.
+
+    Args:
+        key: names the colour: "1" to "7", "base" for the frozen towers, "rest" for pairs beyond the seventh.
+        colour: on white.
+        marker: circle, square, triangle, diamond, down, cross or star.
+        dash: lengths of strokes and gaps; empty for a solid line.
+    """
+
+    key: str
+    colour: str
+    marker: str
+    dash: tuple[float, ...] = ()
+
+
+LOOKS = (
+    Look("1", "#0072b2", "square"),
+    Look("2", "#d55e00", "circle", (7, 2.5)),
+    Look("3", "#008f68", "triangle", (2, 2)),
+    Look("4", "#a63d84", "diamond", (8, 2, 2, 2)),
+    Look("5", "#b07d00", "down", (4, 2)),
+    Look("6", "#3b93cc", "cross", (10, 3)),
+    Look("7", "#6b4c2a", "star", (1.5, 3)),
+)
+FROZEN = Look(BASELINE, "#4a4f57", "ring", (3, 3))
+OTHERS = Look(REST, "#b9bdc4", "dot")
+
+
+def looks(plots: Iterable[Plots]) -> dict[str, Look]:
+    """A look for each pair, the same over all data sets: the seven that are highest on average stand out."""
+    members = list(plots)
+    pairs = list(dict.fromkeys(pair for one in members for pair in one.group.pairs))
+    frozen = {one.group.baseline for one in members}
+    ranked = sorted((pair for pair in pairs if pair not in frozen), key=lambda pair: -_height(pair, members))
+    chosen = set(ranked[: len(LOOKS)])
+    given = iter(LOOKS)
+    found = {}
+    for pair in pairs:
+        found[pair] = FROZEN if pair in frozen else next(given) if pair in chosen else OTHERS
+    return found
+
+
+def _height(pair: str, plots: list[Plots]) -> float:
+    """Mean accuracy of a pair over whatever it has numbers for."""
+    means = [mean.mean for one in plots for series in one.series if series.pair == pair for _, mean in series.points]
+    return sum(means) / len(means) if means else -1.0

@@ -1,0 +1,74 @@
+"""What each pair costs: trained weights by tower and head, checkpoint, time, memory, speed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from mmfuse.records.record import Record
+from mmfuse.records.status import Entry
+from mmfuse.report.statistics import mean_of
+from mmfuse.report.tables.accuracy import Group, gaps_of
+from mmfuse.report.tables.table import Row, Sheet, Value
+
+Read = Callable[[Record], float | None]
+
+
+def _parameters(name: str) -> Read:
+    return lambda record: getattr(record.parameters, name) if record.parameters else None
+
+
+def _cost(name: str, scale: float = 1.0) -> Read:
+    def read(record: Record) -> float | None:
+        value = getattr(record.cost, name) if record.cost else None
+        return None if value is None else value * scale
+
+    return read
+
+
+COLUMNS: tuple[tuple[str, Read, int], ...] = (
+    ("image method", _parameters("image_method"), 0),
+    ("text method", _parameters("text_method"), 0),
+    ("fusion", _parameters("fusion"), 0),
+    ("checkpoint MB", _cost("checkpoint_bytes", 1e-6), 2),
+    ("train s", _cost("train_seconds"), 1),
+    ("peak MB", _cost("peak_memory_bytes", 1e-6), 0),
+    ("train clips/s", _cost("train_clips_per_second"), 1),
+    ("test clips/s", _cost("test_clips_per_second"), 1),
+)
+
+
+def cost_sheet(group: Group) -> Sheet:
+    """The cost of each pair at the largest number of shots that is planned: means over its repetitions."""
+    shots = group.shots[-1]
+    rows = []
+    for pair in group.pairs:
+        entries = group.of(pair, shots)
+        rows.append(Row(pair, tuple(_value(entries, read, decimals) for _, read, decimals in COLUMNS)))
+    devices = sorted({record.provenance.device or "unknown" for record in finished(group.entries)})
+    return Sheet(
+        key="cost",
+        title=f"{group.title}: cost at K={shots}",
+        corner="image+text",
+        columns=tuple(name for name, _, _ in COLUMNS),
+        rows=tuple(rows),
+        notes=(
+            "Numbers of trained weights; wall seconds, memory and speed are means over the repetitions.",
+            f"Measured on {', '.join(devices) or 'nothing yet'}; features of a frozen tower that are already kept "
+            "cost nothing again, so times hold for this order of cells.",
+        ),
+        context={"dataset": group.dataset, "split": str(group.split), "shots": str(shots)},
+    )
+
+
+def finished(entries: Iterable[Entry]) -> list[Record]:
+    """The records of the cells that have numbers."""
+    return [entry.record for entry in entries if entry.state == "done" and entry.record is not None]
+
+
+def _value(entries: list[Entry], read: Read, decimals: int) -> Value:
+    gaps = gaps_of(entries)
+    values = [value for record in finished(entries) if (value := read(record)) is not None]
+    if not values:
+        return Value(None, len(entries), gaps, behind=tuple(entries)) if gaps else Value(text="–")
+    mean = mean_of(values)
+    return Value(mean, len(entries), gaps, text=f"{mean.mean:,.{decimals}f}", behind=tuple(entries))

@@ -1,0 +1,1 @@
+"""Files, terminals, processes and other things that know nothing of the field."""

@@ -1,0 +1,90 @@
+"""The engine `ray` on a cluster of two nodes on this machine, one of which is lost in the middle."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmfuse.bench.engines.local import Limits
+from mmfuse.bench.job import Job
+from mmfuse.bench.runner import Runner, Tally, Task
+from mmfuse.records.cell import Cell
+from mmfuse.records.record import ResultsFolder
+from tests.bench.harness import RUNNER, Silent, cells, plan, ran, states
+
+# Keeps the cluster of the test on 127.0.0.1: without it Ray looks for an address that others can reach.
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+ray = pytest.importorskip("ray")
+REPOSITORY = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    from ray.cluster_utils import Cluster
+
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(REPOSITORY)  # what a cluster's nodes have installed
+    head = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "include_dashboard": False, "object_store_memory": 10**8}
+    made = Cluster(initialize_head=True, head_node_args=head)
+    ray.init(address=made.address, log_to_driver=False, logging_level="error")
+    yield made
+    ray.shutdown()
+    made.shutdown()
+    if before is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = before
+
+
+def run(path: Path, wanted: list[Cell], *, total: float | None = None, workers: int | None = None) -> Tally:
+    from mmfuse.bench.engines.ray import RayEngine
+
+    folder = ResultsFolder(path)
+    tasks = [
+        Task(entry, Job(cell=entry.cell, known=entry.planned.inputs, log_folder=str(path)))
+        for entry in plan(folder, wanted)
+    ]
+    engine = RayEngine(limits=Limits(total=total), runner=RUNNER, workers=workers)
+    return Runner(folder=folder, tasks=tasks, engine=engine, view=Silent()).run()
+
+
+def test_cells_come_back_over_ray_and_failures_are_named(cluster: Any, tmp_path: Path) -> None:
+    wanted = cells("one", "wrong", "two")
+    tally = run(tmp_path, wanted)
+    assert (tally.done, len(tally.failed)) == (2, 1)
+    assert states(tmp_path, wanted) == {"one/0": "done", "wrong/0": "failed", "two/0": "done"}
+    assert len(list((tmp_path / "records").glob("*.csv.gz"))) == 2
+
+
+def test_a_hung_cell_is_stopped(cluster: Any, tmp_path: Path) -> None:
+    wanted = cells("hangs", "one")
+    run(tmp_path, wanted, total=12)  # a worker may take seconds to start on a busy machine
+    assert states(tmp_path, wanted) == {"hangs/0": "failed", "one/0": "done"}
+
+
+def test_a_lost_node_costs_no_cell(cluster: Any, tmp_path: Path) -> None:
+    node = cluster.add_node(num_cpus=2, node_ip_address="127.0.0.1", object_store_memory=10**8)
+    cluster.wait_for_nodes()
+    wanted = cells("slower", "slower2", draws=3)
+
+    def lose() -> None:
+        """Take the larger node away while its cells run."""
+        while len(ran(tmp_path)) < 3:
+            time.sleep(0.05)
+        cluster.remove_node(node, allow_graceful=False)
+
+    thread = threading.Thread(target=lose)
+    thread.start()
+    tally = run(tmp_path, wanted, workers=3)
+    thread.join()
+    assert set(states(tmp_path, wanted).values()) == {"done"}, tally.failed
+    begun = Counter(ran(tmp_path))
+    assert set(begun) == {one.slot for one in wanted}
+    assert max(begun.values()) > 1, "no cell was lost with the node"

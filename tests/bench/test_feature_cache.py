@@ -1,0 +1,114 @@
+"""Kept features and kept tokens give the numbers of the plain path, in whole cells."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils import deterministic
+
+from mmfuse import ActionRecognizer
+from mmfuse.bench import feature_cache
+from mmfuse.bench.job import Job, Outcome
+from mmfuse.bench.run_cell import resolve_precision, run_cell
+from mmfuse.model.optimizations import USUAL, Speed
+from mmfuse.records.cell import Cell
+from mmfuse.records.predictions import decode
+from tests.bench.real import CLASSES, make_cell
+
+PLAIN = Speed(**dict.fromkeys(asdict(USUAL), False))
+UPPER = {"method": "lora", "layers": [1]}
+
+
+pytestmark = pytest.mark.usefixtures("cache")
+
+
+def run(cell: Cell, speed: Speed) -> Outcome:
+    return run_cell(Job(cell=cell, command="again", speed=speed), progress=lambda news: None)
+
+
+def told(outcome: Outcome, folder: Path) -> dict[str, np.ndarray]:
+    """What a cell's predictions say of each clip."""
+    path = folder / "predictions.csv.gz"
+    path.write_bytes(outcome.files["predictions"])
+    table = decode(path)
+    assert len(table["label"]) == len(CLASSES)
+    return {name: table[name] for name in ("probability_of_label", "probability", "predicted")}
+
+
+def with_image_method(cell: Cell, method: object) -> Cell:
+    return Cell.model_validate({**cell.model_dump(), "pair": {"name": "x", "image": method, "text": "adapter"}})
+
+
+@pytest.mark.parametrize(
+    ("method", "keeps"), [("frozen", True), (UPPER, True), ("dora", False)], ids=["frozen", "upper", "dora"]
+)
+def test_every_switch_off_gives_the_same_cell(
+    method: object, keeps: bool, clips: dict[str, str], towers: dict[str, str], cache: Path
+) -> None:
+    cell = with_image_method(make_cell(clips, towers), method)
+    plain = run(cell, PLAIN)
+    assert not (cache / "features").exists()
+    first, again = run(cell, Speed()), run(cell, Speed())
+    assert (cache / "features").exists() is keeps
+    for name, value in told(first, cache.parent).items():
+        np.testing.assert_allclose(value, told(plain, cache.parent)[name], atol=1e-4, err_msg=name)
+        np.testing.assert_array_equal(value, told(again, cache.parent)[name])
+    assert plain.record.identity == first.record.identity
+    assert plain.record.provenance is not None
+    assert plain.record.provenance.speed == PLAIN.changed()
+
+
+@pytest.mark.parametrize("switch", [True, False])
+def test_a_cell_keeps_freed_memory_unless_it_is_told_not_to(
+    switch: bool, clips: dict[str, str], towers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[None] = []
+    monkeypatch.setattr("mmfuse.bench.run_cell.keep_freed_memory", lambda: asked.append(None))
+    run(make_cell(clips, towers), Speed(portions=switch))
+    assert len(asked) == switch
+
+
+@pytest.mark.parametrize("switch", [True, False])
+def test_memory_is_filled_only_where_it_is_asked_for_and_the_cell_is_the_same(
+    switch: bool, clips: dict[str, str], towers: dict[str, str], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = told(run(make_cell(clips, towers), Speed()), cache.parent)
+    seen: list[tuple[bool, bool]] = []
+    own = ActionRecognizer.training_step
+
+    def step(model: ActionRecognizer, batch: dict[str, torch.Tensor], index: int) -> torch.Tensor:
+        seen.append((torch.are_deterministic_algorithms_enabled(), deterministic.fill_uninitialized_memory))
+        return own(model, batch, index)
+
+    monkeypatch.setattr(ActionRecognizer, "training_step", step)
+    before = deterministic.fill_uninitialized_memory
+    found = told(run(make_cell(clips, towers), Speed(unfilled=switch)), cache.parent)
+    assert set(seen) == {(True, not switch)}
+    assert deterministic.fill_uninitialized_memory == before
+    for name, value in usual.items():
+        np.testing.assert_array_equal(found[name], value)
+
+
+def test_tokens_that_do_not_fit_are_not_kept(
+    clips: dict[str, str], towers: dict[str, str], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = with_image_method(make_cell(clips, towers), UPPER)
+    monkeypatch.setattr(feature_cache, "LARGEST", 1000)
+    run(cell, Speed())
+    assert not (cache / "features").exists()
+
+
+def test_auto_takes_bfloat16_on_wide_towers_of_a_cpu_with_matrix_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
+    assert resolve_precision("auto", width=384) == "bf16-mixed"
+    assert resolve_precision("auto", width=96) == "32-true"
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
+    assert resolve_precision("auto", width=384) == "32-true"
+    assert resolve_precision("bf16-true", width=96) == "bf16-true"

@@ -1,0 +1,299 @@
+"""Real cells end to end, on clips and towers small enough for a test."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mmfuse.bench.engines.worker import run_guarded
+from mmfuse.bench.job import Job, Outcome, Progress
+from mmfuse.bench.preflight import prepare
+from mmfuse.bench.run_cell import run_cell
+from mmfuse.data.frames import sources
+from mmfuse.errors import MmfuseError
+from mmfuse.records.cell import Cell
+from mmfuse.records.predictions import decode
+from mmfuse.records.record import Planned, ResultsFolder
+from mmfuse.records.status import Entry
+from tests.bench.real import CLASSES, SIZE, make_cell, make_clips
+from tests.data.videos import encode
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+pytestmark = pytest.mark.usefixtures("cache")
+
+
+def run(cell: Cell, **settings: Any) -> Outcome:
+    return run_guarded(run_cell, Job(cell=cell, command="again", **settings), lambda progress: None)
+
+
+def test_a_cell_leaves_a_full_record(clips: dict[str, str], towers: dict[str, str], tmp_path: Path) -> None:
+    cell = make_cell(clips, towers, "lora+adapter")
+    told: list[Progress] = []
+    outcome = run_cell(Job(cell=cell, command="again"), progress=told.append)
+    record = outcome.record
+    assert record.state == "done"
+    assert record.metrics is not None
+    assert (record.metrics.test_clips, record.metrics.train_clips) == (3, 6)
+    assert record.parameters is not None
+    assert min(record.parameters.image_method, record.parameters.text_method, record.parameters.fusion) > 0
+    assert record.cost is not None
+    assert record.cost.seconds > 0
+    assert record.cost.peak_memory_bytes is not None
+    trained = sum(record.parameters.model_dump().values())
+    assert record.cost.checkpoint_bytes is not None
+    assert 4 * trained <= record.cost.checkpoint_bytes <= 4 * trained + 20_000
+    assert None not in record.inputs.model_dump().values()
+    assert record.provenance.versions["torch"]
+    assert record.provenance.precision == "32-true"
+    assert record.seeds.training == cell.training_seed
+    assert record.recipes == {part: dataclasses.asdict(recipe) for part, recipe in cell.recipes.items()}
+    assert set(record.recipes) == {"image", "text", "fusion"}
+    assert {progress.phase for progress in told} == {"loading", "training", "testing"}
+    assert [progress.epoch for progress in told if progress.phase == "training"] == [1, 1, 2, 2]
+    # Predictions tell the same as the metrics.
+    folder = ResultsFolder(tmp_path / "r")
+    folder.prepare()
+    folder.write(record, outcome.files)
+    table = decode(folder.predictions_of(record))
+    assert np.mean(table["label"] == table["predicted"]) == pytest.approx(record.metrics.top1)
+    assert sorted(table["label"]) == [0, 1, 2]
+    assert (table["probability"] >= table["probability_of_label"]).all()
+
+
+def test_the_same_cell_twice_gives_the_same_numbers_whatever_ran_between(
+    clips: dict[str, str], towers: dict[str, str]
+) -> None:
+    for pair in ("frozen+frozen", "lora+coop"):
+        first = run(make_cell(clips, towers, pair))
+        run(make_cell(clips, towers, "dora+adapter"))
+        second = run(make_cell(clips, towers, pair))
+        assert first.record.error is None
+        assert first.record.metrics == second.record.metrics
+        assert first.record.identity == second.record.identity
+        assert first.files["predictions"] == second.files["predictions"]
+
+
+def test_clips_of_ones_own_are_seen_at_the_size_that_the_image_tower_was_trained_on(
+    clips: dict[str, str], towers: dict[str, str], tmp_path: Path
+) -> None:
+    said, left_open = (
+        run(make_cell(clips, towers, clip={"frames": 4, "size": size}), keep_checkpoint=True) for size in (SIZE, None)
+    )
+    assert left_open.record.error is None
+    assert left_open.record.metrics == said.record.metrics
+    assert left_open.files["predictions"] == said.files["predictions"]
+    kept = [json.loads(outcome.files["checkpoint/recognizer.json"]) for outcome in (said, left_open)]
+    assert [description["sampling"]["size"] for description in kept] == [SIZE, SIZE]
+
+
+def test_a_size_that_is_no_whole_number_of_patches_fails_with_sizes_that_are(
+    clips: dict[str, str], towers: dict[str, str]
+) -> None:
+    record = run(make_cell(clips, towers, clip={"frames": 4, "size": 20})).record
+    assert record.error is not None
+    assert "frames of 20 pixels cannot be cut into the 8-pixel patches" in record.error.message
+    assert record.error.message.endswith("use 16 or 24")
+
+
+def test_seeds_and_draws_change_the_training(clips: dict[str, str], towers: dict[str, str]) -> None:
+    base, *others = [
+        run(make_cell(clips, towers, **change)).files["predictions"] for change in ({}, {"seed": 1}, {"draw": 1})
+    ]
+    assert all(other != base for other in others)
+
+
+def test_a_loss_that_is_not_a_number_fails_the_cell_by_name(clips: dict[str, str], towers: dict[str, str]) -> None:
+    record = run(
+        make_cell(clips, towers, "lora+frozen", train={"method_lr": 1e30, "fusion_lr": 1e30, "epochs": 5})
+    ).record
+    assert record.error is not None
+    assert record.error.kind == "NonFiniteLoss"
+    assert record.metrics is None
+
+
+def test_loggers_write_where_they_are_told_and_change_no_number(
+    clips: dict[str, str], towers: dict[str, str], tmp_path: Path
+) -> None:
+    cell = make_cell(clips, towers, train={"epochs": 6})
+    logged = run(cell, loggers=("csv",), log_folder=str(tmp_path / "logs"))
+    [file] = (tmp_path / "logs").rglob("metrics.csv")
+    assert "train/loss" in file.read_text()
+    assert logged.files["predictions"] == run(cell).files["predictions"]
+
+
+def test_a_video_that_went_bad_is_named(towers: dict[str, str], tmp_path: Path) -> None:
+    clips = make_clips(tmp_path / "clips")
+    whole = run(make_cell(clips, towers))
+    bad = tmp_path / "clips" / "test_running_0.mp4"
+    content = bad.read_bytes()
+    bad.write_bytes(b"\0" * len(content))
+    record = run(make_cell(clips, towers)).record
+    assert record.error is not None
+    assert "test_running_0.mp4" in record.error.message
+    bad.write_bytes(content)
+    assert run(make_cell(clips, towers)).files["predictions"] == whole.files["predictions"]
+
+
+def test_a_damaged_video_is_kept_as_far_as_it_goes_where_the_grid_says_so(
+    towers: dict[str, str], tmp_path: Path
+) -> None:
+    clips = make_clips(tmp_path / "clips")
+    bad = tmp_path / "clips" / "test_running_0.mp4"
+    whole = encode(tmp_path / "whole.avi").read_bytes()
+    bad.write_bytes(whole[: (whole.index(b"movi") + whole.rindex(b"idx1")) // 2])
+    refused = run(make_cell(clips, towers)).record
+    assert refused.error is not None
+    assert "test_running_0.mp4" in refused.error.message
+    for store in (None, str(tmp_path / "store")):
+        kept = run(make_cell(clips | {"damaged": "keep"}, towers), store=store).record
+        assert kept.error is None
+        assert kept.metrics is not None
+        assert kept.metrics.test_clips == 3
+        assert kept.spec != refused.spec
+
+
+def test_a_published_list_takes_the_place_of_a_draw(towers: dict[str, str], tmp_path: Path) -> None:
+    clips = make_clips(tmp_path / "clips", train=3)
+    listed = tmp_path / "k1.txt"
+    listed.write_text("".join(f"train_{name}_2.mp4 {label}\n" for label, name in enumerate(sorted(CLASSES))))
+    cell = make_cell(clips | {"train_lists": {1: str(listed)}}, towers, shots=1)
+    [planned] = prepare([Entry(Planned(cell), "missing")], data_root=tmp_path, will_run=list)
+    first, again = run(cell).record, run(cell.model_copy(update={"draw": 1})).record
+    assert first.error is None
+    assert first.inputs.draw == again.inputs.draw == planned.inputs.draw
+    assert first.inputs.draw != run(make_cell(clips, towers, shots=1)).record.inputs.draw
+    assert first.provenance.certified is False
+    listed.write_text(listed.read_text().replace("_2.mp4", "_1.mp4"))
+    [changed] = prepare([Entry(Planned(cell), "missing")], data_root=tmp_path, will_run=list)
+    assert not changed.inputs.agrees_with(first.inputs)
+    listed.write_text("train_running_0.mp4 1\n")
+    with pytest.raises(MmfuseError, match=r"k1\.txt: 0 clips of 'jumping'; at K = 1 each class has 1"):
+        prepare([Entry(Planned(cell), "missing")], data_root=tmp_path, will_run=list)
+
+
+def test_a_worker_looks_for_the_official_lists_where_the_runner_did(towers: dict[str, str], tmp_path: Path) -> None:
+    cell = make_cell({"name": "hmdb51"}, towers)
+    record = run(cell, data_root=str(tmp_path), annotations=str(tmp_path / "lists")).record
+    assert record.error is not None
+    assert f"looked below: {tmp_path / 'lists'}" in record.error.message
+
+
+def test_wrong_values_fail_in_one_line(clips: dict[str, str], towers: dict[str, str]) -> None:
+    record = run(make_cell(clips, towers, fusion={"kind": "late", "width": 15, "heads": 2})).record
+    assert record.error is not None
+    assert record.error.kind == "MmfuseError"
+    assert "15" in record.error.message
+    assert "\n" not in record.error.message
+
+
+def test_two_processes_see_the_same_shots_and_every_test_clip_once(
+    clips: dict[str, str], towers: dict[str, str], tmp_path: Path
+) -> None:
+    """Three test clips do not divide by two, so that any padding would show."""
+    fusion = {"kind": "joint", "width": 16, "layers": 1, "heads": 2, "dropout": 0.0}
+    cell = make_cell(clips, towers, "lora+adapter", fusion=fusion)
+    alone, together = run(cell), run(cell, devices=2)
+    assert together.record.error is None
+    assert together.record.inputs == alone.record.inputs
+    assert together.record.identity == alone.record.identity
+    assert together.record.metrics is not None
+    assert together.record.metrics.test_clips == 3
+    tables = []
+    for name, outcome in (("alone", alone), ("together", together)):
+        path = tmp_path / f"{name}.csv.gz"
+        path.write_bytes(outcome.files["predictions"])
+        tables.append(decode(path))
+    assert tables[1]["clip"].tolist() == tables[0]["clip"].tolist()
+    # The same clips make up each step, so the two trainings differ by rounding alone.
+    np.testing.assert_allclose(tables[1]["probability"], tables[0]["probability"], atol=1e-4)
+    # The process stands alone again.
+    assert run(cell).files["predictions"] == alone.files["predictions"]
+
+
+OUT_OF_MEMORY = """
+import resource, sys
+from pathlib import Path
+from mmfuse.bench.run_cell import run_cell
+from mmfuse.bench.job import Job
+from mmfuse.records.cell import Cell
+from mmfuse.data.frames import sources
+from mmfuse.model.optimizations import Speed
+
+def run(batch):
+    cell = whole.model_copy(update={"train": whole.train.model_copy(update={"batch_size": batch})})
+    # In portions, on a CPU, memory would not grow with the batch.
+    return run_cell(Job(cell=cell, speed=Speed(portions=False)), progress=lambda news: None).record
+
+whole = Cell.model_validate_json(sys.stdin.read())
+run(30)
+lines = Path("/proc/self/status").read_text().splitlines()
+[peak] = [1024 * int(line.split()[1]) for line in lines if line.startswith("VmPeak")]
+resource.setrlimit(resource.RLIMIT_AS, (peak + 100 * 2**20, resource.RLIM_INFINITY))
+print(run(60).model_dump_json())
+"""
+
+
+def test_out_of_memory_halves_the_batch_and_keeps_the_effective_one(towers: dict[str, str], tmp_path: Path) -> None:
+    """The process may use little more than a batch of 30 clips takes; one of 60 takes 240 MB more."""
+    clips = make_clips(tmp_path / "clips", train=20)
+    size = {"frames": 64, "size": 64}
+    cell = make_cell(clips, towers, "lora+frozen", shots=20, clip=size, train={"epochs": 1})
+    done = subprocess.run(
+        [sys.executable, "-c", OUT_OF_MEMORY],
+        input=cell.model_dump_json(),
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    record = json.loads(done.stdout.splitlines()[-1])
+    assert record["provenance"]["micro_batch"] == 30
+    assert record["notes"] == ["out of memory with batches of 60; run again with 30 and accumulated gradients"]
+    assert record["cell"]["train"]["batch_size"] == 60
+    assert record["metrics"]["train_clips"] == 60
+
+
+def test_the_test_list_is_read_once_and_after_training(
+    clips: dict[str, str], towers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    original = sources.read_counted
+
+    def reading(path: Any, *args: Any, **how: Any) -> Any:
+        events.append(Path(path).name)
+        return original(path, *args, **how)
+
+    monkeypatch.setattr(sources, "read_counted", reading)
+    run_cell(
+        Job(cell=make_cell(clips, towers, "lora+adapter"), command="again"),
+        progress=lambda progress: events.append(progress.phase),
+    )
+    read = [event for event in events if event.startswith("test_")]
+    assert sorted(read) == sorted(set(read))
+    assert len(read) == 3
+    last_step = max(place for place, event in enumerate(events) if event == "training")
+    assert min(events.index(name) for name in read) > last_step
+
+
+def test_nothing_is_selected_on_the_test_list(clips: dict[str, str], towers: dict[str, str], tmp_path: Path) -> None:
+    other = make_clips(tmp_path / "clips")
+    lines = (tmp_path / "clips" / "test.csv").read_text().splitlines()
+    rows = [line.split(",") for line in lines[1:]]
+    wrong = [",".join([rows[i][0], rows[i - 1][1], rows[i][2]]) for i in range(len(rows))]
+    (tmp_path / "clips" / "test.csv").write_text("\n".join([lines[0], *wrong]))
+    trained = [
+        run(make_cell(data, towers, "dora+adapter"), keep_checkpoint=True).files["checkpoint/trained.safetensors"]
+        for data in (clips, other)
+    ]
+    assert trained[0] == trained[1]

@@ -1,0 +1,69 @@
+"""Others' published lists are run as they are, or refused with the reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mmfuse.data.catalogue.load import load_catalogue
+from mmfuse.data.few_shot import draw
+from mmfuse.data.published_lists import read_list
+from mmfuse.errors import MmfuseError
+from tests.data.official import ANNOTATIONS, needs_official_lists
+
+TINY = load_catalogue("tiny")
+FIRST = TINY.part("train").iloc[0]
+TESTED = TINY.part("test").iloc[0]
+
+
+@pytest.mark.parametrize(
+    "style", ["{path} {label}", "{clip}.mp4 {label}", "some/where/{clip}.avi {label}", "{clip} {label}\r"]
+)
+def test_both_styles_name_the_same_clips(tmp_path: Path, style: str) -> None:
+    rows = draw(TINY, shots=2, draw=3)
+    path = tmp_path / "list.txt"
+    path.write_text("\n".join(style.format(**row) for row in rows.to_dict("records")) + "\n\n")
+    assert read_list(TINY, path)["clip"].tolist() == rows["clip"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (f"{FIRST['clip']}.mp4", "list.txt:2: expected 'clip label'"),
+        (f"{FIRST['clip']}.mp4 {FIRST['class']}", "list.txt:2: expected 'clip label'"),
+        ("nothing.mp4 0", "list.txt:2: nothing.mp4 is not a clip of Tiny Actions split 1"),
+        (f"{FIRST['clip']}.mp4 1", "label 1 is MoveLeft, but MoveRight_g01_c01 shows MoveRight: .* another order"),
+        (f"{FIRST['clip']}.mp4 99", "label 99 is none of the 12 classes, but MoveRight_g01_c01 shows MoveRight"),
+        (f"{TESTED['clip']}.mp4 0", "is in the test part of split 1; training on it would leak"),
+        ("MoveRight_g02_c01.mp4 0", "list.txt:2: MoveRight_g02_c01.mp4 is on line 1 already"),
+    ],
+)
+def test_wrong_lines(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text(f"MoveRight_g02_c01.mp4 0\n{line}\n")
+    with pytest.raises(MmfuseError, match=message):
+        read_list(TINY, path)
+
+
+def test_empty_and_missing_lists(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("\n\n")
+    with pytest.raises(MmfuseError, match="the list names no clips"):
+        read_list(TINY, tmp_path / "list.txt")
+    with pytest.raises(MmfuseError, match="the list cannot be read"):
+        read_list(TINY, tmp_path / "none.txt")
+
+
+@needs_official_lists
+def test_a_list_numbered_by_plain_sorting_is_refused(tmp_path: Path) -> None:
+    catalogue = load_catalogue("ucf101", annotations=ANNOTATIONS)
+    by_sorting = sorted(catalogue.class_names)
+    rows = draw(catalogue, shots=1, draw=0)
+    path = tmp_path / "list.txt"
+    path.write_text(
+        "\n".join(f"{row.clip}.avi {by_sorting.index(catalogue.class_names[row.label])}" for row in rows.itertuples())
+    )
+    with pytest.raises(
+        MmfuseError, match=r"list.txt:35: label 35 is HammerThrow, but v_Hammering_g\d\d_c\d\d shows Hammering"
+    ):
+        read_list(catalogue, path)

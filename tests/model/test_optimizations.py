@@ -1,0 +1,200 @@
+"""Every optimisation of the model side equals the plain path."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from mmfuse import ActionRecognizer
+from mmfuse.encoders.tower import ImageTower, Tower
+from mmfuse.errors import MmfuseError
+from mmfuse.methods import METHODS
+from mmfuse.model.optimizations import USUAL, Speed
+from tests import towers
+from tests.methods.sweep import adapt, disturb, inputs
+
+CLOSE = {"rtol": 1e-4, "atol": 1e-4}
+IMAGE_METHODS = [name for name in METHODS if "image" in METHODS[name].towers]
+
+
+def test_switches_are_read_and_only_changed_ones_are_noted() -> None:
+    speed = Speed.parse(["merge=off", "compile=on", "trim=on"])
+    assert (speed.merge, speed.compile, speed.trim) == (False, True, True)
+    assert speed.changed() == {"merge": False, "compile": True}
+    assert USUAL.changed() == {}
+
+
+def test_every_switch_stands_in_the_documentation() -> None:
+    text = " ".join((Path(__file__).parents[2] / "docs" / "speed.md").read_text().split())
+    [said] = re.findall(r"Each of these has a switch.*?: (.*?) are on, (.*?) off\.", text)
+    for names, on in zip(said, (True, False), strict=True):
+        assert re.findall(r"`(\w+)`", names) == [name for name, usual in asdict(USUAL).items() if usual is on]
+
+
+@pytest.mark.parametrize(
+    ("switch", "message"),
+    [("merg=off", "did you mean 'merge'"), ("merge=maybe", "merge is on or off"), ("merge", "merge is on or off")],
+)
+def test_a_wrong_switch_is_one_clear_error(switch: str, message: str) -> None:
+    with pytest.raises(MmfuseError, match=message):
+        Speed.parse([switch])
+
+
+def gradients(tower: Tower, output: Tensor) -> dict[str, Tensor]:
+    """Of the sum of squares, by name; the tower is left without any."""
+    output.square().sum().backward()
+    found = {name: p.grad.clone() for name, p in tower.named_parameters() if p.grad is not None}
+    tower.zero_grad(set_to_none=True)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["dinov2", "clip-text"])
+def test_a_composed_weight_gives_the_output_and_the_gradients_of_the_path_beside_it(kind: str) -> None:
+    tower, method = adapt(kind, "dora", rank=4, alpha=6)
+    disturb(tower, method, by=0.3)
+    tower.train()
+    batch = inputs(tower)
+    composed = tower(batch)
+    composed_gradients = gradients(tower, composed)
+    method.compose(False)
+    plain = tower(batch)
+    torch.testing.assert_close(composed, plain, **CLOSE)
+    plain_gradients = gradients(tower, plain)
+    assert composed_gradients.keys() == plain_gradients.keys()
+    for name, expected in plain_gradients.items():
+        torch.testing.assert_close(composed_gradients[name], expected, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_dropout_and_small_batches_are_left_to_the_path_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mmfuse.methods.dora_linear import ComposedDoRA
+
+    composed: list[int] = []
+    own = ComposedDoRA.composed_weight
+    monkeypatch.setattr(ComposedDoRA, "composed_weight", lambda tuner: composed.append(1) or own(tuner))
+    tower, _ = adapt("dinov2", "dora", dropout=0.5)
+    tower.train()(inputs(tower))
+    assert not composed
+    tower.eval()(inputs(tower))
+    assert len(composed) == 2 * tower.depth
+    composed.clear()
+    tower.model.encoder.layer[0].attention.q_proj(torch.zeros(tower.width, tower.width))
+    assert not composed, "as many tokens as the matrix has rows"
+
+
+@pytest.mark.parametrize("name", IMAGE_METHODS)
+def test_checkpointed_layers_give_the_same_gradients(name: str) -> None:
+    tower, method = adapt("dinov2", name)
+    disturb(tower, method)
+    tower.train()
+    batch = inputs(tower)
+    if not any(parameter.requires_grad for parameter in tower.parameters()) and not list(method.parameters()):
+        pytest.skip("nothing is trained")
+    results = []
+    for checkpointing in (False, True):
+        tower.checkpointing = checkpointing
+        torch.manual_seed(0)  # of drop-out
+        output = tower(batch)
+        output.square().sum().backward()
+        weights = [*tower.parameters(), *method.parameters()]
+        results.append((output.detach(), [p.grad.clone() for p in weights if p.grad is not None]))
+        for parameter in weights:
+            parameter.grad = None
+    (plain, expected), (output, found) = results
+    torch.testing.assert_close(output, plain, rtol=0, atol=0)
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_checkpointing_keeps_fewer_activations() -> None:
+    kept = []
+    for checkpointing in (False, True):
+        tower, _ = adapt("dinov2", "lora")
+        tower.checkpointing = checkpointing
+        sizes: list[int] = []
+
+        def pack(tensor: Tensor, sizes: list[int] = sizes) -> Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            tower(inputs(tower))
+        kept.append(sum(sizes))
+    assert kept[1] < kept[0] / 4
+
+
+@pytest.mark.parametrize("kind", towers.IMAGE_KINDS)
+@torch.no_grad()
+def test_a_tower_that_is_run_in_two_parts_gives_the_same(kind: str) -> None:
+    tower, method = adapt(kind, "lora", layers=[1])
+    disturb(tower, method)
+    assert isinstance(tower, ImageTower)
+    assert tower.untouched_layers == 1
+    clips = towers.clips()
+    for layer in (0, 1, 2):
+        assert torch.equal(tower.upper(tower.lower(clips, layer=layer), layer=layer), tower(clips)), layer
+
+
+@pytest.mark.parametrize("name", IMAGE_METHODS)
+@torch.no_grad()
+def test_untouched_layers_give_the_frozen_tokens_whatever_is_trained(name: str) -> None:
+    tower, method = adapt("dinov2", name)
+    disturb(tower, method)
+    layer = tower.untouched_layers
+    touched_at_once = {"frozen": 2, "clip-adapter": 2}
+    assert layer == touched_at_once.get(name, 0)
+    if layer:  # else there is nothing to keep
+        clips = towers.clips()
+        assert torch.equal(tower.lower(clips, layer=layer), towers.image_tower("dinov2").lower(clips, layer=layer))
+
+
+def recogniser(image_method: object, **settings: object) -> ActionRecognizer:
+    return ActionRecognizer(
+        towers.PHRASES[:4],
+        image_encoder=towers.image_tower(),
+        text_encoder=towers.text_tower(),
+        image_method=image_method,  # type: ignore[arg-type]
+        frames=4,
+        fusion={"kind": "joint", "width": 16, "layers": 1, "heads": 2},
+        **settings,  # type: ignore[arg-type]
+    ).eval()
+
+
+@pytest.mark.parametrize("feature", ["both", "cls", "patch", "grid"])
+@pytest.mark.parametrize("image_method", ["frozen", {"method": "lora", "layers": [1]}, "clip-adapter"])
+@torch.no_grad()
+def test_what_was_kept_of_a_clip_gives_the_logits_of_the_clip(image_method: object, feature: str) -> None:
+    model = recogniser(image_method, feature=feature)
+    if model.trains_image:
+        disturb(model.image_tower, model.image_method)
+    video = towers.clips(frames=4)
+    from_kept = model._logits({"features": model.unchanging(video)})
+    torch.testing.assert_close(from_kept, model(video), rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_trimmed_prompts_give_the_logits_of_full_ones() -> None:
+    video = towers.clips(frames=4)
+    trimmed, full = recogniser("frozen"), recogniser("frozen", speed=Speed(trim=False))
+    assert full._prompts[0].ids.shape[1] == full.text_tower.context_length > trimmed._prompts[0].ids.shape[1]
+    torch.testing.assert_close(trimmed(video), full(video), rtol=1e-5, atol=1e-5)
+
+
+def test_a_compiled_tower_gives_the_same_logits_and_gradients() -> None:
+    video = towers.clips(frames=4)
+    results = []
+    for speed in (Speed(), Speed(compile=True)):
+        model = recogniser("dora", speed=speed)
+        disturb(model.image_tower, model.image_method)
+        logits = model(video)
+        results.append((logits.detach(), gradients(model.image_tower, logits)))
+    (plain, expected), (compiled, found) = results
+    torch.testing.assert_close(compiled, plain, **CLOSE)
+    assert found.keys() == expected.keys()
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-3, atol=1e-4, msg=name)
