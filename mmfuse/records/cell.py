@@ -268,6 +268,34 @@ class Cell(Strict):
         """Hash of what is asked. With the inputs' digests it makes the identity of a record."""
         return sha256_of_json(self.asked())
 
+    @cached_property
+    def replicate_settings(self) -> dict[str, Any]:
+        """All settings but draw and seed. Cells that differ in any of these must never be averaged."""
+        return {key: value for key, value in self.asked().items() if key not in ("draw", "seed")}
+
+    @cached_property
+    def replicate_key(self) -> str:
+        """Hash of `replicate_settings`: cells with equal keys differ in draw and seed alone.
+
+        What a cell read counts as well: see `mmfuse.records.replicates`, which sorts the cells of a table into rows.
+        """
+        return sha256_of_json(self.replicate_settings)
+
+
+def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level of keys.
+
+    >>> flattened({"train": {"epochs": 3}, "split": 1})
+    {'train.epochs': 3, 'split': 1}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat.update(flattened(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
 
 def resolved(method: dict[str, Any]) -> dict[str, Any]:
     """A method with all its arguments, so that writing a default changes no identity and changing one does."""

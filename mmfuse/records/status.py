@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from mmfuse.records.cell import Cell
+from mmfuse.records.cell import Cell, flattened
 from mmfuse.records.locks import Claimed, claims
 from mmfuse.records.record import Damaged, Failure, Planned, Record, ResultsFolder
 
@@ -108,19 +108,9 @@ class Survey:
 
 def _differences(record: Record, cell: Cell) -> str:
     """The keys that a record's cell and the cell asked for now do not share."""
-    was, now = _flat(record.cell.asked()), _flat(cell.asked())
+    was, now = flattened(record.cell.asked()), flattened(cell.asked())
     keys = [key for key in {**was, **now} if was.get(key) != now.get(key)]
     return ", ".join(keys) or "the protocol"
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, inner in value.items():
-        if isinstance(inner, dict):
-            flat.update(_flat(inner, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = inner
-    return flat
 
 
 def survey_folder(folder: ResultsFolder) -> list[Entry]:
