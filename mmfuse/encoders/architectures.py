@@ -13,10 +13,33 @@ hand, not by a table of model types.
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from mmfuse.errors import MmfuseError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+IMAGE_MODELS = {
+    "dinov2": "Dinov2Model",
+    "dinov2_with_registers": "Dinov2WithRegistersModel",
+    "dinov3_vit": "DINOv3ViTModel",
+    "clip": "CLIPVisionModel",
+    "clip_vision_model": "CLIPVisionModel",
+    "siglip": "SiglipVisionModel",
+    "siglip_vision_model": "SiglipVisionModel",
+    "vit": "ViTModel",
+}
+TEXT_MODELS = {
+    "clip": "CLIPTextModelWithProjection",
+    "clip_text_model": "CLIPTextModelWithProjection",
+    "siglip": "SiglipTextModel",
+    "siglip_text_model": "SiglipTextModel",
+}
+CHECKPOINTS = {"image": IMAGE_MODELS, "text": TEXT_MODELS}
+"""By kind of tower: the model types of checkpoints that are read, and the class that reads them."""
+# A pooler that the tower does not read: without it, a checkpoint that lacks one gets no random weights in its place.
+OPTIONS: dict[str, dict[str, Any]] = {"ViTModel": {"add_pooling_layer": False}}
 
 LAYERS = ("encoder.layer", "encoder.layers", "model.layer", "text_model.encoder.layers", "layers", "layer")
 FINAL_NORM = ("layernorm", "norm", "post_layernorm", "final_layer_norm", "text_model.final_layer_norm")
@@ -65,6 +88,8 @@ class Layout:
 
 def submodule(module: nn.Module, path: str) -> nn.Module | None:
     """The submodule at a dotted path, or None."""
+    from torch import nn
+
     for name in path.split("."):
         child = getattr(module, name, None)
         if not isinstance(child, nn.Module):
@@ -79,6 +104,8 @@ def find_layout(model: nn.Module) -> Layout:
     Raises:
         MmfuseError: the model is not built as the module's docstring says.
     """
+    from torch import nn
+
     kind = type(model).__name__
     layers_path = _first(model, LAYERS, f"{kind}: no list of transformer layers found")
     layers = submodule(model, layers_path)

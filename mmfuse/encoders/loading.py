@@ -12,30 +12,11 @@ import torch
 import transformers
 from transformers.utils import logging
 
-from mmfuse.encoders.architectures import find_layout
-from mmfuse.encoders.hub import find_folder
+from mmfuse.encoders.architectures import CHECKPOINTS, OPTIONS, find_layout
+from mmfuse.encoders.hub import check_config, find_folder
 from mmfuse.encoders.preprocessing import read_preprocessing
 from mmfuse.encoders.tower import ImageTower, TextTower
 from mmfuse.errors import MmfuseError, one_line
-
-IMAGE_MODELS = {
-    "dinov2": "Dinov2Model",
-    "dinov2_with_registers": "Dinov2WithRegistersModel",
-    "dinov3_vit": "DINOv3ViTModel",
-    "clip": "CLIPVisionModel",
-    "clip_vision_model": "CLIPVisionModel",
-    "siglip": "SiglipVisionModel",
-    "siglip_vision_model": "SiglipVisionModel",
-    "vit": "ViTModel",
-}
-TEXT_MODELS = {
-    "clip": "CLIPTextModelWithProjection",
-    "clip_text_model": "CLIPTextModelWithProjection",
-    "siglip": "SiglipTextModel",
-    "siglip_text_model": "SiglipTextModel",
-}
-# A pooler that the tower does not read: without it, a checkpoint that lacks one gets no random weights in its place.
-OPTIONS: dict[str, dict[str, Any]] = {"ViTModel": {"add_pooling_layer": False}}
 
 
 def load_image_tower(name: str) -> ImageTower:
@@ -48,7 +29,7 @@ def load_image_tower(name: str) -> ImageTower:
         MmfuseError: it cannot be found, is not an image tower, or its weights are incomplete.
     """
     folder = find_folder(name, "image")
-    model = _load(folder, name, IMAGE_MODELS, "image")
+    model = _load(folder, name, "image")
     if model.config.model_type == "siglip_vision_model" and not model.use_head:
         raise MmfuseError(f"image tower {name!r} has neither a CLS token nor a pooling head, so no feature of a frame")
     pixels = read_preprocessing(folder, name)
@@ -66,7 +47,7 @@ def load_text_tower(name: str) -> TextTower:
         MmfuseError: it cannot be found, is not a text tower, or its weights are incomplete.
     """
     folder = find_folder(name, "text")
-    model = _load(folder, name, TEXT_MODELS, "text")
+    model = _load(folder, name, "text")
     try:
         with _quiet():
             tokenizer = transformers.AutoTokenizer.from_pretrained(
@@ -82,16 +63,12 @@ def load_text_tower(name: str) -> TextTower:
     return TextTower(model, tokenizer=tokenizer, name=name)
 
 
-def _load(folder: Path, name: str, models: dict[str, str], kind: str) -> Any:
-    config = _read_config(folder, name, kind)
-    if config.model_type not in models:
-        raise MmfuseError(
-            f"{kind} tower {name!r} is a {config.model_type!r} checkpoint; known here: {', '.join(sorted(models))}"
-        )
-    architecture = getattr(transformers, models[config.model_type])
+def _load(folder: Path, name: str, kind: str) -> Any:
+    check_config(folder, name, kind)
+    model_class = CHECKPOINTS[kind][_read_config(folder, name, kind).model_type]
     try:
         with _quiet():
-            model, report = architecture.from_pretrained(
+            model, report = getattr(transformers, model_class).from_pretrained(
                 folder,
                 dtype=torch.float32,
                 attn_implementation="sdpa",
@@ -100,7 +77,7 @@ def _load(folder: Path, name: str, models: dict[str, str], kind: str) -> Any:
                 trust_remote_code=False,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are refused below, by name
-                **OPTIONS.get(models[config.model_type], {}),
+                **OPTIONS.get(model_class, {}),
             )
     except pickle.UnpicklingError as error:
         raise MmfuseError(

@@ -13,7 +13,7 @@ import pytest
 from huggingface_hub import constants
 
 from mmfuse.encoders import hub
-from mmfuse.encoders.hub import find_folder
+from mmfuse.encoders.hub import check_available, find_folder
 from mmfuse.errors import MmfuseError, one_line
 from tests import towers
 
@@ -62,9 +62,9 @@ def test_a_local_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ([], r"has no config\.json; bring the folder in hub layout"),
-        (["config.json"], r"has no weights, neither model\.safetensors nor pytorch_model\.bin"),
-        (["config.json", "flax_model.msgpack"], "has no weights"),
+        ([], r"has no config\.json; give a folder that `save_pretrained` wrote"),
+        (["config.json"], r"has no weights called model\.safetensors or pytorch_model\.bin; fetch it again"),
+        (["config.json", "flax_model.msgpack"], r"only flax_model\.msgpack, a format that is not read"),
     ],
 )
 def test_what_a_folder_lacks_is_named(names: list[str], message: str, tmp_path: Path) -> None:
@@ -144,13 +144,73 @@ def test_only_what_is_needed_is_downloaded(
     monkeypatch.setattr(hub, "_ask_hub", lambda *_: None)
     monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda _: listed)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    serve_config(monkeypatch, tmp_path, model_type="clip")
+    check_available(HUB_ID, "text")
+    assert not (tmp_path / "fetched").exists()
     fetched = find_folder(HUB_ID, "text")
     assert {path.name for path in fetched.iterdir()} == wanted | {"config.json", "tokenizer.json"}
 
 
+def serve_config(monkeypatch: pytest.MonkeyPatch, folder: Path, **config: object) -> None:
+    """Let the hub give a config.json, and nothing else."""
+
+    def download(repository: str, file: str) -> str:
+        assert (repository, file) == (HUB_ID, "config.json")
+        (folder / "served").mkdir(exist_ok=True)
+        (folder / "served" / file).write_text(json.dumps(config))
+        return str(folder / "served" / file)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+
+
+@pytest.mark.parametrize(
+    ("listed", "config", "kind", "message"),
+    [
+        (["config.json", "model.safetensors"], {"model_type": "vjepa2"}, "image", "is a 'vjepa2' checkpoint, a video"),
+        (["config.json", "tf_model.h5"], {"model_type": "dinov2"}, "image", r"only tf_model\.h5, a format that is not"),
+        (["config.json", "model.safetensors"], {"model_type": "clip"}, "text", "has no tokenizer"),
+        (["PE-Core-B16-224.pt", "README.md"], {}, "image", r"has no config\.json, only PE-Core-B16-224\.pt: pickles"),
+    ],
+)
+def test_a_repository_that_holds_no_tower_is_refused_before_its_weights_are_fetched(
+    listed: list[str],
+    config: dict[str, str],
+    kind: str,
+    message: str,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("weights were fetched")
+
+    monkeypatch.setattr(hub, "_ask_hub", lambda *_: None)
+    monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda _: listed)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    serve_config(monkeypatch, tmp_path, **config)
+    for ask in (check_available, find_folder):
+        with pytest.raises(MmfuseError, match=message):
+            ask(HUB_ID, kind)
+
+
+@pytest.mark.parametrize("kind", ["image", "text"])
+def test_whether_a_tower_can_be_loaded_is_told_without_torch(kind: str, tmp_path: Path) -> None:
+    tower = towers.image_tower() if kind == "image" else towers.text_tower()
+    whole = towers.save_in_hub_layout(tower, tmp_path / "whole")
+    bare = files(tmp_path / "bare", "config.json")
+    script = (
+        "import sys; from mmfuse.encoders.hub import check_available; from mmfuse.errors import MmfuseError\n"
+        f"check_available({str(whole)!r}, {kind!r})\n"
+        f"try: check_available({str(bare)!r}, {kind!r})\n"
+        "except MmfuseError: print('refused', 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["refused", "False"]
+
+
 def test_a_hub_that_cannot_be_reached_is_one_line() -> None:
     script = (
-        "from mmfuse.encoders.hub import find_folder; from mmfuse.errors import MmfuseError\n"
+        "from mmfuse.encoders.hub import check_available, find_folder; from mmfuse.errors import MmfuseError\n"
         f"try: find_folder({HUB_ID!r}, 'image')\n"
         "except MmfuseError as error: print(error)"
     )

@@ -14,6 +14,7 @@ import transformers
 from torch import Tensor
 
 from mmfuse.encoders import load_image_tower, load_text_tower
+from mmfuse.encoders.hub import check_available
 from mmfuse.errors import MmfuseError
 from tests import towers
 
@@ -209,6 +210,38 @@ def test_layers_beyond_the_configuration_are_refused(family: str, tmp_path: Path
         load_image_tower(name)
 
 
+@pytest.mark.parametrize(
+    ("kind", "sizes"),
+    [
+        ("dinov2", {"num_hidden_layers": 10**6}),
+        ("dinov2", {"num_hidden_layers": 10**12}),
+        ("dinov2", {"hidden_size": 10**6}),
+        ("dinov2", {"image_size": 10**6}),
+        ("dinov2", {"patch_size": 10**5}),
+        ("vit", {"intermediate_size": 10**9}),
+        ("clip-text", {"num_hidden_layers": 10**6}),
+        ("clip-text", {"vocab_size": 10**9}),
+        ("siglip-text", {"max_position_embeddings": 10**9}),
+    ],
+)
+def test_a_configuration_beyond_its_weights_is_refused_before_a_model_is_built(
+    kind: str, sizes: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, side = stored(kind, tmp_path), "text" if kind in towers.TEXT_KINDS else "image"
+    name = rewrite(folder, **sizes)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the configuration was built")
+
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", refuse)
+    message = (
+        rf"^{side} tower '.*' cannot be loaded: its config\.json describes at least \S+ weights, and its files have"
+    )
+    for ask in (load_text_tower if side == "text" else load_image_tower, lambda name: check_available(name, side)):
+        with pytest.raises(MmfuseError, match=message):
+            ask(name)
+
+
 @pytest.mark.parametrize("content", [b"x" * 100, b"", None])
 def test_a_broken_file_of_weights_is_one_line(content: bytes | None, tmp_path: Path) -> None:
     folder = stored("dinov2", tmp_path)
@@ -232,9 +265,7 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
     assert not witness.exists()
 
 
-@pytest.mark.parametrize(
-    "content", ["{oops", "{}", "[]", '{"model_type": "of-our-own", "auto_map": {"AutoConfig": "x.Y"}}']
-)
+@pytest.mark.parametrize("content", ["{oops", "[]", '{"model_type": "dinov2", "num_attention_heads": "many"}'])
 def test_a_broken_configuration_is_one_line(content: str, tmp_path: Path) -> None:
     folder = stored("dinov2", tmp_path)
     (folder / "config.json").write_text(content)
@@ -248,9 +279,13 @@ def test_a_broken_configuration_is_one_line(content: str, tmp_path: Path) -> Non
         (
             "clip-text",
             load_image_tower,
-            "is a 'clip_text_model' checkpoint; known here: clip, clip_vision_model, dinov2",
+            "is a 'clip_text_model' checkpoint, a supported text tower, but of that kind alone; image towers are",
         ),
-        ("dinov2", load_text_tower, "is a 'dinov2' checkpoint; known here: clip, clip_text_model, siglip"),
+        (
+            "dinov2",
+            load_text_tower,
+            "is a 'dinov2' checkpoint, a supported image tower, but of that kind alone; text towers",
+        ),
         ("clip-image", load_text_tower, "is a 'clip_vision_model' checkpoint"),
     ],
 )
