@@ -67,8 +67,8 @@ def test_pairs_are_completed_a_side_at_a_time() -> None:
 def test_completing_imports_nothing_heavy() -> None:
     code = (
         "import sys\n"
-        "from mmfuse.cli import completing, tool, bench\n"
-        "completing.pairs(''), completion.grids(''), completion.datasets('')\n"
+        "from mmfuse.cli import bench, completion, main\n"
+        "completion.pairs(''), completion.grids(''), completion.datasets('')\n"
         "heavy = {'torch', 'pandas', 'numpy', 'av', 'lightning', 'pydantic'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )

@@ -74,9 +74,10 @@ def command(line: str, output: Path) -> int:
 def entry_point(words: list[str]) -> None:
     """What the script of that name does."""
     from mmfuse.cli import bench
+    from mmfuse.cli import main as tool
 
     sys.argv = words
-    (main if words[0] == "mmfuse" else bench).main()
+    (tool if words[0] == "mmfuse" else bench).main()
 
 
 def grid(text: str) -> None:
