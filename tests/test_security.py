@@ -30,7 +30,8 @@ from mmfuse.encoders import load_image_tower, load_text_tower
 from mmfuse.errors import MmfuseError
 from mmfuse.model.recognizer import ActionRecognizer
 from mmfuse.records.cell import Cell
-from mmfuse.records.record import Damaged, Record, ResultsFolder, read_record
+from mmfuse.records.folder import Damaged, ResultsFolder, read_record
+from mmfuse.records.record import Record
 from mmfuse.utils.files import sha256_of_json
 from mmfuse.utils.terminal import UNSAFE
 from tests import towers
@@ -427,7 +428,7 @@ def test_what_stands_in_records_does_not_touch_the_terminal(call, told: ResultsF
     assert not UNSAFE.search(written)
 
 
-@pytest.mark.parametrize("file", ["mmfuse-results.json", "plans/test.json"])
+@pytest.mark.parametrize("file", ["mmfuse-results.json", "manifests/test.json"])
 @pytest.mark.parametrize("content", [b"[" * DEEP, b"\xff", b"[]", b'{"format": ' + b"9" * 5000 + b"}"])
 def test_other_files_of_a_results_folder(call, told: ResultsFolder, file: str, content: bytes) -> None:
     (told.path / file).write_bytes(content)

@@ -26,7 +26,7 @@ SETTINGS = {
 def known_inputs(cell: Cell) -> Inputs:
     """What can be told of a cell's inputs before it runs; towers that are not on this machine stay unknown."""
     return Inputs(
-        card=dataset_digest(cell.dataset),
+        dataset=dataset_digest(cell.dataset),
         image_tower=tower_digest(cell.encoders.image, "image"),
         text_tower=tower_digest(cell.encoders.text, "text"),
     )

@@ -13,11 +13,14 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 from mmfuse.bench.yaml_source import YamlSource
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.methods.registry import IMAGE, METHODS, TEXT, names, parse_pair
-from mmfuse.records.cell import Cell, Clip, Dataset, Encoders, Fusion, Pair, Shots, Strict, Train
+from mmfuse.records.cell import AXES, Axes, Cell, Clip, Dataset, Encoders, Fusion, Pair, Shots, Strict, Train
 from mmfuse.utils.resources import cards_folder, grids_folder
 
 SETTINGS = ("encoders", "clip", "fusion", "train")
 """Groups of keys that stand at the top of a grid, and that a pair or an override may change."""
+
+PLURALS = {axis: axis if axis == "shots" else f"{axis}s" for axis in AXES}
+"""The key that lists the values of an axis, in a grid and in the `where` of its overrides."""
 
 LOGGERS = ("csv", "mlflow", "tensorboard", "wandb")
 """Loggers of Lightning that a grid may ask for; all but `csv` need their own package."""
@@ -139,18 +142,12 @@ class Where(Strict):
     seeds: Annotated[list[int] | None, BeforeValidator(_listed)] = None
     pairs: Annotated[list[str] | None, BeforeValidator(_listed)] = None
 
-    def fits(self, cell: dict[str, Any]) -> bool:
-        """Whether a cell is meant. `cell` has the keys dataset, split, shots, draw, seed and pair."""
+    def fits(self, axes: Axes) -> bool:
+        """Whether a cell is meant."""
+        patterns = {axis: getattr(self, PLURALS[axis]) for axis in AXES}
         return all(
-            patterns is None or any(_same(cell[key], pattern) for pattern in patterns)
-            for key, patterns in (
-                ("dataset", self.datasets),
-                ("split", self.splits),
-                ("shots", self.shots),
-                ("draw", self.draws),
-                ("seed", self.seeds),
-                ("pair", self.pairs),
-            )
+            wanted is None or any(_same(value, pattern) for pattern in wanted)
+            for value, wanted in zip(axes, patterns.values(), strict=True)
         )
 
 
@@ -233,14 +230,9 @@ class LoadedGrid:
     def _check_overrides(self) -> None:
         """An override that fits no cell is a slip of the pen."""
         grid = self.grid
-        values: dict[str, Sequence[Any]] = {
-            "datasets": [dataset.name for dataset in grid.datasets],
-            "splits": grid.splits,
-            "shots": grid.shots,
-            "draws": grid.draws,
-            "seeds": grid.seeds,
-            "pairs": [pair.name for _, pair in self.pairs()],
-        }
+        values: dict[str, Sequence[Any]] = {key: getattr(grid, key) for key in PLURALS.values()}
+        values["datasets"] = [dataset.name for dataset in grid.datasets]
+        values["pairs"] = [pair.name for _, pair in self.pairs()]
         for position, override in enumerate(grid.overrides):
             for key, known in values.items():
                 for pattern in getattr(override.where, key) or ():
@@ -271,15 +263,8 @@ class LoadedGrid:
         for dataset, split, (number, pair), shots, seed, draw in itertools.product(
             datasets, grid.splits, self.pairs(), grid.shots, grid.seeds, grid.draws
         ):
-            place = {
-                "dataset": dataset.name,
-                "split": split,
-                "pair": pair.name,
-                "shots": shots,
-                "draw": draw,
-                "seed": seed,
-            }
-            applied = [at for at, override in enumerate(grid.overrides) if override.where.fits(place)]
+            axes = Axes(dataset.name, split, pair.name, shots, draw, seed)
+            applied = [at for at, override in enumerate(grid.overrides) if override.where.fits(axes)]
             key = f"{number}/{applied}"
             if key not in settled:
                 settled[key] = self._settle(number, applied)

@@ -8,11 +8,9 @@ from typing import Any
 
 from mmfuse.bench.digests import known_inputs
 from mmfuse.errors import MmfuseError, unknown
-from mmfuse.records.cell import Cell
-from mmfuse.records.record import Planned, ResultsFolder
-from mmfuse.records.status import Entry, Survey
-
-ONLY_KEYS = ("dataset", "split", "pair", "shots", "draw", "seed")
+from mmfuse.records.cell import AXES, Cell
+from mmfuse.records.folder import PlannedCell, ResultsFolder
+from mmfuse.records.status import Entry, StatusIndex
 
 
 def parse_only(filters: Sequence[str]) -> dict[str, set[str]]:
@@ -28,22 +26,10 @@ def parse_only(filters: Sequence[str]) -> dict[str, set[str]]:
         if not equals or not values.strip():
             raise MmfuseError(f"--only is written KEY=VALUE[,VALUE], such as shots=2,4; got {text!r}")
         key = "shots" if key == "shot" else key
-        if key not in ONLY_KEYS:
-            raise unknown("key of --only", key, ONLY_KEYS)
+        if key not in AXES:
+            raise unknown("key of --only", key, AXES)
         wanted[key] |= {value.strip() for value in values.split(",") if value.strip()}
     return dict(wanted)
-
-
-def axes(cell: Cell) -> dict[str, str]:
-    """Where a cell stands, as text by axis."""
-    return {
-        "dataset": cell.dataset.name,
-        "split": str(cell.split),
-        "pair": cell.pair.name,
-        "shots": str(cell.shots),
-        "draw": str(cell.draw),
-        "seed": str(cell.seed),
-    }
 
 
 def select(cells: Sequence[Cell], filters: Sequence[str]) -> list[Cell]:
@@ -55,7 +41,7 @@ def select(cells: Sequence[Cell], filters: Sequence[str]) -> list[Cell]:
     wanted = parse_only(filters)
     if not wanted:
         return list(cells)
-    places = [axes(cell) for cell in cells]
+    places = [{axis: str(value) for axis, value in cell.axes._asdict().items()} for cell in cells]
     for key, values in wanted.items():
         known = dict.fromkeys(place[key] for place in places)
         for value in sorted(values):
@@ -71,7 +57,7 @@ def select(cells: Sequence[Cell], filters: Sequence[str]) -> list[Cell]:
     return chosen
 
 
-def with_known_inputs(cells: Iterable[Cell]) -> list[Planned]:
+def with_known_inputs(cells: Iterable[Cell]) -> list[PlannedCell]:
     """Cells with the digests that are known before anything runs."""
     digests: dict[tuple[str, str, str], Any] = {}
     planned = []
@@ -79,16 +65,16 @@ def with_known_inputs(cells: Iterable[Cell]) -> list[Planned]:
         key = (cell.dataset.model_dump_json(), cell.encoders.image, cell.encoders.text)
         if key not in digests:
             digests[key] = known_inputs(cell)
-        planned.append(Planned(cell, digests[key]))
+        planned.append(PlannedCell(cell, digests[key]))
     return planned
 
 
-def survey_plan(folder: ResultsFolder, planned: Sequence[Planned]) -> list[Entry]:
+def planned_entries(folder: ResultsFolder, planned: Sequence[PlannedCell]) -> list[Entry]:
     """The state of each planned cell in a results folder, which need not exist yet."""
-    others = {item.cell.spec for plan in folder.plans() for item in plan.cells} if folder.exists else set()
-    others |= {item.cell.spec for item in planned}
-    survey = Survey(folder, asked_for=others)
-    return [survey.entry(item) for item in planned]
+    wanted = {item.cell.config_hash for grid in folder.manifests() for item in grid.cells} if folder.exists else set()
+    wanted |= {item.cell.config_hash for item in planned}
+    index = StatusIndex(folder, wanted=wanted)
+    return [index.entry(item) for item in planned]
 
 
 def to_run(entries: Iterable[Entry], *, retry_failed: bool = False, rerun: str | None = None) -> list[Entry]:
@@ -96,7 +82,7 @@ def to_run(entries: Iterable[Entry], *, retry_failed: bool = False, rerun: str |
 
     Args:
         entries: the plan.
-        retry_failed: also cells that failed by themselves; those that were only interrupted or lost always go.
+        retry_failed: also cells that failed by themselves; those that were interrupted always go.
         rerun: "stale" for cells whose inputs have changed, "all" for everything.
     """
 
@@ -106,7 +92,7 @@ def to_run(entries: Iterable[Entry], *, retry_failed: bool = False, rerun: str |
         if rerun == "all" or entry.state == "missing":
             return True
         if entry.state == "failed":
-            return retry_failed or entry.lost
+            return retry_failed or entry.failed_transiently
         return entry.state == "stale" and rerun == "stale"
 
     return [entry for entry in entries if wanted(entry)]

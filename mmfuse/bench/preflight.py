@@ -11,7 +11,7 @@ from mmfuse.data.few_shot import fingerprint
 from mmfuse.data.published_lists import training_clips
 from mmfuse.errors import MmfuseError
 from mmfuse.records.cell import Cell, Dataset, Inputs
-from mmfuse.records.record import Planned
+from mmfuse.records.folder import PlannedCell
 from mmfuse.records.status import Entry
 
 GENERATED = "tiny"
@@ -41,7 +41,7 @@ def prepare(
     data_root: Path,
     will_run: Callable[[Sequence[Entry]], list[Entry]],
     annotations: Path | None = None,
-) -> list[Planned]:
+) -> list[PlannedCell]:
     """Look at the data of a plan.
 
     Args:
@@ -114,7 +114,7 @@ def where_to_get(card: DataCard, data_root: Path) -> str:
     return f"get {what}; put it below {place}{layout}, or name the folder by --data-root"
 
 
-def _fingerprinted(entries: Iterable[Entry], catalogues: dict[str, Catalogue]) -> Iterable[Planned]:
+def _fingerprinted(entries: Iterable[Entry], catalogues: dict[str, Catalogue]) -> Iterable[PlannedCell]:
     draws: dict[tuple[str, object, int], str] = {}
     tests: dict[str, str] = {}
     for entry in entries:
@@ -130,4 +130,4 @@ def _fingerprinted(entries: Iterable[Entry], catalogues: dict[str, Catalogue]) -
             draws[place] = fingerprint(rows)
         if key not in tests:
             tests[key] = fingerprint(catalogue.part("test"))
-        yield Planned(cell, Inputs(**{**known.model_dump(), "draw": draws[place], "test": tests[key]}))
+        yield PlannedCell(cell, Inputs(**{**known.model_dump(), "train_clips": draws[place], "test_clips": tests[key]}))

@@ -313,15 +313,16 @@ class _Teller(Callback):
 
 def _outcome(job: Job, trained: Trained, *, started: str, seconds: float, notes: tuple[str, ...]) -> Outcome:
     cell, data, model = job.cell, trained.data, trained.model
-    inputs = known_inputs(cell).model_copy(update={"draw": data.draw_fingerprint, "test": data.test_fingerprint})
-    own = identity(cell, inputs)
+    found = {"train_clips": data.draw_fingerprint, "test_clips": data.test_fingerprint}
+    inputs = known_inputs(cell).model_copy(update=found)
+    own = identity(cell.config_hash, inputs)
     weights, checkpoint_bytes = environment.checkpoint(model, keep=job.keep_checkpoint)
     table = encode(data.test_clips, model.test_predictions)
     train_clips, test_clips = len(data.train_clips), len(data.test_clips)
     record = Record(
         cell=cell,
-        slot=cell.slot,
-        spec=cell.spec,
+        name=cell.name,
+        config_hash=cell.config_hash,
         identity=own,
         inputs=inputs,
         state="done",

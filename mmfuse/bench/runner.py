@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass, field
+from glob import escape
 from pathlib import Path
 from typing import Protocol
 
 from mmfuse.bench.engines.local import Engine
 from mmfuse.bench.job import Event, Finished, Job, Outcome, Progress, Progressed, Started
 from mmfuse.errors import MmfuseError
-from mmfuse.records.locks import Claim
-from mmfuse.records.record import Failure, Record, ResultsFolder, failed, now, read_record
+from mmfuse.records.folder import ResultsFolder, read_record
+from mmfuse.records.locks import CellLock
+from mmfuse.records.record import Failure, Record, failed, now
 from mmfuse.records.status import Entry
 from mmfuse.utils.interrupts import Interrupts
 
@@ -75,10 +77,10 @@ class Runner:
         self._engine = engine
         self._view = view
         self._fail_fast = fail_fast
-        self._claims: dict[str, Claim] = {}
+        self._locks: dict[str, CellLock] = {}
         self._jobs: dict[str, Job] = {}
         self._unwritten: list[tuple[Job, Outcome]] = []
-        self._unclaimable = ""
+        self._unlockable = ""
         self._interrupts = Interrupts()
         self.tally = Tally()
 
@@ -94,8 +96,8 @@ class Runner:
             try:
                 for event in self._engine.run(self._next_job):
                     self._handle(event)
-                if self._unclaimable:
-                    raise MmfuseError(self._unclaimable)
+                if self._unlockable:
+                    raise MmfuseError(self._unlockable)
             except KeyboardInterrupt:
                 self.tally.interrupted = True
             finally:
@@ -106,43 +108,43 @@ class Runner:
         return self.tally
 
     def _next_job(self) -> Job | None:
-        while self._waiting and not self._unclaimable and not (self._fail_fast and self.tally.failed):
+        while self._waiting and not self._unlockable and not (self._fail_fast and self.tally.failed):
             task = self._waiting.pop()
             try:
                 with self._interrupts.held():
-                    claimed = self._claim(task)
+                    locked = self._lock(task)
             except OSError as error:
                 # What runs is brought to its end first: its records may still find room.
                 reason = error.strerror or error
-                self._unclaimable = f"{self._folder.path} can no longer be written ({reason}); run the grid again then"
+                self._unlockable = f"{self._folder.path} can no longer be written ({reason}); run the grid again then"
                 return None
-            if claimed:
+            if locked:
                 return task.job
             self.tally.elsewhere += 1
             self._view.skipped(task.job)
         return None
 
-    def _claim(self, task: Task) -> bool:
-        spec = task.job.cell.spec
-        if spec in self._claims:
+    def _lock(self, task: Task) -> bool:
+        config_hash = task.job.cell.config_hash
+        if config_hash in self._locks:
             return False  # the same cell under another name is running
-        claim = Claim.take(self._folder.running / f"{spec}.lock")
-        if claim is None:
+        lock = CellLock.take(self._folder.running / f"{config_hash}.lock")
+        if lock is None:
             return False
         if self._done_meanwhile(task):
-            claim.release()
+            lock.release()
             return False
-        claim.write({"slot": task.job.cell.slot, "pid": os.getpid(), "since": now()})
-        self._claims[spec], self._jobs[spec] = claim, task.job
+        lock.write({"cell": task.job.cell.name, "pid": os.getpid(), "since": now()})
+        self._locks[config_hash], self._jobs[config_hash] = lock, task.job
         self._folder.discard_damaged(task.entry.damaged)
         return True
 
     def _done_meanwhile(self, task: Task) -> bool:
         """Whether another runner has finished the cell since it was planned."""
         before = task.entry.record
-        for path in self._folder.records.glob(f"{_glob_safe(task.job.cell.file_stem)}--*.json"):
+        for path in self._folder.records.glob(f"{escape(task.job.cell.file_stem)}--*.json"):
             found = read_record(path)
-            if not isinstance(found, Record) or found.state != "done" or found.spec != task.job.cell.spec:
+            if not isinstance(found, Record) or found.state != "done" or found.config_hash != task.job.cell.config_hash:
                 continue
             known = before is not None and before.provenance.finished == found.provenance.finished
             if not known and task.job.known.agrees_with(found.inputs):
@@ -163,9 +165,9 @@ class Runner:
 
     def _tell_others(self, event: Progressed) -> None:
         news = event.progress
-        self._claims[event.job.cell.spec].write(
+        self._locks[event.job.cell.config_hash].write(
             {
-                "slot": event.job.cell.slot,
+                "cell": event.job.cell.name,
                 "pid": os.getpid(),
                 "worker": event.worker,
                 "phase": news.phase,
@@ -189,18 +191,18 @@ class Runner:
         self._view.finished(event.worker, record)
 
     def _write(self, job: Job, outcome: Outcome) -> bool:
-        """Write an outcome and let its claim go; false where the disk does not take it."""
+        """Write an outcome and let its lock go; false where the disk does not take it."""
         try:
             self._folder.write(outcome.record, outcome.files)
         except OSError:
             return False
-        self._release(job.cell.spec)
+        self._release(job.cell.config_hash)
         return True
 
-    def _release(self, spec: str) -> None:
-        self._jobs.pop(spec, None)
-        if (claim := self._claims.pop(spec, None)) is not None:
-            claim.release()
+    def _release(self, config_hash: str) -> None:
+        self._jobs.pop(config_hash, None)
+        if (lock := self._locks.pop(config_hash, None)) is not None:
+            lock.release()
 
     def _count(self, record: Record) -> None:
         if record.state == "done":
@@ -210,35 +212,33 @@ class Runner:
 
     def _mark_running(self) -> None:
         """Leave a record that says so for each cell that is stopped in the middle."""
-        pending = {job.cell.spec for job, _ in self._unwritten}
-        for spec, job in list(self._jobs.items()):
-            if spec in pending:
+        pending = {job.cell.config_hash for job, _ in self._unwritten}
+        for config_hash, job in list(self._jobs.items()):
+            if config_hash in pending:
                 continue
             failure = Failure(kind="Interrupted", message="stopped in the middle; run the grid again to go on")
             record = failed(job.cell, failure, inputs=job.known, command=job.command)
             with contextlib.suppress(OSError):
                 self._folder.write(record)
-            self._release(spec)
+            self._release(config_hash)
 
     def _write_what_is_left(self) -> None:
         """Try once more for records that the disk did not take; what still fails is at least named."""
         for job, outcome in self._unwritten:
             if self._write(job, outcome):
-                self.tally.failed = [record for record in self.tally.failed if record.spec != job.cell.spec]
+                self.tally.failed = [
+                    record for record in self.tally.failed if record.config_hash != job.cell.config_hash
+                ]
                 self._count(outcome.record)
                 continue
             with contextlib.suppress(OSError):
                 self._folder.write(_not_written(job))
-            self._release(job.cell.spec)
+            self._release(job.cell.config_hash)
 
 
 def _not_written(job: Job) -> Record:
     message = "its record could not be written (is the disk full?); make room and run the grid again"
     return failed(job.cell, Failure(kind="RecordNotWritten", message=message), inputs=job.known, command=job.command)
-
-
-def _glob_safe(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
 def log_folder(folder: ResultsFolder) -> Path:

@@ -31,7 +31,7 @@ class Clock:
         expected = [estimator.expected(cell).seconds for cell in cells]
         known = all(seconds is not None for seconds in expected)
         self._weights = {
-            cell.slot: (seconds if known and seconds else work_of(cell))
+            cell.name: (seconds if known and seconds else work_of(cell))
             for cell, seconds in zip(cells, expected, strict=True)
         }
         self.total = sum(self._weights.values()) or 1.0
@@ -43,11 +43,11 @@ class Clock:
     def finish(self, cell: Cell) -> None:
         """Count a cell that needs no more time."""
         self.finished += 1
-        self._done += self._weights.get(cell.slot, 0.0)
+        self._done += self._weights.get(cell.name, 0.0)
 
     def share(self, running: dict[str, float]) -> float:
-        """The share of the work that is done. `running`: how far running cells are, by slot."""
-        part = sum(self._weights.get(slot, 0.0) * fraction for slot, fraction in running.items())
+        """The share of the work that is done. `running`: how far running cells are, by name."""
+        part = sum(self._weights.get(name, 0.0) * fraction for name, fraction in running.items())
         return min(1.0, (self._done + part) / self.total)
 
     def left(self, running: dict[str, float]) -> float | None:
@@ -84,10 +84,10 @@ class _Watcher:
         self._clock = Clock(tasks, estimator)
         self._total = len(tasks)
         self._lines: dict[int, _Line] = {}
-        self._states = {entry.cell.slot: entry.state for entry in entries}
+        self._states = {entry.cell.name: entry.state for entry in entries}
 
     def _running(self) -> dict[str, float]:
-        return {line.job.cell.slot: line.fraction for line in self._lines.values()}
+        return {line.job.cell.name: line.fraction for line in self._lines.values()}
 
     def _left(self) -> str:
         left = self._clock.left(self._running())
@@ -96,7 +96,7 @@ class _Watcher:
     def started(self, worker: int, job: Job) -> None:
         """A worker has begun a cell."""
         self._lines[worker] = _Line(job, Progress("loading"), time.monotonic())
-        self._states[job.cell.slot] = "running"
+        self._states[job.cell.name] = "running"
 
     def progressed(self, worker: int, job: Job, progress: Progress) -> None:
         """A worker has news of its cell."""
@@ -106,7 +106,7 @@ class _Watcher:
     def finished(self, worker: int, record: Record) -> None:
         """A cell has come to its end."""
         self._lines.pop(worker, None)
-        self._states[record.slot] = record.state
+        self._states[record.name] = record.state
         self._clock.finish(record.cell)
 
     def skipped(self, job: Job) -> None:

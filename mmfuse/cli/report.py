@@ -13,7 +13,7 @@ from mmfuse.cli.common import out as results_console
 from mmfuse.cli.status import open_results
 from mmfuse.errors import MmfuseError
 from mmfuse.records.cell import Cell
-from mmfuse.records.record import ResultsFolder
+from mmfuse.records.folder import ResultsFolder
 from mmfuse.records.status import Entry
 from mmfuse.utils.files import write_atomically
 

@@ -11,13 +11,13 @@ from typing import Any
 
 from mmfuse.bench.estimate import Estimator, Expected, read_calibration
 from mmfuse.bench.grid import LoadedGrid, load_grid
-from mmfuse.bench.plan import select, survey_plan, to_run, with_known_inputs
+from mmfuse.bench.plan import planned_entries, select, to_run, with_known_inputs
 from mmfuse.cli.common import DONE, FAILED, INTERRUPTED, amount, default_data_root, duration, notes, out, print_json
 from mmfuse.errors import MmfuseError
 from mmfuse.model.optimizations import USUAL, Speed
 from mmfuse.records.cell import Cell
-from mmfuse.records.record import Plan, Planned, ResultsFolder
-from mmfuse.records.status import Entry, as_row, counts, survey_folder
+from mmfuse.records.folder import Manifest, PlannedCell, ResultsFolder
+from mmfuse.records.status import Entry, as_row, counts, read_entries
 
 ENGINES = ("local", "ray")
 
@@ -58,14 +58,14 @@ def run(request: Request) -> int:
     """
     loaded = load_grid(request.grid)
     cells = loaded.cells()
-    chosen = {cell.slot for cell in select(cells, request.only)}
+    chosen = {cell.name for cell in select(cells, request.only)}
     folder = ResultsFolder(request.results or Path("results") / loaded.grid.name)
     planned = with_known_inputs(cells)
     if request.calibrate:
         _calibrate(select(cells, request.only), request)
     if request.dry_run:
-        entries = survey_plan(folder, planned)
-        mine = [entry for entry in entries if entry.cell.slot in chosen]
+        entries = planned_entries(folder, planned)
+        mine = [entry for entry in entries if entry.cell.name in chosen]
         return _show_plan(request, loaded.grid.name, folder, _estimator(entries, loaded), mine)
     return _carry_out(request, loaded, folder, planned, chosen)
 
@@ -85,17 +85,17 @@ def _estimator(entries: list[Entry], loaded: LoadedGrid) -> Estimator:
 
 def _show_plan(request: Request, grid: str, folder: ResultsFolder, estimator: Estimator, entries: list[Entry]) -> int:
     ordered = estimator.longest_first(entries)
-    going = {entry.cell.slot for entry in to_run(entries, retry_failed=request.retry_failed, rerun=request.rerun)}
-    expected = {entry.cell.slot: estimator.expected(entry.cell) for entry in ordered}
+    going = {entry.cell.name for entry in to_run(entries, retry_failed=request.retry_failed, rerun=request.rerun)}
+    expected = {entry.cell.name: estimator.expected(entry.cell) for entry in ordered}
     if request.json:
         rows = [
             {
                 **as_row(entry),
-                "runs": entry.cell.slot in going,
-                "expected_seconds": expected[entry.cell.slot].seconds,
-                "expected_memory_bytes": expected[entry.cell.slot].memory_bytes,
-                "expected_disk_bytes": expected[entry.cell.slot].disk_bytes,
-                "expected_decoding_seconds": expected[entry.cell.slot].decoding,
+                "runs": entry.cell.name in going,
+                "expected_seconds": expected[entry.cell.name].seconds,
+                "expected_memory_bytes": expected[entry.cell.name].memory_bytes,
+                "expected_disk_bytes": expected[entry.cell.name].disk_bytes,
+                "expected_decoding_seconds": expected[entry.cell.name].decoding,
             }
             for entry in ordered
         ]
@@ -104,7 +104,7 @@ def _show_plan(request: Request, grid: str, folder: ResultsFolder, estimator: Es
     console = out()
     _print_columns(ordered, expected)
     states = ", ".join(f"{number} {state}" for state, number in counts(entries).items() if number)
-    left = _expected_in_all([expected[slot] for slot in going]) if going else "Nothing to run."
+    left = _expected_in_all([expected[name] for name in going]) if going else "Nothing to run."
     console.print(f"\n{len(entries)} cell{'s' * (len(entries) != 1)}: {states}. {left}", soft_wrap=True)
     return DONE
 
@@ -128,10 +128,11 @@ def _expected_in_all(costs: list[Expected]) -> str:
 
 def _print_columns(entries: list[Entry], expected: dict[str, Expected]) -> None:
     """Aligned lines, made by hand: ten thousand of them must not take long."""
-    lines = [("state", "data set", "split", "pair", "K", "draw", "seed", "time", "memory", "disk")]
+    lines: list[tuple[str, ...]] = [
+        ("state", "data set", "split", "pair", "K", "draw", "seed", "time", "memory", "disk")
+    ]
     for entry in entries:
-        cell, cost = entry.cell, expected[entry.cell.slot]
-        place = (cell.dataset.name, str(cell.split), cell.pair.name, str(cell.shots), str(cell.draw), str(cell.seed))
+        cost, place = expected[entry.cell.name], map(str, entry.cell.axes)
         lines.append((entry.state, *place, duration(cost.seconds), amount(cost.memory_bytes), amount(cost.disk_bytes)))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
@@ -139,15 +140,15 @@ def _print_columns(entries: list[Entry], expected: dict[str, Expected]) -> None:
 
 
 def _carry_out(
-    request: Request, loaded: LoadedGrid, folder: ResultsFolder, planned: list[Planned], chosen: set[str]
+    request: Request, loaded: LoadedGrid, folder: ResultsFolder, planned: list[PlannedCell], chosen: set[str]
 ) -> int:
     from mmfuse.bench.preflight import prepare
 
     if request.engine == "local":  # the nodes of a cluster may have what this machine has not
         _refuse_absent_loggers(loaded)
-    entries = survey_plan(folder, planned)
+    entries = planned_entries(folder, planned)
     # What the data say is known only now: it may make more cells stale, and refuses what cannot run.
-    candidates = [entry for entry in entries if entry.cell.slot in chosen]
+    candidates = [entry for entry in entries if entry.cell.name in chosen]
     ready = prepare(
         candidates,
         data_root=request.root,
@@ -155,12 +156,12 @@ def _carry_out(
         annotations=request.annotations,
     )
     folder.prepare()
-    inputs = {item.cell.slot: item for item in ready}
-    planned = [inputs.get(item.cell.slot, item) for item in planned]
-    folder.write_plan(Plan(loaded.grid.name, planned, command=shlex.join(["mmfuse-bench", *sys.argv[1:]])))
-    entries = survey_plan(folder, planned)
+    inputs = {item.cell.name: item for item in ready}
+    planned = [inputs.get(item.cell.name, item) for item in planned]
+    folder.write_manifest(Manifest(loaded.grid.name, planned, command=shlex.join(["mmfuse-bench", *sys.argv[1:]])))
+    entries = planned_entries(folder, planned)
     waiting = to_run(
-        [entry for entry in entries if entry.cell.slot in chosen],
+        [entry for entry in entries if entry.cell.name in chosen],
         retry_failed=request.retry_failed,
         rerun=request.rerun,
     )
@@ -178,21 +179,13 @@ def _refuse_absent_loggers(loaded: LoadedGrid) -> None:
 
 def rerun_command(request: Request, cell: Cell, folder: ResultsFolder) -> str:
     """The command that runs one cell again."""
-    only = (
-        f"dataset={cell.dataset.name}",
-        f"split={cell.split}",
-        f"pair={cell.pair.name}",
-        f"shots={cell.shots}",
-        f"draw={cell.draw}",
-        f"seed={cell.seed}",
-    )
     words = ["mmfuse-bench", "--grid", request.grid, "--results", str(folder.path)]
     if request.data_root is not None:
         words += ["--data-root", str(request.data_root)]
     if request.annotations is not None:
         words += ["--annotations", str(request.annotations)]
-    for text in only:
-        words += ["--only", text]
+    for axis, value in cell.axes._asdict().items():
+        words += ["--only", f"{axis}={value}"]
     return shlex.join([*words, "--rerun", "all"])
 
 
@@ -272,8 +265,8 @@ def _engine(request: Request, loaded: LoadedGrid, tasks: int) -> Any:
 
 def _conclude(request: Request, loaded: LoadedGrid, folder: ResultsFolder, chosen: set[str], code: int) -> int:
     """Print what has come of it. Cells that failed earlier and were not tried again still count."""
-    entries = survey_folder(folder)
-    mine = [entry for entry in entries if entry.cell.slot in chosen]
+    entries = read_entries(folder)
+    mine = [entry for entry in entries if entry.cell.name in chosen]
     if code == DONE and any(entry.state == "failed" for entry in mine):
         code = FAILED
     if request.json:

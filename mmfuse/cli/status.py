@@ -11,8 +11,8 @@ from mmfuse.bench.job import Progress
 from mmfuse.cli.common import duration, notes, out, print_json
 from mmfuse.cli.widgets import grid_map, overall_bar, title, whole_fraction, worker_lines
 from mmfuse.errors import MmfuseError, unknown
-from mmfuse.records.record import ResultsFolder
-from mmfuse.records.status import Entry, as_row, counts, survey_folder
+from mmfuse.records.folder import ResultsFolder
+from mmfuse.records.status import Entry, as_row, counts, read_entries
 
 
 def open_results(path: Path) -> list[Entry]:
@@ -24,7 +24,7 @@ def open_results(path: Path) -> list[Entry]:
     folder = ResultsFolder(path)
     if not folder.exists:
         raise MmfuseError(f"{path} holds no results; run a grid first: mmfuse-bench --grid NAME --results {path}")
-    return survey_folder(folder)
+    return read_entries(folder)
 
 
 def show_status(path: Path, *, json: bool) -> None:

@@ -19,7 +19,8 @@ from mmfuse.cli.common import DONE, FAILED, complain, default_data_root, notes, 
 from mmfuse.cli.training_view import Bar, Lines
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.records.cell import Cell, Pair
-from mmfuse.records.record import Planned, Record, as_document
+from mmfuse.records.folder import PlannedCell
+from mmfuse.records.record import Record, as_document
 from mmfuse.records.status import Entry
 from mmfuse.utils.files import write_atomically
 from mmfuse.utils.interrupts import undisturbed
@@ -63,7 +64,7 @@ def train(request: TrainRequest) -> int:
     from mmfuse.bench.preflight import prepare
 
     lists = request.annotations.expanduser().absolute() if request.annotations else None
-    [planned] = prepare([Entry(Planned(cell), "missing")], data_root=root, will_run=list, annotations=lists)
+    [planned] = prepare([Entry(PlannedCell(cell), "missing")], data_root=root, will_run=list, annotations=lists)
     made = _claim_folder(request.out)
     job = Job(
         cell=cell,

@@ -74,7 +74,7 @@ def grid_map(entries: list[Entry], states: dict[str, str], *, width: int) -> Ren
         cell = entry.cell
         columns.setdefault(str(cell.shots))
         row = rows.setdefault((cell.dataset.name, cell.split, cell.pair.name), {})
-        state = states.get(cell.slot, entry.state)
+        state = states.get(cell.name, entry.state)
         row.setdefault(str(cell.shots), Text()).append(MARKS[state], style=COLOURS[state])
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
     widths = [

@@ -1,6 +1,6 @@
 """A cell: one training run of the benchmark with everything resolved, and the hash that says whether two are the same.
 
-No torch here: plans of ten thousand cells are made, listed and compared on any machine.
+No torch here: grids of ten thousand cells are expanded, listed and compared on any machine.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -198,8 +198,26 @@ class Pair(Strict):
         return self.image["method"] == "frozen" and self.text["method"] == "frozen"
 
 
+class Axes(NamedTuple):
+    """The coordinates of a cell: what grids list, `--only` filters by, and tables are laid out along."""
+
+    dataset: str
+    split: int
+    pair: str
+    shots: Shots
+    draw: int
+    seed: int
+
+    def __str__(self) -> str:
+        """For example `ucf101-split1-dora+adapter-k4-draw0-seed0`."""
+        return f"{self.dataset}-split{self.split}-{self.pair}-k{self.shots}-draw{self.draw}-seed{self.seed}"
+
+
+AXES = Axes._fields
+
+
 class Cell(Strict):
-    """One training run: data set × split × pair × shots × draw × seed, with all settings that change its numbers."""
+    """One training run: its axes with all settings that change its numbers."""
 
     dataset: Dataset
     split: int = Field(default=1, ge=1)
@@ -220,14 +238,19 @@ class Cell(Strict):
         return (self.dataset.train_lists or {}).get(self.shots)
 
     @property
-    def slot(self) -> str:
-        """Where the cell stands in the tables, readable: one slot may hold records of several identities over time."""
-        return f"{self.dataset.name}-split{self.split}-{self.pair.name}-k{self.shots}-draw{self.draw}-seed{self.seed}"
+    def axes(self) -> Axes:
+        """Where the cell stands among the others of a grid."""
+        return Axes(self.dataset.name, self.split, self.pair.name, self.shots, self.draw, self.seed)
+
+    @property
+    def name(self) -> str:
+        """The axes as one readable text. Records of several identities may bear one name over time."""
+        return str(self.axes)
 
     @property
     def file_stem(self) -> str:
-        """The slot as part of a file name that every file system takes."""
-        return re.sub(r"[^A-Za-z0-9+._-]", "_", self.slot).lstrip(".")[:150]
+        """The name as part of a file name that every file system takes."""
+        return re.sub(r"[^A-Za-z0-9+._-]", "_", self.name).lstrip(".")[:150]
 
     @property
     def training_seed(self) -> int:
@@ -245,33 +268,33 @@ class Cell(Strict):
         said = {key: getattr(self.train, key) for key in RECIPE_KEYS}
         return recipes_of(self.pair.image, self.pair.text, **said)
 
-    def asked(self) -> dict[str, Any]:
-        """Everything the cell asks for that changes its numbers: names and settings, but no path and no label."""
-        asked: dict[str, Any] = self.model_dump(mode="json")
-        asked["dataset"] = {"name": self.dataset.name, "classes": self.dataset.classes, "own": self.dataset.own}
+    def config(self) -> dict[str, Any]:
+        """Every setting of the cell that changes its numbers, as JSON values: no paths, and not the pair's name."""
+        config: dict[str, Any] = self.model_dump(mode="json")
+        config["dataset"] = {"name": self.dataset.name, "classes": self.dataset.classes, "own": self.dataset.own}
         if self.dataset.damaged != "error":
-            asked["dataset"]["damaged"] = self.dataset.damaged
+            config["dataset"]["damaged"] = self.dataset.damaged
         if self.train_list is not None:
-            asked["dataset"]["train_list"] = "given"  # its clips' digest is among the inputs
-        asked["pair"] = {"image": resolved(self.pair.image), "text": resolved(self.pair.text)}
-        asked["fusion"] = self.fusion.resolved()
-        asked["train"] = {key: value for key, value in asked["train"].items() if key not in RECIPE_KEYS}
-        asked["train"]["recipes"] = {part: dataclasses.asdict(recipe) for part, recipe in self.recipes.items()}
+            config["dataset"]["train_list"] = "given"  # its clips' digest is among the inputs
+        config["pair"] = {"image": resolved(self.pair.image), "text": resolved(self.pair.text)}
+        config["fusion"] = self.fusion.resolved()
+        config["train"] = {key: value for key, value in config["train"].items() if key not in RECIPE_KEYS}
+        config["train"]["recipes"] = {part: dataclasses.asdict(recipe) for part, recipe in self.recipes.items()}
         for tower in (IMAGE, TEXT):
-            if is_folder(asked["encoders"][tower]):
-                asked["encoders"][tower] = "folder"  # its weights' digest is among the inputs
-        asked["protocol"] = PROTOCOL
-        return asked
+            if is_folder(config["encoders"][tower]):
+                config["encoders"][tower] = "folder"  # its weights' digest is among the inputs
+        config["protocol"] = PROTOCOL
+        return config
 
     @cached_property
-    def spec(self) -> str:
-        """Hash of what is asked. With the inputs' digests it makes the identity of a record."""
-        return sha256_of_json(self.asked())
+    def config_hash(self) -> str:
+        """Hash of `config`. With the digests of the inputs it makes the identity of a record."""
+        return sha256_of_json(self.config())
 
     @cached_property
     def replicate_settings(self) -> dict[str, Any]:
         """All settings but draw and seed. Cells that differ in any of these must never be averaged."""
-        return {key: value for key, value in self.asked().items() if key not in ("draw", "seed")}
+        return {key: value for key, value in self.config().items() if key not in ("draw", "seed")}
 
     @cached_property
     def replicate_key(self) -> str:
@@ -310,9 +333,9 @@ def is_folder(encoder: str) -> bool:
 class Inputs(Strict):
     """Digests of what a cell reads. `None`: not known (yet); unknown ones are not compared."""
 
-    card: str | None = None
-    draw: str | None = None
-    test: str | None = None
+    dataset: str | None = None
+    train_clips: str | None = None
+    test_clips: str | None = None
     image_tower: str | None = None
     text_tower: str | None = None
 
@@ -329,6 +352,6 @@ class Inputs(Strict):
         ]
 
 
-def identity(cell: Cell, inputs: Inputs) -> str:
-    """Hash over all that changes a cell's numbers: what it asks for and what it read."""
-    return sha256_of_json({"asked": cell.asked(), "inputs": inputs.model_dump(mode="json")})
+def identity(config_hash: str, inputs: Inputs) -> str:
+    """Hash over all that changes a cell's numbers: its settings, and what it read."""
+    return sha256_of_json({"config": config_hash, "inputs": inputs.model_dump(mode="json", exclude_none=True)})

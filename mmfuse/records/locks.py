@@ -1,6 +1,6 @@
-"""Claims on cells: who works on what, so that two runners in one results folder never do a cell twice.
+"""Locks on cells: two runners in one results folder never run a cell twice.
 
-A claim is a lock on a file, which the system lets go when its process ends, however it ends. The file holds what
+A lock is taken on a file, which the system lets go when its process ends, however it ends. The file holds what
 `status` shows from another terminal.
 """
 
@@ -20,16 +20,16 @@ from mmfuse.errors import MmfuseError
 from mmfuse.utils.files import parse_json
 
 
-class Claim:
-    """A held lock. Get one by `Claim.take`."""
+class CellLock:
+    """A held lock. Get one by `CellLock.take`."""
 
     def __init__(self, path: Path, handle: int) -> None:
         self.path = path
         self._handle = handle
 
     @classmethod
-    def take(cls, path: Path) -> Claim | None:
-        """Claim what `path` stands for; `None` where another runner holds it.
+    def take(cls, path: Path) -> CellLock | None:
+        """CellLock what `path` stands for; `None` where another runner holds it.
 
         Raises:
             MmfuseError: the file system has no locks.
@@ -77,23 +77,23 @@ def _same_file(handle: int, path: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class Claimed:
-    """A claim as others see it. `held` is false where its runner died."""
+class LockState:
+    """A lock as others see it. `held` is false where its runner died."""
 
     key: str
     held: bool
     content: dict[str, Any]
 
 
-def claims(folder: Path) -> Iterator[Claimed]:
-    """All claims in a folder, without disturbing them."""
+def read_locks(folder: Path) -> Iterator[LockState]:
+    """All locks in a folder, without disturbing them."""
     for path in sorted(folder.glob("*.lock")):
         try:
             handle = os.open(path, os.O_RDONLY)
         except FileNotFoundError:
             continue
         try:
-            yield Claimed(path.stem, _held(handle), _content(handle))
+            yield LockState(path.stem, _held(handle), _content(handle))
         finally:
             os.close(handle)
 

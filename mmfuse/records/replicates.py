@@ -14,7 +14,7 @@ from typing import Any
 from mmfuse.records.cell import Cell, Inputs, flattened
 from mmfuse.records.status import Entry
 
-_OF_THE_DRAW = ("draw",)
+_OF_THE_DRAW = ("train_clips",)
 """Inputs that differ from draw to draw."""
 _SHOWN_DIGITS = 8
 

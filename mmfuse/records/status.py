@@ -1,4 +1,4 @@
-"""The state of each planned cell: what its records say, compared with what is asked for now."""
+"""The state of each cell of a grid: what its records say, compared with what the grid wants now."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mmfuse.records.cell import Cell, flattened
-from mmfuse.records.locks import Claimed, claims
-from mmfuse.records.record import Damaged, Failure, Planned, Record, ResultsFolder
+from mmfuse.records.folder import Damaged, PlannedCell, ResultsFolder
+from mmfuse.records.locks import LockState, read_locks
+from mmfuse.records.record import Failure, Record
 
 STATES = ("done", "failed", "stale", "running", "missing")
 MARKS = dict(zip(STATES, "●✗~▸·", strict=True))
@@ -18,7 +19,7 @@ MARKS = dict(zip(STATES, "●✗~▸·", strict=True))
 
 @dataclass(frozen=True)
 class Entry:
-    """A planned cell and its state.
+    """A cell of a grid and its state.
 
     Args:
         planned: the cell with its inputs as far as they are known.
@@ -30,7 +31,7 @@ class Entry:
         damaged: files that were its record once.
     """
 
-    planned: Planned
+    planned: PlannedCell
     state: str
     record: Record | None = None
     failure: Failure | None = None
@@ -44,49 +45,49 @@ class Entry:
         return self.planned.cell
 
     @property
-    def lost(self) -> bool:
+    def failed_transiently(self) -> bool:
         """Whether a failure says nothing about the cell, so that a plain rerun does it again."""
         if self.state != "failed":
             return False
-        return self.record is None or self.record.lost
+        return self.record is None or self.record.failed_transiently
 
 
-class Survey:
-    """Everything that a results folder knows, ready to be asked for cells."""
+class StatusIndex:
+    """The records and locks of a results folder, indexed so that the state of any cell can be looked up."""
 
-    def __init__(self, folder: ResultsFolder, *, asked_for: Iterable[str] = ()) -> None:
+    def __init__(self, folder: ResultsFolder, *, wanted: Iterable[str] = ()) -> None:
         """Read the folder.
 
         Args:
             folder: the results.
-            asked_for: spec hashes that other plans ask for: their records are not stale ones of ours.
+            wanted: config hashes of the cells of all grids: their records are never stale ones of another cell.
         """
         self.records, self.damaged = folder.read()
-        self._asked_for = set(asked_for)
-        self._claims: dict[str, Claimed] = {claim.key: claim for claim in claims(folder.running)}
-        self._by_spec: dict[str, list[Record]] = defaultdict(list)
-        self._by_slot: dict[str, list[Record]] = defaultdict(list)
+        self._wanted = set(wanted)
+        self._locks: dict[str, LockState] = {lock.key: lock for lock in read_locks(folder.running)}
+        self._by_config: dict[str, list[Record]] = defaultdict(list)
+        self._by_name: dict[str, list[Record]] = defaultdict(list)
         self._damaged: dict[str, list[Damaged]] = defaultdict(list)
         for record in sorted(self.records, key=lambda record: record.provenance.finished or ""):
-            self._by_spec[record.spec].append(record)
-            self._by_slot[record.slot].append(record)
+            self._by_config[record.config_hash].append(record)
+            self._by_name[record.name].append(record)
         for damaged in self.damaged:
             self._damaged[damaged.path.stem.rpartition("--")[0]].append(damaged)
 
-    def entry(self, planned: Planned) -> Entry:
-        """The state of one planned cell."""
+    def entry(self, planned: PlannedCell) -> Entry:
+        """The state of one cell."""
         cell = planned.cell
         damaged = tuple(self._damaged.get(cell.file_stem, ()))
-        claim = self._claims.get(cell.spec)
-        if claim is not None and claim.held:
-            return Entry(planned, "running", progress=claim.content, damaged=damaged)
-        candidates = self._by_spec.get(cell.spec, [])
+        lock = self._locks.get(cell.config_hash)
+        if lock is not None and lock.held:
+            return Entry(planned, "running", progress=lock.content, damaged=damaged)
+        candidates = self._by_config.get(cell.config_hash, [])
         fitting = [record for record in candidates if planned.inputs.agrees_with(record.inputs)]
         fitting.sort(key=lambda record: record.state == "done")  # stable: the newest finished one comes last
-        if fitting and (fitting[-1].state == "done" or claim is None):
+        if fitting and (fitting[-1].state == "done" or lock is None):
             record = fitting[-1]
             return Entry(planned, record.state, record=record, failure=record.error, damaged=damaged)
-        if claim is not None:
+        if lock is not None:
             message = "the runner ended in the middle of this cell; run the grid again to go on"
             return Entry(planned, "failed", failure=Failure(kind="RunnerDied", message=message), damaged=damaged)
         if damaged:
@@ -94,31 +95,30 @@ class Survey:
             return Entry(planned, "failed", failure=Failure(kind="DamagedRecord", message=message), damaged=damaged)
         return self._stale(planned, candidates) or Entry(planned, "missing")
 
-    def _stale(self, planned: Planned, candidates: list[Record]) -> Entry | None:
-        """A finished record of the same place that no longer fits, with what changed."""
+    def _stale(self, planned: PlannedCell, candidates: list[Record]) -> Entry | None:
+        """A finished record under the same name that no longer fits, with what changed."""
         outdated = [record for record in candidates if record.state == "done"]
         if outdated:
             changed = ", ".join(planned.inputs.changes(outdated[-1].inputs))
             return Entry(planned, "stale", record=outdated[-1], reason=f"changed: {changed.replace('_', ' ')}")
-        for record in reversed(self._by_slot.get(planned.cell.slot, [])):
-            if record.state == "done" and record.spec not in self._asked_for:
+        for record in reversed(self._by_name.get(planned.cell.name, [])):
+            if record.state == "done" and record.config_hash not in self._wanted:
                 return Entry(planned, "stale", record=record, reason=f"changed: {_differences(record, planned.cell)}")
         return None
 
 
 def _differences(record: Record, cell: Cell) -> str:
-    """The keys that a record's cell and the cell asked for now do not share."""
-    was, now = flattened(record.cell.asked()), flattened(cell.asked())
+    """The settings in which a record's cell and the cell that is wanted now differ."""
+    was, now = flattened(record.cell.config()), flattened(cell.config())
     keys = [key for key in {**was, **now} if was.get(key) != now.get(key)]
     return ", ".join(keys) or "the protocol"
 
 
-def survey_folder(folder: ResultsFolder) -> list[Entry]:
-    """The state of every cell that any grid asked for in this folder, in table order, each once."""
-    plans = folder.plans()
-    planned = {item.cell.slot + item.cell.spec: item for plan in plans for item in plan.cells}
-    survey = Survey(folder, asked_for=[item.cell.spec for item in planned.values()])
-    return [survey.entry(item) for item in planned.values()]
+def read_entries(folder: ResultsFolder) -> list[Entry]:
+    """The state of every cell of every grid that was run into a folder, in table order, each once."""
+    planned = {item.cell.name + item.cell.config_hash: item for grid in folder.manifests() for item in grid.cells}
+    index = StatusIndex(folder, wanted=[item.cell.config_hash for item in planned.values()])
+    return [index.entry(item) for item in planned.values()]
 
 
 def counts(entries: Iterable[Entry]) -> dict[str, int]:
@@ -129,15 +129,10 @@ def counts(entries: Iterable[Entry]) -> dict[str, int]:
 
 def as_row(entry: Entry) -> dict[str, Any]:
     """A cell's state as plain JSON values, as `status --json` prints them."""
-    cell, record = entry.cell, entry.record
+    record = entry.record
     metrics = record.metrics if record else None
     row: dict[str, Any] = {
-        "dataset": cell.dataset.name,
-        "split": cell.split,
-        "pair": cell.pair.name,
-        "shots": cell.shots,
-        "draw": cell.draw,
-        "seed": cell.seed,
+        **entry.cell.axes._asdict(),
         "state": entry.state,
         "top1": metrics.top1 if metrics else None,
         "top5": metrics.top5 if metrics else None,

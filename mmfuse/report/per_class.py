@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmfuse.errors import MmfuseError
+from mmfuse.records.folder import ResultsFolder
 from mmfuse.records.predictions import decode
-from mmfuse.records.record import Record, ResultsFolder
+from mmfuse.records.record import Record
 from mmfuse.records.status import Entry
 from mmfuse.report.statistics import Mean, holm, mean_of, paired
 from mmfuse.report.tables.accuracy import Group
@@ -254,5 +255,5 @@ def gather(group: Group, folder: ResultsFolder, *, watch: Watch = iter) -> Evide
         try:
             evidence.add(entry, decode(folder.predictions_of(entry.record)), repetition)
         except MmfuseError as error:
-            evidence.problems.append(f"{entry.cell.slot}: {error}")
+            evidence.problems.append(f"{entry.cell.name}: {error}")
     return evidence

@@ -44,23 +44,23 @@ def _mark(job: Job) -> None:
     """Leave a trace of each run, so that tests can count them."""
     if job.log_folder is not None:
         with (Path(job.log_folder) / "ran.txt").open("a") as file:
-            file.write(f"{job.cell.slot}\n")
+            file.write(f"{job.cell.name}\n")
 
 
 def _seen_before(job: Job) -> bool:
     assert job.log_folder is not None
-    return (Path(job.log_folder) / "ran.txt").read_text().count(f"{job.cell.slot}\n") > 1
+    return (Path(job.log_folder) / "ran.txt").read_text().count(f"{job.cell.name}\n") > 1
 
 
 def done(cell: Cell, *, inputs: Inputs, command: str = "", clips: int = 10, top1: float | None = None) -> Outcome:
-    digest = hashlib.sha256(cell.slot.encode()).digest()
+    digest = hashlib.sha256(cell.name.encode()).digest()
     value = digest[0] / 255 if top1 is None else top1
     table = gzip.compress(os.urandom(clips) if clips > 100 else b"clip,label\n", mtime=0)
     record = Record(
         cell=cell,
-        slot=cell.slot,
-        spec=cell.spec,
-        identity=identity(cell, inputs),
+        name=cell.name,
+        config_hash=cell.config_hash,
+        identity=identity(cell.config_hash, inputs),
         inputs=inputs,
         state="done",
         metrics=Metrics(top1=value, top5=1.0, mean_class=value, test_clips=clips, train_clips=4),

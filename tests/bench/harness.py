@@ -8,10 +8,11 @@ from pathlib import Path
 
 from mmfuse.bench.engines.local import Limits, LocalEngine, Slot
 from mmfuse.bench.job import Job, Progress
-from mmfuse.bench.plan import survey_plan, to_run
+from mmfuse.bench.plan import planned_entries, to_run
 from mmfuse.bench.runner import Runner, Tally, Task
 from mmfuse.records.cell import Cell, Inputs
-from mmfuse.records.record import Plan, Planned, Record, ResultsFolder
+from mmfuse.records.folder import Manifest, PlannedCell, ResultsFolder
+from mmfuse.records.record import Record
 from mmfuse.records.status import Entry
 
 RUNNER = "tests.bench.fakes:run"
@@ -50,11 +51,11 @@ def cells(*pairs: str, draws: int = 1) -> list[Cell]:
 
 
 def plan(folder: ResultsFolder, wanted: Sequence[Cell], *, inputs: Inputs | None = None) -> list[Entry]:
-    """Write the plan of a grid `test`, and survey it."""
+    """Write the manifest of a grid `test`, and read the state of its cells."""
     folder.prepare()
-    planned = [Planned(one, inputs or Inputs(card="c")) for one in wanted]
-    folder.write_plan(Plan("test", planned))
-    return survey_plan(folder, planned)
+    planned = [PlannedCell(one, inputs or Inputs(dataset="c")) for one in wanted]
+    folder.write_manifest(Manifest("test", planned))
+    return planned_entries(folder, planned)
 
 
 def engine(*, workers: int = 1, total: float | None = None, silence: float | None = None) -> LocalEngine:
@@ -87,13 +88,13 @@ def run(
 
 def states(path: Path, wanted: Sequence[Cell], *, inputs: Inputs | None = None) -> dict[str, str]:
     """State by pair and draw."""
-    planned = [Planned(one, inputs or Inputs(card="c")) for one in wanted]
-    found = survey_plan(ResultsFolder(path), planned)
+    planned = [PlannedCell(one, inputs or Inputs(dataset="c")) for one in wanted]
+    found = planned_entries(ResultsFolder(path), planned)
     return {f"{entry.cell.pair.name}/{entry.cell.draw}": entry.state for entry in found}
 
 
 def ran(path: Path) -> list[str]:
-    """Slots of the cells that a worker has begun, in order."""
+    """Names of the cells that a worker has begun, in order."""
     file = path / "ran.txt"
     return file.read_text().split() if file.exists() else []
 

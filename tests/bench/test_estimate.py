@@ -20,7 +20,8 @@ from mmfuse.bench.estimate import (
 )
 from mmfuse.data.cache import feature_store
 from mmfuse.records.cell import Cell, Inputs
-from mmfuse.records.record import Planned, Record
+from mmfuse.records.folder import PlannedCell
+from mmfuse.records.record import Record
 from mmfuse.records.status import Entry
 from tests.bench.fakes import done
 from tests.bench.real import make_cell, make_clips, make_towers
@@ -78,11 +79,13 @@ def test_decoding_is_counted_where_it_was_measured() -> None:
 
 def test_the_longest_goes_first() -> None:
     cells = [build(pair, shots=shots) for pair in ("frozen+frozen", "lora+frozen") for shots in (2, "all", 8)]
-    ordered = [entry.cell for entry in Estimator().longest_first([Entry(Planned(cell), "missing") for cell in cells])]
+    ordered = [
+        entry.cell for entry in Estimator().longest_first([Entry(PlannedCell(cell), "missing") for cell in cells])
+    ]
     assert [work_of(cell) for cell in ordered] == sorted(map(work_of, cells), reverse=True)
     # Seconds go before work where all are known, and are not compared with it where some are not.
     quick = Estimator([finished(cells[1], seconds=1e-3), finished(cells[4], seconds=1e6)])
-    entries = [Entry(Planned(cell), "missing") for cell in cells]
+    entries = [Entry(PlannedCell(cell), "missing") for cell in cells]
     assert quick.longest_first(entries)[0].cell == cells[4]
     half = Estimator([finished(cells[1], seconds=1e9)])
     assert [work_of(entry.cell) for entry in half.longest_first(entries)] == sorted(map(work_of, cells), reverse=True)

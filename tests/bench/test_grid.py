@@ -42,8 +42,13 @@ def write(folder: Path, text: str = GRID) -> str:
 
 def test_a_grid_expands_to_its_product_in_table_order(tmp_path: Path) -> None:
     cells = load_grid(write(tmp_path)).cells()
-    assert len(cells) == len({cell.slot for cell in cells}) == len({cell.spec for cell in cells}) == 2 * 2 * 4 * 3 * 2
-    assert [cell.slot for cell in cells[:3]] == [
+    assert (
+        len(cells)
+        == len({cell.name for cell in cells})
+        == len({cell.config_hash for cell in cells})
+        == 2 * 2 * 4 * 3 * 2
+    )
+    assert [cell.name for cell in cells[:3]] == [
         "ucf101-split1-frozen+frozen-k2-draw0-seed0",
         "ucf101-split1-frozen+frozen-k2-draw1-seed0",
         "ucf101-split1-frozen+frozen-k16-draw0-seed0",

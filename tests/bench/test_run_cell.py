@@ -20,8 +20,8 @@ from mmfuse.bench.run_cell import run_cell
 from mmfuse.data.frames import sources
 from mmfuse.errors import MmfuseError
 from mmfuse.records.cell import Cell
+from mmfuse.records.folder import PlannedCell, ResultsFolder
 from mmfuse.records.predictions import decode
-from mmfuse.records.record import Planned, ResultsFolder
 from mmfuse.records.status import Entry
 from tests.bench.real import CLASSES, SIZE, make_cell, make_clips
 from tests.data.videos import encode
@@ -159,7 +159,7 @@ def test_a_damaged_video_is_kept_as_far_as_it_goes_where_the_grid_says_so(
         assert kept.error is None
         assert kept.metrics is not None
         assert kept.metrics.test_clips == 3
-        assert kept.spec != refused.spec
+        assert kept.config_hash != refused.config_hash
 
 
 def test_a_published_list_takes_the_place_of_a_draw(towers: dict[str, str], tmp_path: Path) -> None:
@@ -167,18 +167,18 @@ def test_a_published_list_takes_the_place_of_a_draw(towers: dict[str, str], tmp_
     listed = tmp_path / "k1.txt"
     listed.write_text("".join(f"train_{name}_2.mp4 {label}\n" for label, name in enumerate(sorted(CLASSES))))
     cell = make_cell(clips | {"train_lists": {1: str(listed)}}, towers, shots=1)
-    [planned] = prepare([Entry(Planned(cell), "missing")], data_root=tmp_path, will_run=list)
+    [planned] = prepare([Entry(PlannedCell(cell), "missing")], data_root=tmp_path, will_run=list)
     first, again = run(cell).record, run(cell.model_copy(update={"draw": 1})).record
     assert first.error is None
     assert first.inputs.draw == again.inputs.draw == planned.inputs.draw
     assert first.inputs.draw != run(make_cell(clips, towers, shots=1)).record.inputs.draw
     assert first.provenance.certified is False
     listed.write_text(listed.read_text().replace("_2.mp4", "_1.mp4"))
-    [changed] = prepare([Entry(Planned(cell), "missing")], data_root=tmp_path, will_run=list)
+    [changed] = prepare([Entry(PlannedCell(cell), "missing")], data_root=tmp_path, will_run=list)
     assert not changed.inputs.agrees_with(first.inputs)
     listed.write_text("train_running_0.mp4 1\n")
     with pytest.raises(MmfuseError, match=r"k1\.txt: 0 clips of 'jumping'; at K = 1 each class has 1"):
-        prepare([Entry(Planned(cell), "missing")], data_root=tmp_path, will_run=list)
+        prepare([Entry(PlannedCell(cell), "missing")], data_root=tmp_path, will_run=list)
 
 
 def test_a_worker_looks_for_the_official_lists_where_the_runner_did(towers: dict[str, str], tmp_path: Path) -> None:

@@ -18,9 +18,10 @@ import pytest
 
 from mmfuse.errors import MmfuseError
 from mmfuse.records.cell import Inputs
-from mmfuse.records.locks import Claim
-from mmfuse.records.record import Record, ResultsFolder, read_record
-from mmfuse.records.status import survey_folder
+from mmfuse.records.folder import ResultsFolder, read_record
+from mmfuse.records.locks import CellLock
+from mmfuse.records.record import Record
+from mmfuse.records.status import read_entries
 from mmfuse.utils.files import sha256_of_json
 from tests.bench.harness import cell, cells, ran, run, states
 
@@ -30,12 +31,12 @@ REPOSITORY = Path(__file__).parents[2]
 def records(path: Path) -> dict[str, Record]:
     found, damaged = ResultsFolder(path).read()
     assert not damaged
-    return {record.slot: record for record in found}
+    return {record.name: record for record in found}
 
 
 def failure(path: Path, pair: str) -> tuple[str, str]:
     """Kind and message of the failure that the tables would name."""
-    [entry] = [entry for entry in survey_folder(ResultsFolder(path)) if entry.cell.pair.name == pair]
+    [entry] = [entry for entry in read_entries(ResultsFolder(path)) if entry.cell.pair.name == pair]
     assert entry.state == "failed"
     assert entry.failure is not None
     return entry.failure.kind, entry.failure.message
@@ -46,7 +47,7 @@ def test_all_cells_get_a_record_and_no_claim_stays(tmp_path: Path) -> None:
     tally = run(tmp_path, wanted, workers=2)
     assert (tally.done, tally.failed) == (6, [])
     assert set(states(tmp_path, wanted).values()) == {"done"}
-    assert set(records(tmp_path)) == {one.slot for one in wanted}
+    assert set(records(tmp_path)) == {one.name for one in wanted}
     assert not list((tmp_path / "running").iterdir())
 
 
@@ -154,15 +155,15 @@ def test_a_folder_that_takes_no_further_claim_ends_the_run_after_what_is_running
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[Path] = []
-    take = Claim.take
+    take = CellLock.take
 
-    def until_read_only(path: Path) -> Claim | None:
+    def until_read_only(path: Path) -> CellLock | None:
         if len(taken) == 2:
             raise OSError(errno.EROFS, "Read-only file system")
         taken.append(path)
         return take(path)
 
-    monkeypatch.setattr(Claim, "take", until_read_only)
+    monkeypatch.setattr(CellLock, "take", until_read_only)
     wanted = cells("slow", "slow2", "slow3")
     with pytest.raises(MmfuseError, match=r"can no longer be written \(Read-only file system\)"):
         run(tmp_path, wanted, workers=2)
@@ -202,7 +203,7 @@ def test_two_runners_share_a_folder_and_do_each_cell_once(tmp_path: Path) -> Non
         assert (one.wait(60), two.wait(60)) == (0, 0)
     wanted = cells("slow", "slow2", "slow3", draws=4)
     assert set(states(tmp_path, wanted).values()) == {"done"}
-    assert sorted(ran(tmp_path)) == sorted(one.slot for one in wanted)
+    assert sorted(ran(tmp_path)) == sorted(one.name for one in wanted)
 
 
 def test_a_full_disk_costs_the_cells_that_do_not_fit_and_no_other(tmp_path: Path) -> None:
@@ -290,8 +291,8 @@ def test_a_record_of_before_a_field_was_added_is_still_whole(tmp_path: Path) -> 
 
 def test_a_changed_input_makes_a_record_stale_and_keeps_it(tmp_path: Path) -> None:
     wanted = cells("one")
-    run(tmp_path, wanted, inputs=Inputs(card="old", draw="d"))
-    new = Inputs(card="new", draw="d")
+    run(tmp_path, wanted, inputs=Inputs(dataset="old", train_clips="d"))
+    new = Inputs(dataset="new", train_clips="d")
     assert states(tmp_path, wanted, inputs=new) == {"one/0": "stale"}
     run(tmp_path, wanted, inputs=new)
     assert len(ran(tmp_path)) == 1
@@ -299,7 +300,7 @@ def test_a_changed_input_makes_a_record_stale_and_keeps_it(tmp_path: Path) -> No
     assert len(ran(tmp_path)) == 2
     assert states(tmp_path, wanted, inputs=new) == {"one/0": "done"}
     # The old number is still there, and is the right one again if the input comes back.
-    assert states(tmp_path, wanted, inputs=Inputs(card="old")) == {"one/0": "done"}
+    assert states(tmp_path, wanted, inputs=Inputs(dataset="old")) == {"one/0": "done"}
 
 
 def test_changed_settings_make_a_record_stale_and_name_what_changed(tmp_path: Path) -> None:
@@ -307,7 +308,7 @@ def test_changed_settings_make_a_record_stale_and_name_what_changed(tmp_path: Pa
     wanted = [cell("one", train={"epochs": 6})]
     run(tmp_path, wanted)
     assert len(ran(tmp_path)) == 1
-    [entry] = survey_folder(ResultsFolder(tmp_path))
+    [entry] = read_entries(ResultsFolder(tmp_path))
     assert (entry.state, entry.reason) == ("stale", "changed: train.epochs")
 
 

@@ -12,7 +12,8 @@ from mmfuse.bench.job import Job, Progress
 from mmfuse.bench.runner import Task
 from mmfuse.cli.live import LiveView, PlainView
 from mmfuse.records.cell import Cell, Inputs
-from mmfuse.records.record import Failure, Planned, Record, failed
+from mmfuse.records.folder import PlannedCell
+from mmfuse.records.record import Failure, Record, failed
 from mmfuse.records.status import Entry
 from tests.bench.fakes import done
 from tests.report.made import build
@@ -22,7 +23,7 @@ CELLS = [build(pair, shots=shots) for pair in ("frozen+frozen", "[red]lora") for
 
 def watched(kind: type[LiveView] | type[PlainView], *, width: int = 100) -> tuple[LiveView | PlainView, Console]:
     console = Console(file=io.StringIO(), width=width, force_terminal=kind is LiveView, color_system=None)
-    entries = [Entry(Planned(cell), "missing") for cell in CELLS]
+    entries = [Entry(PlannedCell(cell), "missing") for cell in CELLS]
     tasks = [Task(entry, Job(cell=entry.cell)) for entry in entries]
     return kind(console=console, tasks=tasks, entries=entries, estimator=Estimator()), console
 

@@ -56,29 +56,31 @@ def build(**changes: Any) -> Cell:
     ids=str,
 )
 def test_what_changes_the_numbers_changes_the_identity(change: dict[str, Any]) -> None:
-    assert build(**change).spec != build().spec
+    assert build(**change).config_hash != build().config_hash
 
 
 @pytest.mark.parametrize("digest", list(Inputs.model_fields))
 def test_inputs_are_part_of_the_identity(digest: str) -> None:
-    assert identity(build(), Inputs(**{digest: "a"})) != identity(build(), Inputs(**{digest: "b"}))
+    assert identity("c", Inputs(**{digest: "a"})) != identity("c", Inputs(**{digest: "b"}))
 
 
 def test_names_and_places_are_not() -> None:
     renamed = build(pair={"name": "my favourite", "image": "dora", "text": "adapter"})
-    assert renamed.spec == build().spec
+    assert renamed.config_hash == build().config_hash
     here, there = (
         build(dataset={"name": "own", "root": root, "train": "a.csv", "test": "b.csv"}) for root in ("/here", "/there")
     )
-    assert here.spec == there.spec
-    assert build(encoders={"image": "/one/tower"}).spec == build(encoders={"image": "/another/tower"}).spec
+    assert here.config_hash == there.config_hash
+    assert (
+        build(encoders={"image": "/one/tower"}).config_hash == build(encoders={"image": "/another/tower"}).config_hash
+    )
 
 
 def test_a_published_list_counts_for_its_own_shots_alone() -> None:
     listed = build(dataset={"name": "tiny", "train_lists": {"4": "/here/k4.txt", "all": "/here/all.txt"}})
     assert listed.train_list == "/here/k4.txt"
-    assert listed.spec == build(dataset={"name": "tiny", "train_lists": {4: "/there/k4.txt"}}).spec
-    assert build(dataset={"name": "tiny", "train_lists": {8: "k8.txt"}}).spec == build().spec
+    assert listed.config_hash == build(dataset={"name": "tiny", "train_lists": {4: "/there/k4.txt"}}).config_hash
+    assert build(dataset={"name": "tiny", "train_lists": {8: "k8.txt"}}).config_hash == build().config_hash
     assert Cell.model_validate_json(listed.model_dump_json()) == listed
 
 
@@ -90,33 +92,36 @@ def test_the_data_floor_gets_the_keys_that_it_knows() -> None:
 
 
 def test_writing_a_default_changes_nothing() -> None:
-    assert build(dataset={"name": "tiny", "damaged": "error"}).spec == build().spec
-    assert build(train={"epochs": 20}, split=1, seed=0, fusion={"kind": "joint", "width": 256}).spec == build().spec
+    assert build(dataset={"name": "tiny", "damaged": "error"}).config_hash == build().config_hash
+    assert (
+        build(train={"epochs": 20}, split=1, seed=0, fusion={"kind": "joint", "width": 256}).config_hash
+        == build().config_hash
+    )
     rank = METHODS["dora"].defaults["rank"]
     written = {"name": "dora+adapter", "image": {"method": "dora", "rank": rank}, "text": "adapter"}
-    assert build(pair=written).spec == build().spec
+    assert build(pair=written).config_hash == build().config_hash
 
 
 @pytest.mark.parametrize("family", ["low-rank", "adapter", "fusion"])
 @pytest.mark.parametrize("field", ["lr", "weight_decay", "warmup"])
 def test_another_recipe_makes_old_records_stale(monkeypatch: pytest.MonkeyPatch, family: str, field: str) -> None:
-    before = build().spec
+    before = build().config_hash
     other = dataclasses.replace(FUSION_RECIPE if family == "fusion" else RECIPES[family], **{field: 0.123})
     if family == "fusion":
         monkeypatch.setattr(recipes, "FUSION_RECIPE", other)
     else:
         monkeypatch.setitem(recipes.RECIPES, family, other)
-    assert build().spec != before
+    assert build().config_hash != before
     frozen = {"name": "frozen+frozen", "image": "frozen", "text": "frozen"}
-    unmoved = build(pair=frozen).spec
+    unmoved = build(pair=frozen).config_hash
     monkeypatch.undo()
-    assert (build(pair=frozen).spec == unmoved) is (family != "fusion")
+    assert (build(pair=frozen).config_hash == unmoved) is (family != "fusion")
 
 
 def test_writing_a_recipe_out_changes_nothing() -> None:
     lora = {"name": "lora+frozen", "image": "lora", "text": "frozen"}
     written = {"method_lr": RECIPES["low-rank"].lr, "fusion_lr": FUSION_RECIPE.lr}
-    assert build(pair=lora, train=written).spec == build(pair=lora).spec
+    assert build(pair=lora, train=written).config_hash == build(pair=lora).config_hash
 
 
 def test_a_cell_tells_the_recipes_it_is_trained_by() -> None:
@@ -127,8 +132,11 @@ def test_a_cell_tells_the_recipes_it_is_trained_by() -> None:
 
 
 def test_unknown_inputs_are_not_compared() -> None:
-    assert Inputs(card="a").agrees_with(Inputs(card="a", draw="d"))
-    assert Inputs(card="a", draw="e").changes(Inputs(card="b", draw="d")) == ["card", "draw"]
+    assert Inputs(dataset="a").agrees_with(Inputs(dataset="a", train_clips="d"))
+    assert Inputs(dataset="a", train_clips="e").changes(Inputs(dataset="b", train_clips="d")) == [
+        "dataset",
+        "train_clips",
+    ]
 
 
 def test_draws_at_all_shots_still_repeat_the_training() -> None:

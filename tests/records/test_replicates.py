@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mmfuse.records.cell import Cell, Inputs
-from mmfuse.records.record import Planned
+from mmfuse.records.folder import PlannedCell
 from mmfuse.records.replicates import row_names, variants
 from mmfuse.records.status import Entry
 
@@ -16,7 +16,7 @@ PAIR = {"name": "dora+adapter", "image": "dora", "text": "adapter"}
 
 def entry(*, shots: int = 2, draw: int = 0, inputs: dict[str, str] | None = None, **settings: Any) -> Entry:
     cell = Cell.model_validate({"dataset": "tiny", "pair": PAIR, "shots": shots, "draw": draw, **settings})
-    return Entry(Planned(cell, Inputs(**(inputs or {}))), "missing")
+    return Entry(PlannedCell(cell, Inputs(**(inputs or {}))), "missing")
 
 
 def test_draws_and_seeds_are_replicates() -> None:
@@ -47,7 +47,7 @@ def test_one_name_with_two_settings_is_two_rows(settings: dict[str, Any], told: 
     assert entries[0].cell.replicate_key == entries[1].cell.replicate_key != entries[2].cell.replicate_key
 
 
-@pytest.mark.parametrize("digest", ["card", "test", "image_tower", "text_tower"])
+@pytest.mark.parametrize("digest", ["dataset", "test_clips", "image_tower", "text_tower"])
 def test_other_inputs_are_another_row_even_under_equal_settings(digest: str) -> None:
     old, new = {digest: "a" * 64}, {digest: "b" * 64}
     entries = [entry(draw=0, inputs=old), entry(draw=1), entry(draw=2, inputs=new)]
@@ -56,7 +56,10 @@ def test_other_inputs_are_another_row_even_under_equal_settings(digest: str) -> 
 
 
 def test_another_draw_of_clips_is_no_other_input() -> None:
-    assert variants([entry(draw=0, inputs={"draw": "a"}), entry(draw=1, inputs={"draw": "b"})]) == ["", ""]
+    assert variants([entry(draw=0, inputs={"train_clips": "a"}), entry(draw=1, inputs={"train_clips": "b"})]) == [
+        "",
+        "",
+    ]
 
 
 def test_settings_that_go_with_the_number_of_shots_keep_one_row() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from mmfuse.data.catalogue.load import Catalogue, load_catalogue
 from mmfuse.records.cell import Cell
-from mmfuse.records.status import survey_folder
+from mmfuse.records.status import read_entries
 from mmfuse.report.page.build import build_page
 from tests.data.videos import encode
 from tests.report.scenes import IMAGE, hostile
@@ -58,7 +58,7 @@ def hostile_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     datasets = [{"name": f"mine {IMAGE}", "root": str(root)}, "hmdb51"]
     folder = hostile(tmp_path_factory.mktemp("hostile"), datasets=datasets)
     page = tmp_path_factory.mktemp("page") / "report.html"
-    page.write_text(build_page(folder, survey_folder(folder), find=find), encoding="utf-8")
+    page.write_text(build_page(folder, read_entries(folder), find=find), encoding="utf-8")
     return page
 
 

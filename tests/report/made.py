@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from mmfuse.records.cell import Cell, Inputs
-from mmfuse.records.record import Failure, Plan, Planned, ResultsFolder, failed
-from mmfuse.records.status import Entry, survey_folder
+from mmfuse.records.folder import Manifest, PlannedCell, ResultsFolder
+from mmfuse.records.record import Failure, failed
+from mmfuse.records.status import Entry, read_entries
 from tests.bench.fakes import done
 
 Top1 = Callable[[Cell], float | str]
@@ -29,11 +30,11 @@ def build(pair: str, *, shots: Any = 2, draw: int = 0, dataset: str = "tiny", **
 
 
 def results(path: Path, cells: Iterable[Cell], top1: Top1) -> list[Entry]:
-    """Write a folder as a runner would have, and survey it."""
+    """Write a folder as a runner would have, and read the state of its cells."""
     folder = ResultsFolder(path)
     folder.prepare()
-    planned = [Planned(cell, Inputs(card="c")) for cell in cells]
-    folder.write_plan(Plan("test", planned))
+    planned = [PlannedCell(cell, Inputs(dataset="c")) for cell in cells]
+    folder.write_manifest(Manifest("test", planned))
     for item in planned:
         value = top1(item.cell)
         if value == "failed":
@@ -42,4 +43,4 @@ def results(path: Path, cells: Iterable[Cell], top1: Top1) -> list[Entry]:
         elif not isinstance(value, str):
             outcome = done(item.cell, inputs=item.inputs, top1=value)
             folder.write(outcome.record, outcome.files)
-    return survey_folder(folder)
+    return read_entries(folder)

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from mmfuse.records.cell import Cell, Inputs
+from mmfuse.records.folder import Manifest, PlannedCell, ResultsFolder
 from mmfuse.records.predictions import COLUMNS
-from mmfuse.records.record import Failure, Plan, Planned, Predictions, Record, ResultsFolder, failed
+from mmfuse.records.record import Failure, Predictions, Record, failed
 from tests.bench.fakes import done
 
 HARM = "window.harmed = true"
@@ -27,7 +28,7 @@ CLIPS = ["test/a/a.mp4", *(f"{number}{name[:30]}" for number, name in enumerate(
 
 def answers(cell: Cell, *, clips: Sequence[str], classes: int, share: float) -> list[list[Any]]:
     """Rows of predictions in which about a share is right, the same for the same cell."""
-    seed = int.from_bytes(hashlib.sha256(cell.slot.encode()).digest()[:8], "big")
+    seed = int.from_bytes(hashlib.sha256(cell.name.encode()).digest()[:8], "big")
     rng = np.random.default_rng(seed)
     rows = []
     for number, clip in enumerate(clips):
@@ -39,7 +40,7 @@ def answers(cell: Cell, *, clips: Sequence[str], classes: int, share: float) -> 
 
 
 def record_of(
-    item: Planned,
+    item: PlannedCell,
     rows: list[list[Any]],
     *,
     names: Sequence[str] | None,
@@ -95,7 +96,7 @@ PAIRS = (
 def hostile(path: Path, *, datasets: Sequence[Any]) -> ResultsFolder:
     """Done, failed and missing cells; every name an attack."""
     planned = [
-        Planned(cell_of(name, image, text, dataset=dataset, shots=shots, draw=draw), Inputs(card="c"))
+        PlannedCell(cell_of(name, image, text, dataset=dataset, shots=shots, draw=draw), Inputs(dataset="c"))
         for dataset in datasets
         for name, image, text, _ in PAIRS
         for shots in (2, "all")
@@ -103,7 +104,7 @@ def hostile(path: Path, *, datasets: Sequence[Any]) -> ResultsFolder:
     ]
     folder = ResultsFolder(path)
     folder.prepare()
-    folder.write_plan(Plan("nasty", planned, command="mmfuse-bench --grid x; rm -r y"))
+    folder.write_manifest(Manifest("nasty", planned, command="mmfuse-bench --grid x; rm -r y"))
     shares = {name: share for name, _, _, share in PAIRS}
     for item in planned:
         cell = item.cell
@@ -129,14 +130,14 @@ def plain(
     """One data set without harm. `skip`: pair, K and draw of cells that are missing."""
     shares = {"frozen+frozen": 0.4, "dora+adapter": 0.8}
     planned = [
-        Planned(cell_of(name, *name.split("+"), dataset="tiny", shots=one, draw=draw), Inputs(card="c"))
+        PlannedCell(cell_of(name, *name.split("+"), dataset="tiny", shots=one, draw=draw), Inputs(dataset="c"))
         for name in pairs
         for one in shots
         for draw in draws
     ]
     folder = ResultsFolder(path)
     folder.prepare()
-    folder.write_plan(Plan("plain", planned, command="mmfuse-bench --grid plain"))
+    folder.write_manifest(Manifest("plain", planned, command="mmfuse-bench --grid plain"))
     clips = [f"clip{number}" for number in range(30)]
     for item in planned:
         cell = item.cell

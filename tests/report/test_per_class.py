@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mmfuse.records.cell import Inputs
-from mmfuse.records.record import Plan, Planned, ResultsFolder
-from mmfuse.records.status import survey_folder
+from mmfuse.records.folder import Manifest, PlannedCell, ResultsFolder
+from mmfuse.records.status import read_entries
 from mmfuse.report.per_class import Evidence, gather
 from mmfuse.report.statistics import paired
 from mmfuse.report.tables.accuracy import groups
@@ -23,16 +23,16 @@ LABELS = [0, 0, 1, 1, 2, 2]
 def evidence(path: Path, answers: dict[tuple[str, int], list[int]], **changes: Any) -> Evidence:
     """Evidence of cells at K=2, from their answers by pair and draw to six clips, two a class."""
     planned = [
-        Planned(cell_of(pair, *pair.split("+"), dataset="tiny", shots=2, draw=draw), Inputs(card="c"))
+        PlannedCell(cell_of(pair, *pair.split("+"), dataset="tiny", shots=2, draw=draw), Inputs(dataset="c"))
         for pair, draw in answers
     ]
     folder = ResultsFolder(path)
     folder.prepare()
-    folder.write_plan(Plan("test", planned))
+    folder.write_manifest(Manifest("test", planned))
     for item, given in zip(planned, answers.values(), strict=True):
         rows = [[f"clip{at}", LABELS[at], answer, 0.1 * at, 0.5, 0] for at, answer in enumerate(given)]
         folder.write(*record_of(item, rows, names=changes.get(f"names{item.cell.draw}", NAMES)))
-    [group] = groups(survey_folder(folder))
+    [group] = groups(read_entries(folder))
     return gather(group, folder)
 
 

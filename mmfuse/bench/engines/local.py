@@ -1,6 +1,6 @@
 """Engines: where cells run. `local` keeps one long-lived worker process a device slot.
 
-An engine knows nothing of records folders, plans or views. It asks for the next job when a worker is free, and yields
+An engine knows nothing of results folders, grids or views. It asks for the next job when a worker is free, and yields
 what happens. Workers never write: what they find comes back over their pipe, so a worker can die at any moment without
 leaving half a file.
 """

@@ -48,7 +48,7 @@ class _Mailbox:
 
 def _task(job: Job, runner: str, mailbox: Any) -> Outcome:
     """What a Ray worker does: one cell."""
-    key, last = job.cell.spec, 0.0
+    key, last = job.cell.config_hash, 0.0
 
     def report(progress: Progress) -> None:
         nonlocal last
@@ -107,7 +107,7 @@ class RayEngine:
                 number = waiting.pop(0)
                 reference = task.remote(job, self._runner, self._mailbox)
                 self._running[reference] = (number, job)
-                self._begun[job.cell.spec] = self._heard[job.cell.spec] = time.monotonic()
+                self._begun[job.cell.config_hash] = self._heard[job.cell.config_hash] = time.monotonic()
                 yield Started(number, job)
             if not self._running:
                 return
@@ -127,8 +127,8 @@ class RayEngine:
         except Exception:  # news are a comfort; a cluster that is busy healing has none
             found = {}
         for number, job in list(self._running.values()):
-            if (progress := found.get(job.cell.spec)) is not None:
-                self._heard[job.cell.spec] = time.monotonic()
+            if (progress := found.get(job.cell.config_hash)) is not None:
+                self._heard[job.cell.config_hash] = time.monotonic()
                 yield Progressed(number, job, progress)
         yield Tick()
 
@@ -136,7 +136,7 @@ class RayEngine:
         """Cells that hang, stopped. Only time since news counts for silence: a task may wait for a free node."""
         found = []
         for reference, (number, job) in list(self._running.items()):
-            now, spec = time.monotonic(), job.cell.spec
+            now, spec = time.monotonic(), job.cell.config_hash
             failure = None
             if self._limits.total is not None and now - self._begun[spec] > self._limits.total:
                 failure = Failure(kind="TimeLimit", message=f"stopped after the time limit of {self._limits.total:g} s")

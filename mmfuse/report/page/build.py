@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mmfuse.errors import MmfuseError
-from mmfuse.records.record import Plan, ResultsFolder
+from mmfuse.records.folder import Manifest, ResultsFolder
 from mmfuse.records.status import MARKS, Entry, counts
 from mmfuse.report.page import provenance
 from mmfuse.report.page.payload import CELL_COLUMNS, ClassRoom, cells
@@ -119,7 +119,7 @@ def build_page(
             f"{folder.path} holds no cells, so there is nothing to report; "
             f"run a grid first: mmfuse-bench --grid NAME --results {folder.path}"
         )
-    plans = folder.plans()
+    plans = folder.manifests()
     sections = [Section(group, number=number) for number, group in enumerate(groups(entries))]
     shared = looks(section.plots for section in sections)
     room, classes = ClassRoom(), []
@@ -130,7 +130,7 @@ def build_page(
         _add_clips(section, find)
     data = {
         "columns": CELL_COLUMNS,
-        "cells": cells(entries, {item.cell.slot: plan.command for plan in plans for item in plan.cells}),
+        "cells": cells(entries, {item.cell.name: plan.command for plan in plans for item in plan.cells}),
         "groups": classes,
     }
     return _render(plans, entries, sections, data, left_out=room.left_out)
@@ -149,7 +149,7 @@ def _add_clips(section: Section, find: Find | None) -> None:
 
 
 def _render(
-    plans: Sequence[Plan],
+    plans: Sequence[Manifest],
     entries: Sequence[Entry],
     sections: Sequence[Section],
     data: Mapping[str, Any],

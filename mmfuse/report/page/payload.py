@@ -39,9 +39,9 @@ def cells(entries: Sequence[Entry], plans: Mapping[str, str]) -> list[list[Any]]
 
     Args:
         entries: the cells.
-        plans: the command that planned a cell, by its slot, for those without a record.
+        plans: the command that ran a cell's grid, by the cell's name, for those without a record.
     """
-    return [_cell(entry, plans.get(entry.cell.slot, "")) for entry in entries]
+    return [_cell(entry, plans.get(entry.cell.name, "")) for entry in entries]
 
 
 def _cell(entry: Entry, planned: str) -> list[Any]:

@@ -62,10 +62,10 @@ def fingerprints(entries: Sequence[Entry]) -> list[Fact]:
     found = []
     for name in dict.fromkeys(record.cell.dataset.name for record in records):
         of = [record for record in records if record.cell.dataset.name == name]
-        found.append(_fact(f"{name}: card or lists", (record.inputs.card for record in of)))
+        found.append(_fact(f"{name}: card or lists", (record.inputs.dataset for record in of)))
         for split in sorted({record.cell.split for record in of}):
             here = [record for record in of if record.cell.split == split]
-            found.append(_fact(f"{name}, split {split}: test list", (record.inputs.test for record in here)))
+            found.append(_fact(f"{name}, split {split}: test list", (record.inputs.test_clips for record in here)))
             found += _draws(name, split, here)
     for tower in ("image", "text"):
         found.append(_fact(f"{tower} tower", (getattr(record.inputs, f"{tower}_tower") for record in records)))
@@ -79,7 +79,7 @@ def _draws(name: str, split: int, records: Sequence[Record]) -> list[Fact]:
     return [
         _fact(
             f"{name}, split {split}: K={shots}, draw {draw}",
-            (record.inputs.draw for record in records if (record.cell.shots, record.cell.draw) == (shots, draw)),
+            (record.inputs.train_clips for record in records if (record.cell.shots, record.cell.draw) == (shots, draw)),
         )
         for shots, draw in ordered
     ]

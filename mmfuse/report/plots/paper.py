@@ -16,7 +16,7 @@ from matplotlib.legend_handler import HandlerLine2D
 from matplotlib.lines import Line2D
 
 from mmfuse.errors import MmfuseError, unknown
-from mmfuse.records.record import ResultsFolder
+from mmfuse.records.folder import ResultsFolder
 from mmfuse.records.status import STATES, Entry
 from mmfuse.report.per_class import ClassGain, Evidence, Watch, gather
 from mmfuse.report.plots.html import accuracy_scale

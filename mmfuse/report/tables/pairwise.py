@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from mmfuse.errors import MmfuseError, unknown
+from mmfuse.records.folder import ResultsFolder
 from mmfuse.records.predictions import decode
-from mmfuse.records.record import Record, ResultsFolder
+from mmfuse.records.record import Record
 from mmfuse.report.statistics import bootstrap_clips, holm, paired
 from mmfuse.report.tables.accuracy import LEVEL, Group, gaps_of
 from mmfuse.report.tables.table import Row, Sheet, Value

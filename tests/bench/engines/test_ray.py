@@ -16,7 +16,7 @@ from mmfuse.bench.engines.local import Limits
 from mmfuse.bench.job import Job
 from mmfuse.bench.runner import Runner, Tally, Task
 from mmfuse.records.cell import Cell
-from mmfuse.records.record import ResultsFolder
+from mmfuse.records.folder import ResultsFolder
 from tests.bench.harness import RUNNER, Silent, cells, plan, ran, states
 
 # Keeps the cluster of the test on 127.0.0.1: without it Ray looks for an address that others can reach.
@@ -86,5 +86,5 @@ def test_a_lost_node_costs_no_cell(cluster: Any, tmp_path: Path) -> None:
     thread.join()
     assert set(states(tmp_path, wanted).values()) == {"done"}, tally.failed
     begun = Counter(ran(tmp_path))
-    assert set(begun) == {one.slot for one in wanted}
+    assert set(begun) == {one.name for one in wanted}
     assert max(begun.values()) > 1, "no cell was lost with the node"

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from mmfuse.errors import MmfuseError
-from mmfuse.records.record import ResultsFolder
-from mmfuse.records.status import survey_folder
+from mmfuse.records.folder import ResultsFolder
+from mmfuse.records.status import read_entries
 from mmfuse.report.page.build import build_page
 from tests.cli.test_bench import call
 from tests.report.scenes import plain
 
 
 def page_of(folder: ResultsFolder) -> str:
-    return build_page(folder, survey_folder(folder))
+    return build_page(folder, read_entries(folder))
 
 
 def words(page: str) -> str:
@@ -93,7 +93,7 @@ def test_records_without_class_names_are_told_by_number(tmp_path: Path) -> None:
 
 def test_where_the_videos_are_not_the_page_says_so(tmp_path: Path) -> None:
     folder = plain(tmp_path)
-    page = build_page(folder, survey_folder(folder), find=_nowhere)
+    page = build_page(folder, read_entries(folder), find=_nowhere)
     assert "The videos are not at hand, so no frames are shown: no lists below here" in words(page)
     assert "data:image/jpeg" not in page
 

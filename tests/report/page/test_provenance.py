@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmfuse.records.status import survey_folder
+from mmfuse.records.status import read_entries
 from mmfuse.report.page.build import embedded
 from mmfuse.report.page.payload import CELL_COLUMNS, ClassRoom, cells
 from mmfuse.report.page.provenance import command_of, facts, fingerprints, troubles
@@ -64,7 +64,7 @@ def test_a_real_command_stays_as_it_is() -> None:
 
 
 def test_facts_count_the_cells_of_each_value(tmp_path: Path) -> None:
-    entries = survey_folder(plain(tmp_path))
+    entries = read_entries(plain(tmp_path))
     told = {fact.name: fact.values for fact in facts(entries)}
     assert told["torch"] == (("2.0", 12),)
     assert told["precision"] == (("32-true", 12),)
@@ -81,8 +81,8 @@ def test_equal_failures_are_told_once(tmp_path: Path) -> None:
 
 def test_cells_without_a_record_name_the_command_of_their_grid(tmp_path: Path) -> None:
     folder = plain(tmp_path, skip=[("dora+adapter", 2, 0)])
-    entries = survey_folder(folder)
-    lines = cells(entries, {entry.cell.slot: "mmfuse-bench --grid plain" for entry in entries})
+    entries = read_entries(folder)
+    lines = cells(entries, {entry.cell.name: "mmfuse-bench --grid plain" for entry in entries})
     by_state = {line[CELL_COLUMNS.index("state")]: line for line in lines}
     assert by_state["missing"][CELL_COLUMNS.index("command")] == "mmfuse-bench --grid plain"
     assert by_state["missing"][CELL_COLUMNS.index("top1")] is None
@@ -93,7 +93,7 @@ def test_cells_without_a_record_name_the_command_of_their_grid(tmp_path: Path) -
 
 def test_a_page_holds_only_so_much_of_classes_and_the_largest_k_first(tmp_path: Path) -> None:
     folder = plain(tmp_path)
-    [group] = groups(survey_folder(folder))
+    [group] = groups(read_entries(folder))
     plots, evidence = Plots(group), gather(group, folder)
     every = ClassRoom().of(plots, evidence)["places"]
     assert sorted(every) == ["0,0", "0,1", "1,0", "1,1"]

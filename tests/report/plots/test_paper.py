@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mmfuse.records.record import ResultsFolder
-from mmfuse.records.status import survey_folder
+from mmfuse.records.folder import ResultsFolder
+from mmfuse.records.status import read_entries
 from mmfuse.report.page.build import build_page
 from mmfuse.report.plots.paper import COLUMN, PAGE, draw_figures
 from tests.cli.test_bench import REPOSITORY, call
@@ -25,7 +25,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A results folder and the folder of its figures."""
     results, out = tmp_path_factory.mktemp("results"), tmp_path_factory.mktemp("figures")
     folder = plain(results, skip=[("dora+adapter", 2, 1)])
-    written = list(draw_figures(folder, survey_folder(folder), out=out))
+    written = list(draw_figures(folder, read_entries(folder), out=out))
     assert [path.name for path in written] == [
         f"tiny-split1-{name}.{kind}" for name in NAMES for kind in ("pdf", "png")
     ]
@@ -65,7 +65,7 @@ def test_another_process_writes_the_same_bytes_and_needs_no_torch(drawn: tuple[P
     for path in drawn[1].iterdir():
         assert (tmp_path / "f" / path.name).read_bytes() == path.read_bytes(), path.name
     folder = ResultsFolder(drawn[0])
-    assert (tmp_path / "r.html").read_text(encoding="utf-8") == build_page(folder, survey_folder(folder))
+    assert (tmp_path / "r.html").read_text(encoding="utf-8") == build_page(folder, read_entries(folder))
 
 
 def test_marks_differ_in_grey(drawn: tuple[Path, Path]) -> None:
@@ -80,7 +80,7 @@ def test_marks_differ_in_grey(drawn: tuple[Path, Path]) -> None:
 def test_hostile_names_stay_inside_the_folder_and_the_figure(tmp_path: Path) -> None:
     folder = hostile(tmp_path / "results", datasets=[{"name": f"..{IMAGE}", "root": str(tmp_path)}])
     out = tmp_path / "figures"
-    written = list(draw_figures(folder, survey_folder(folder), out=out, pair="frozen+frozen"))
+    written = list(draw_figures(folder, read_entries(folder), out=out, pair="frozen+frozen"))
     # Of the pair that was chosen there are no gains: nothing is gained over itself.
     stem = "img_src_x_onerror_window_harmed_true-split1"
     assert [path.stem for path in written] == [f"{stem}-{name}" for name in NAMES[:-1] for _ in range(2)]

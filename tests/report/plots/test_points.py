@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmfuse.records.status import survey_folder
+from mmfuse.records.status import read_entries
 from mmfuse.report.plots import html
 from mmfuse.report.plots.points import Plots, on_front
 from mmfuse.report.plots.styles import BASELINE, LOOKS, REST, looks
@@ -21,7 +21,7 @@ from tests.report.scenes import END, plain
 
 
 def plots_of(path: Path, **settings: object) -> Plots:
-    [group] = groups(survey_folder(plain(path, **settings)))  # type: ignore[arg-type]
+    [group] = groups(read_entries(plain(path, **settings)))  # type: ignore[arg-type]
     return Plots(group)
 
 

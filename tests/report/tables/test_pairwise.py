@@ -12,9 +12,10 @@ from scipy import stats
 
 from mmfuse.errors import MmfuseError
 from mmfuse.records.cell import Inputs
+from mmfuse.records.folder import Manifest, PlannedCell, ResultsFolder
 from mmfuse.records.predictions import COLUMNS
-from mmfuse.records.record import Plan, Planned, Predictions, ResultsFolder
-from mmfuse.records.status import survey_folder
+from mmfuse.records.record import Predictions
+from mmfuse.records.status import read_entries
 from mmfuse.report.tables.accuracy import groups
 from mmfuse.report.tables.pairwise import versus_sheet
 from tests.bench.fakes import done
@@ -34,7 +35,7 @@ def folder(tmp_path: Path) -> ResultsFolder:
     made = ResultsFolder(tmp_path)
     made.prepare()
     cells = [build(pair, draw=draw) for pair in ("frozen+frozen", "dora+adapter") for draw in range(3)]
-    made.write_plan(Plan("test", [Planned(cell) for cell in cells]))
+    made.write_manifest(Manifest("test", [PlannedCell(cell) for cell in cells]))
     for cell in cells:
         hits = right(cell.pair.name, cell.draw)
         lines = [",".join(COLUMNS)] + [f"c{at},0,{0 if hit else 1},0.5,0.5,1" for at, hit in enumerate(hits)]
@@ -46,7 +47,7 @@ def folder(tmp_path: Path) -> ResultsFolder:
 
 
 def test_over_draws_and_over_clips_are_told_apart(folder: ResultsFolder) -> None:
-    [group] = groups(survey_folder(folder))
+    [group] = groups(read_entries(folder))
     sheet = versus_sheet(group, folder, ours="dora+adapter", theirs="frozen+frozen")
     [row] = sheet.rows
     gains = [100 * (right("dora+adapter", draw).mean() - right("frozen+frozen", draw).mean()) for draw in range(3)]
@@ -62,7 +63,7 @@ def test_over_draws_and_over_clips_are_told_apart(folder: ResultsFolder) -> None
 
 
 def test_unknown_pairs_and_damaged_predictions(folder: ResultsFolder) -> None:
-    [group] = groups(survey_folder(folder))
+    [group] = groups(read_entries(folder))
     with pytest.raises(MmfuseError, match=r"did you mean 'dora\+adapter'\?"):
         versus_sheet(group, folder, ours="dorra+adapter", theirs="frozen+frozen")
     path = next(folder.records.glob("*dora+adapter*.csv.gz"))
