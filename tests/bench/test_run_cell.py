@@ -68,6 +68,7 @@ def test_a_cell_leaves_a_full_record(clips: dict[str, str], towers: dict[str, st
     assert np.mean(table["label"] == table["predicted"]) == pytest.approx(record.metrics.top1)
     assert sorted(table["label"]) == [0, 1, 2]
     assert (table["probability"] >= table["probability_of_label"]).all()
+    assert table["group"].tolist() == table["clip"].tolist()  # clips without a named source are their own
 
 
 def test_the_same_cell_twice_gives_the_same_numbers_whatever_ran_between(

@@ -35,7 +35,7 @@ def answers(cell: Cell, *, clips: Sequence[str], classes: int, share: float) -> 
         label = number % classes
         right = rng.random() < share and number > 0  # nobody knows the first clip
         predicted = label if right else int((label + rng.integers(1, classes)) % classes)
-        rows.append([clip, label, predicted, f"{rng.random():.4f}", "0.5", (predicted + 1) % classes])
+        rows.append([clip, label, predicted, f"{rng.random():.4f}", "0.5", (predicted + 1) % classes, clip])
     return rows
 
 

@@ -30,7 +30,7 @@ def evidence(path: Path, answers: dict[tuple[str, int], list[int]], **changes: A
     folder.prepare()
     folder.write_manifest(Manifest("test", planned))
     for item, given in zip(planned, answers.values(), strict=True):
-        rows = [[f"clip{at}", LABELS[at], answer, 0.1 * at, 0.5, 0] for at, answer in enumerate(given)]
+        rows = [[f"clip{at}", LABELS[at], answer, 0.1 * at, 0.5, 0, f"clip{at}"] for at, answer in enumerate(given)]
         folder.write(*record_of(item, rows, names=changes.get(f"names{item.cell.draw}", NAMES)))
     [group] = groups(read_entries(folder))
     return gather(group, folder)

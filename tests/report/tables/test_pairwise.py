@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> ResultsFolder:
     made.write_manifest(Manifest("test", [PlannedCell(cell) for cell in cells]))
     for cell in cells:
         hits = right(cell.pair.name, cell.draw)
-        lines = [",".join(COLUMNS)] + [f"c{at},0,{0 if hit else 1},0.5,0.5,1" for at, hit in enumerate(hits)]
+        lines = [",".join(COLUMNS)] + [f"c{at},0,{0 if hit else 1},0.5,0.5,1,c{at}" for at, hit in enumerate(hits)]
         table = gzip.compress("\n".join(lines).encode())
         record = done(cell, inputs=Inputs(), top1=float(hits.mean())).record
         named = Predictions(file=f"{record.stem}.csv.gz", sha256=hashlib.sha256(table).hexdigest(), clips=CLIPS)
