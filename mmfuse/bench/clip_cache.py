@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mmfuse.bench.digests import frame_size
 from mmfuse.bench.estimate import trains_image
-from mmfuse.bench.preflight import dataset_root
+from mmfuse.bench.resolve import dataset_root
 from mmfuse.data.cache.clip_store import free_bytes
 from mmfuse.data.cache.fill import size
 from mmfuse.data.cache.plan import Look, Need, needs, placed_catalogue

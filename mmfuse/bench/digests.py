@@ -1,19 +1,32 @@
-"""Digests of what a cell reads, found without torch: the data set's card or lists, and the towers' files."""
+"""Digests of what a cell reads, found without torch: the data set's card or lists, its videos, the towers' files.
+
+They are of content, so that a copy on another machine counts as the same. Nothing is remembered by name alone: what is
+kept from one call to the next is kept by the size of a file and the time of its last change.
+"""
 
 from __future__ import annotations
 
 import os
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
 from mmfuse.data.catalogue.cards import load_card
 from mmfuse.encoders.preprocessing import FILES as PREPROCESSING
 from mmfuse.encoders.preprocessing import read_preprocessing
+from mmfuse.errors import MmfuseError
 from mmfuse.records.cell import Cell, Dataset, Inputs
+from mmfuse.utils.content import Report, digests_of
 from mmfuse.utils.files import sha256_of_file, sha256_of_json
 from mmfuse.utils.resources import assets_folder, cards_folder
+
+if TYPE_CHECKING:
+    from mmfuse.data.catalogue.load import Catalogue
+
+GENERATED = "tiny"
+"""The data set that makes itself in the cache folder: nothing of it can be missing."""
 
 # The files that decide what a tower does. Weights: safetensors where there are any, else the older format.
 WEIGHTS = ("*.safetensors", "*.bin")
@@ -23,10 +36,19 @@ SETTINGS = {
 }
 
 
-def known_inputs(cell: Cell) -> Inputs:
-    """What can be told of a cell's inputs before it runs; towers that are not on this machine stay unknown."""
+def known_inputs(cell: Cell, *, report: Report | None = None) -> Inputs:
+    """What can be told of a cell's inputs before it runs, and without data of a known data set.
+
+    Towers and lists that are not on this machine stay unknown, as do the videos of a data set with a card, whose place
+    only a run knows (`videos_digest`).
+
+    Args:
+        cell: the cell.
+        report: told how many videos are read, where they are the user's own and were not read before.
+    """
     return Inputs(
         dataset=dataset_digest(cell.dataset),
+        videos=own_videos_digest(cell.dataset, report=report),
         image_tower=tower_digest(cell.encoders.image, "image"),
         text_tower=tower_digest(cell.encoders.text, "text"),
     )
@@ -35,7 +57,7 @@ def known_inputs(cell: Cell) -> Inputs:
 def dataset_digest(dataset: Dataset) -> str | None:
     """Digest of a data set's card, whatever its comments; of the lists, or of the names, where it is the user's own."""
     if not dataset.own:
-        return _card_digest(cards_folder() / f"{dataset.name}.yaml")
+        return _card_digest(*_mark(cards_folder() / f"{dataset.name}.yaml"))
     if dataset.train is None:
         return _names_digest(Path(dataset.root or "."))
     lists = [_below(dataset.root, name) for name in (dataset.train, dataset.test) if name is not None]
@@ -44,12 +66,43 @@ def dataset_digest(dataset: Dataset) -> str | None:
     return sha256_of_json([_file_digest(*_mark(path)) for path in lists])
 
 
+def own_videos_digest(dataset: Dataset, *, report: Report | None = None) -> str | None:
+    """Digest of the videos of a data set of the user's own; `None` for others, and where the lists are not in order."""
+    if not dataset.own:
+        return None
+    from mmfuse.data.catalogue.load import load_catalogue  # pandas, which plans of known data sets do without
+
+    try:
+        return videos_digest(load_catalogue(dataset.request()), report=report)
+    except MmfuseError:  # whoever needs the data says what is wrong with them
+        return None
+
+
+def videos_digest(catalogue: Catalogue, *, report: Report | None = None) -> str | None:
+    """Digest of the content of every video of a data set's split, so that a replaced one is noticed.
+
+    Args:
+        catalogue: the clips with the places of their videos.
+        report: told how many videos are read, where they were not read before.
+
+    Returns:
+        `None` where the data set generates its videos, or one of them is not there.
+    """
+    if catalogue.name == GENERATED:
+        return None
+    paths = [Path(path) for path in catalogue.table["path"]]
+    try:
+        digests = digests_of(paths, report=report)
+    except OSError:
+        return None
+    return sha256_of_json(sorted(zip(catalogue.table["clip"], digests, strict=True)))
+
+
 def _below(root: str | None, name: str) -> Path:
     path = Path(name).expanduser()
     return path if root is None or path.is_absolute() else Path(root) / path
 
 
-@lru_cache
 def _names_digest(root: Path) -> str | None:
     """Digest of the names of the clips in train/<class> and test/<class>."""
     names = sorted(str(path.relative_to(root)) for part in ("train", "test") for path in root.glob(f"{part}/*/*"))
@@ -57,9 +110,7 @@ def _names_digest(root: Path) -> str | None:
 
 
 @lru_cache
-def _card_digest(path: Path) -> str | None:
-    if not path.is_file():
-        return None
+def _card_digest(path: Path, _size: int, _changed: int) -> str:
     return sha256_of_json(yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader))
 
 
@@ -111,11 +162,14 @@ def frame_size(cell: Cell) -> int | None:
     if (size := cell.clip.size or card_size) is not None:
         return size
     folder = tower_folder(cell.encoders.image)
-    return None if folder is None else _native_size(folder, cell.encoders.image)
+    if folder is None:
+        return None
+    files = (path for name in SETTINGS["image"] if (path := folder / name).is_file())
+    return _native_size(folder, cell.encoders.image, tuple(_mark(path) for path in files))
 
 
 @lru_cache
-def _native_size(folder: Path, name: str) -> int | None:
+def _native_size(folder: Path, name: str, _files: tuple[tuple[Path, int, int], ...]) -> int | None:
     return read_preprocessing(folder, name).size if (folder / "config.json").is_file() else None
 
 
@@ -140,7 +194,7 @@ def _content_digest(path: Path) -> str:
 def _mark(path: Path) -> tuple[Path, int, int]:
     """A file with what changes when its content does, so that one process reads it once."""
     status = path.stat()
-    return path, status.st_size, status.st_mtime_ns
+    return path, status.st_size, status.st_ctime_ns
 
 
 @lru_cache(maxsize=4096)

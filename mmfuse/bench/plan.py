@@ -11,6 +11,7 @@ from mmfuse.errors import MmfuseError, unknown
 from mmfuse.records.cell import AXES, Cell
 from mmfuse.records.folder import PlannedCell, ResultsFolder
 from mmfuse.records.status import Entry, StatusIndex
+from mmfuse.utils.progress import progress_bar
 
 
 def parse_only(filters: Sequence[str]) -> dict[str, set[str]]:
@@ -61,11 +62,12 @@ def with_known_inputs(cells: Iterable[Cell]) -> list[PlannedCell]:
     """Cells with the digests that are known before anything runs."""
     digests: dict[tuple[str, str, str], Any] = {}
     planned = []
-    for cell in cells:
-        key = (cell.dataset.model_dump_json(), cell.encoders.image, cell.encoders.text)
-        if key not in digests:
-            digests[key] = known_inputs(cell)
-        planned.append(PlannedCell(cell, digests[key]))
+    with progress_bar("reading the videos", transient=True) as report:
+        for cell in cells:
+            key = (cell.dataset.model_dump_json(), cell.encoders.image, cell.encoders.text)
+            if key not in digests:
+                digests[key] = known_inputs(cell, report=report)
+            planned.append(PlannedCell(cell, digests[key]))
     return planned
 
 

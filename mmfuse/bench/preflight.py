@@ -5,24 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from mmfuse.bench.digests import GENERATED, videos_digest
+from mmfuse.bench.resolve import dataset_root
 from mmfuse.data.catalogue.cards import DataCard, Source, load_card
 from mmfuse.data.catalogue.load import Catalogue, load_catalogue
 from mmfuse.data.few_shot import fingerprint
 from mmfuse.data.published_lists import training_clips
 from mmfuse.errors import MmfuseError
-from mmfuse.records.cell import Cell, Dataset, Inputs
+from mmfuse.records.cell import Cell
 from mmfuse.records.folder import PlannedCell
 from mmfuse.records.status import Entry
-
-GENERATED = "tiny"
-"""The data set that makes itself in the cache folder: nothing of it can be missing."""
-
-
-def dataset_root(dataset: Dataset, data_root: str | Path | None) -> Path | None:
-    """The folder that the data floor is given: an own or generated data set knows its own place."""
-    if dataset.own or dataset.name == GENERATED or data_root is None:
-        return None
-    return Path(data_root)
+from mmfuse.utils.progress import progress_bar
 
 
 def lists_of(cell: Cell, data_root: str | Path | None, *, annotations: Path | None = None) -> Catalogue:
@@ -117,6 +110,7 @@ def where_to_get(card: DataCard, data_root: Path) -> str:
 def _fingerprinted(entries: Iterable[Entry], catalogues: dict[str, Catalogue]) -> Iterable[PlannedCell]:
     draws: dict[tuple[str, object, int], str] = {}
     tests: dict[str, str] = {}
+    videos: dict[str, str | None] = {}
     for entry in entries:
         cell, known = entry.cell, entry.planned.inputs
         key = _key(cell)
@@ -130,4 +124,11 @@ def _fingerprinted(entries: Iterable[Entry], catalogues: dict[str, Catalogue]) -
             draws[place] = fingerprint(rows)
         if key not in tests:
             tests[key] = fingerprint(catalogue.part("test"))
-        yield PlannedCell(cell, Inputs(**{**known.model_dump(), "train_clips": draws[place], "test_clips": tests[key]}))
+            videos[key] = known.videos or _videos(catalogue)
+        found = {"train_clips": draws[place], "test_clips": tests[key], "videos": videos[key]}
+        yield PlannedCell(cell, known.model_copy(update=found))
+
+
+def _videos(catalogue: Catalogue) -> str | None:
+    with progress_bar(f"reading the videos of {catalogue.name}", transient=True) as report:
+        return videos_digest(catalogue, report=report)

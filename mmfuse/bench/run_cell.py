@@ -20,11 +20,11 @@ from transformers.utils.logging import disable_progress_bar
 
 from mmfuse.bench import environment, tower_cache
 from mmfuse.bench.clip_cache import store_folder
-from mmfuse.bench.digests import frame_size, known_inputs
+from mmfuse.bench.digests import frame_size, known_inputs, videos_digest
 from mmfuse.bench.engines.ddp import companions
 from mmfuse.bench.feature_cache import serve_unchanging
 from mmfuse.bench.job import Job, Outcome, Progress, Report
-from mmfuse.bench.preflight import dataset_root
+from mmfuse.bench.resolve import dataset_root
 from mmfuse.data.datamodule import FewShotVideoDataModule
 from mmfuse.errors import MmfuseError
 from mmfuse.model.chunked import keep_freed_memory
@@ -40,6 +40,7 @@ class Trained:
     """A cell after training and test, with what it cost."""
 
     data: FewShotVideoDataModule
+    inputs: Inputs
     model: ActionRecognizer
     metrics: dict[str, float]
     train_seconds: float
@@ -100,6 +101,8 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
     cell = job.cell
     with quiet(), memory_filled(not job.speed.unfilled):
         data = make_data(job, batch_size=micro_batch)
+        inputs = _inputs(cell, data)
+        _refuse_changed(job.known, inputs, since="the grid was planned")
         model = make_model(
             cell, class_names=data.class_names, templates=data.templates, frames=data.frames, speed=job.speed
         )
@@ -107,14 +110,18 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
         if job.speed.portions and trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
         fingerprint = tower_cache.image_tower(cell.encoders.image).fingerprint
-        serve_unchanging(data, model, trainer, speed=job.speed, fingerprint=fingerprint)
+        # The files beside the weights say how pixels are normalised and what the layers do.
+        tower = f"{fingerprint}/{inputs.image_tower}"
+        serve_unchanging(data, model, trainer, speed=job.speed, fingerprint=tower)
         L.seed_everything(cell.training_seed, workers=True, verbose=False)
         begun = time.monotonic()
         trainer.fit(model, datamodule=data)
         middle = time.monotonic()
         [metrics] = trainer.test(model, datamodule=data, verbose=False)
+    _refuse_changed(inputs, _inputs(cell, data), since="the cell began")
     return Trained(
         data=data,
+        inputs=inputs,
         model=model,
         metrics={name: float(value) for name, value in metrics.items()},
         train_seconds=middle - begun,
@@ -123,6 +130,22 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
         device=environment.device_name(trainer.strategy.root_device),
         micro_batch=micro_batch,
     )
+
+
+class InputsChanged(MmfuseError):
+    """What a cell reads was replaced after the grid was planned, or while the cell ran: its numbers would be mixed."""
+
+
+def _inputs(cell: Cell, data: FewShotVideoDataModule) -> Inputs:
+    """Digests of all that a cell reads, as it is now."""
+    clips = {"train_clips": data.draw_fingerprint, "test_clips": data.test_fingerprint}
+    return known_inputs(cell).model_copy(update={**clips, "videos": videos_digest(data.catalogue)})
+
+
+def _refuse_changed(before: Inputs, now: Inputs, *, since: str) -> None:
+    if changed := before.changes(now):
+        names = " and ".join(name.replace("_", " ") for name in changed)
+        raise InputsChanged(f"the {names} changed since {since}; run the grid again, which then reads them anew")
 
 
 @contextlib.contextmanager
@@ -313,8 +336,7 @@ class _Teller(Callback):
 
 def _outcome(job: Job, trained: Trained, *, started: str, seconds: float, notes: tuple[str, ...]) -> Outcome:
     cell, data, model = job.cell, trained.data, trained.model
-    found = {"train_clips": data.draw_fingerprint, "test_clips": data.test_fingerprint}
-    inputs = known_inputs(cell).model_copy(update=found)
+    inputs = trained.inputs
     own = identity(cell.config_hash, inputs)
     weights, checkpoint_bytes = environment.checkpoint(model, keep=job.keep_checkpoint)
     table = encode(data.test_clips, model.test_predictions)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Generic, TypeVar
 
+from mmfuse.bench.digests import tower_digest
 from mmfuse.encoders import ImageTower, TextTower, load_image_tower, load_text_tower
 from mmfuse.records.cell import Encoders
 
@@ -26,17 +27,25 @@ class Warm(Generic[T]):
         return copy.deepcopy(self.tower)
 
 
+def image_tower(name: str) -> Warm[ImageTower]:
+    """The image tower of a name, read once a process, and again when its files have changed."""
+    return _image_tower(name, tower_digest(name, "image"))
+
+
+def text_tower(name: str) -> Warm[TextTower]:
+    """The text tower of a name, read once a process, and again when its files have changed."""
+    return _text_tower(name, tower_digest(name, "text"))
+
+
 # A grid has one tower of each kind but for its overrides; more than two would be memory for nothing.
 @lru_cache(maxsize=2)
-def image_tower(name: str) -> Warm[ImageTower]:
-    """The image tower of a name, read once a process."""
+def _image_tower(name: str, _files: str | None) -> Warm[ImageTower]:
     tower = load_image_tower(name)
     return Warm(tower, tower.weights_fingerprint())
 
 
 @lru_cache(maxsize=2)
-def text_tower(name: str) -> Warm[TextTower]:
-    """The text tower of a name, read once a process."""
+def _text_tower(name: str, _files: str | None) -> Warm[TextTower]:
     tower = load_text_tower(name)
     return Warm(tower, tower.weights_fingerprint())
 

@@ -181,8 +181,8 @@ def _threads(count: int | None) -> Iterator[None]:
 
 
 def _run(job: Job) -> Outcome:
+    from mmfuse.bench.digests import GENERATED
     from mmfuse.bench.engines.worker import run_guarded
-    from mmfuse.bench.preflight import GENERATED
     from mmfuse.bench.run_cell import run_cell
 
     if job.cell.dataset.request() == GENERATED:
@@ -247,7 +247,8 @@ def _print_result(record: Record, folder: Path, video: str) -> None:
 
 def _a_test_video(job: Job) -> str:
     """One of the test clips, to try the model on."""
-    from mmfuse.bench.preflight import GENERATED, lists_of
+    from mmfuse.bench.digests import GENERATED
+    from mmfuse.bench.preflight import lists_of
     from mmfuse.data.tiny import dataset
 
     annotations = Path(job.annotations) if job.annotations else None

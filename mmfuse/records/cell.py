@@ -336,6 +336,7 @@ class Inputs(Strict):
     dataset: str | None = None
     train_clips: str | None = None
     test_clips: str | None = None
+    videos: str | None = None
     image_tower: str | None = None
     text_tower: str | None = None
 

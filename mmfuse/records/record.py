@@ -23,6 +23,7 @@ TRANSIENT = (
     "RecordNotWritten",
     "DamagedRecord",
     "NodeLost",
+    "InputsChanged",
     "SIGTERMException",
 )
 """Kinds of failure that say nothing about the cell itself: a plain rerun does such cells again.

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from mmfuse.bench.digests import frame_size, known_inputs
 from mmfuse.records.cell import Cell, identity
+from mmfuse.utils import content
+from mmfuse.utils.files import sha256_of_file
 
 
 def cell(dataset: object, tower: str, **clip: int) -> Cell:
@@ -61,3 +65,83 @@ def test_another_native_size_is_another_input(own: dict[str, str], tmp_path: Pat
     assert asked[0].config_hash == asked[1].config_hash
     first, second = (identity(one.config_hash, known_inputs(one)) for one in asked)
     assert first != second
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Put other content under the same name, with the size and the modification time of the old one."""
+    status = path.stat()
+    assert len(content) == status.st_size
+    path.unlink()
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.fixture
+def listed(tmp_path: Path) -> Path:
+    """Two classes of one clip a part, as CSV lists and as folders."""
+    for part in ("train", "test"):
+        lines = ["path,label"]
+        for name in ("run", "jump"):
+            clip = tmp_path / part / name / f"{name}.mp4"
+            clip.parent.mkdir(parents=True)
+            clip.write_bytes(f"{part} {name} clip".encode())
+            lines.append(f"{clip.relative_to(tmp_path)},{name}")
+        (tmp_path / f"{part}.csv").write_text("\n".join(lines))
+    return tmp_path
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("lists", [{}, {"train": "train.csv", "test": "test.csv"}], ids=["folders", "lists"])
+def test_a_video_replaced_under_its_name_is_another_input(listed: Path, lists: dict[str, str]) -> None:
+    asked = cell({"name": "own", "root": str(listed), **lists}, "tiny-dinov2")
+    before = known_inputs(asked)
+    assert before.videos is not None
+    assert known_inputs(asked) == before
+    video = listed / "test" / "run" / "run.mp4"
+    _replace(video, video.read_bytes()[::-1])
+    assert before.changes(known_inputs(asked)) == ["videos"]
+    video.unlink()
+    if lists:  # one that is listed and not there
+        assert known_inputs(asked).videos is None
+    else:
+        assert before.changes(known_inputs(asked)) == ["dataset", "videos"]
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_copy_of_the_data_on_another_machine_is_the_same_input(listed: Path, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    for part in ("train", "test"):
+        shutil.copytree(listed / part, there / part)
+    here, copied = (cell({"name": "own", "root": str(root)}, "tiny-dinov2") for root in (listed, there))
+    assert known_inputs(here) == known_inputs(copied)
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_replaced_list_and_a_replaced_tower_are_other_inputs(listed: Path, tmp_path: Path) -> None:
+    checkpoint = tower(tmp_path / "tower", 336)
+    own_lists = {"name": "own", "root": str(listed), "train": "train.csv", "test": "test.csv"}
+    asked = cell(own_lists, checkpoint)
+    before = known_inputs(asked)
+    _replace(listed / "train.csv", (listed / "train.csv").read_bytes().replace(b",jump", b",junp"))
+    assert "dataset" in before.changes(known_inputs(asked))
+    before = known_inputs(asked)
+    _replace(tmp_path / "tower" / "model.safetensors", b"WEIGHTS")
+    assert before.changes(known_inputs(asked)) == ["image_tower"]
+    tower(tmp_path / "tower", 224)
+    assert frame_size(asked) == 224
+
+
+@pytest.mark.usefixtures("cache")
+def test_videos_are_read_once_and_again_when_they_changed(listed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(content, "_SETTLED_AFTER", -1.0)
+    monkeypatch.setattr(content, "sha256_of_file", lambda path: read.append(path) or sha256_of_file(path))
+    videos = sorted(listed.rglob("*.mp4"))
+    first = content.digests_of(videos)
+    assert content.digests_of(videos) == first
+    assert sorted(read) == videos
+    _replace(videos[0], videos[0].read_bytes()[::-1])
+    again = content.digests_of(videos)
+    assert again[0] != first[0]
+    assert again[1:] == first[1:]
+    assert len(read) == len(videos) + 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from mmfuse.bench.engines.worker import run_guarded
 from mmfuse.bench.job import Job, Outcome, Progress
@@ -171,8 +173,8 @@ def test_a_published_list_takes_the_place_of_a_draw(towers: dict[str, str], tmp_
     [planned] = prepare([Entry(PlannedCell(cell), "missing")], data_root=tmp_path, will_run=list)
     first, again = run(cell).record, run(cell.model_copy(update={"draw": 1})).record
     assert first.error is None
-    assert first.inputs.draw == again.inputs.draw == planned.inputs.draw
-    assert first.inputs.draw != run(make_cell(clips, towers, shots=1)).record.inputs.draw
+    assert first.inputs.train_clips == again.inputs.train_clips == planned.inputs.train_clips
+    assert first.inputs.train_clips != run(make_cell(clips, towers, shots=1)).record.inputs.train_clips
     assert first.provenance.certified is False
     listed.write_text(listed.read_text().replace("_2.mp4", "_1.mp4"))
     [changed] = prepare([Entry(PlannedCell(cell), "missing")], data_root=tmp_path, will_run=list)
@@ -298,3 +300,42 @@ def test_nothing_is_selected_on_the_test_list(clips: dict[str, str], towers: dic
         for data in (clips, other)
     ]
     assert trained[0] == trained[1]
+
+
+def test_a_tower_replaced_between_two_cells_of_one_worker_is_read_again(
+    clips: dict[str, str], towers: dict[str, str], tmp_path: Path
+) -> None:
+    mine = {kind: str(shutil.copytree(folder, tmp_path / kind)) for kind, folder in towers.items()}
+    cell = make_cell(clips, mine)
+    first = run(cell).record
+    weights = tmp_path / "image" / "model.safetensors"
+    tensors = load_file(weights)
+    save_file({name: -tensor for name, tensor in tensors.items()}, weights, metadata={"format": "pt"})
+    second = run(cell).record
+    assert first.inputs.changes(second.inputs) == ["image_tower"]
+    assert first.provenance.weights["image"] != second.provenance.weights["image"]
+    assert first.identity != second.identity
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_video_replaced_after_the_grid_was_planned_or_in_the_middle_of_a_cell_gives_no_number(
+    clips: dict[str, str], towers: dict[str, str], tmp_path: Path, part: str
+) -> None:
+    mine = {**clips, "root": str(shutil.copytree(clips["root"], tmp_path / "clips"))}
+    cell = make_cell(mine, towers)
+    one, other = (tmp_path / "clips" / f"{part}_{name}_0.mp4" for name in CLASSES[:2])
+
+    def replace(progress: Progress) -> None:
+        if progress.phase == "training":
+            shutil.copy(other, one)
+
+    [planned] = prepare([Entry(PlannedCell(cell), "missing")], data_root=tmp_path, will_run=list)
+    outcome = run_guarded(run_cell, Job(cell=cell, known=planned.inputs), replace)
+    assert outcome.record.error is not None
+    assert outcome.record.error.message.startswith("the videos changed since the cell began")
+    later = run(cell, known=planned.inputs).record
+    assert later.error is not None
+    assert later.error.message.startswith("the videos changed since the grid was planned")
+    assert outcome.record.failed_transiently
+    assert later.failed_transiently
+    assert run(cell).record.error is None

@@ -139,6 +139,7 @@ class ClipStore:
             "count": held.count,
             "bytes": before.st_size,
             "time": before.st_mtime_ns,
+            "changed": before.st_ctime_ns,
             "sha256": sha256_of_file(source),
         }
         origin["checksum"] = _checksum(origin, held.frames, held.numbers)
@@ -256,7 +257,7 @@ class _Stored:
                 length = int.from_bytes(file.read(8), "little")
                 header = parse_json(file.read(length))
                 origin = parse_json(header["__metadata__"]["origin"])
-                if not {"count", "bytes", "time", "sha256", "checksum"} <= set(origin):
+                if not {"count", "bytes", "time", "changed", "sha256", "checksum"} <= set(origin):
                     return None
                 file.seek(0, 2)
                 whole = file.tell() == 8 + length + max(
@@ -273,7 +274,10 @@ class _Stored:
             return True
         if now.st_size != self.origin["bytes"]:
             return False
-        return now.st_mtime_ns == self.origin["time"] or _digest(video, now.st_mtime_ns) == self.origin["sha256"]
+        # The time of the last status change is the one that copying a file over another cannot preserve.
+        if (now.st_mtime_ns, now.st_ctime_ns) == (self.origin["time"], self.origin["changed"]):
+            return True
+        return _digest(video, now.st_ctime_ns) == self.origin["sha256"]
 
     def is_sound(self) -> bool:
         """Whether the checksum fits; each process reads a file once for that."""

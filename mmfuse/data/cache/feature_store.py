@@ -40,7 +40,7 @@ clip's features come out bit for bit the same whatever it was computed together 
 class FeatureStore:
     """Features by (clip, view) in one memory-mapped file that any number of processes read and fill.
 
-    Each entry has a checksum over its features and over a mark of the video it came from (size and time of the file),
+    Each entry has a checksum over its features and over a mark of the video it came from (size and times of the file),
     written after the features. An entry that is absent, was cut short, has a flipped bit or comes from a video that has
     changed since fails its checksum and is computed again.
     """
@@ -173,4 +173,4 @@ def _mark(path: str) -> int:
         status = os.stat(path)
     except OSError:
         return 0
-    return zlib.crc32(f"{status.st_size}/{status.st_mtime_ns}".encode())
+    return zlib.crc32(f"{status.st_size}/{status.st_mtime_ns}/{status.st_ctime_ns}".encode())

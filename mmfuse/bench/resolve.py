@@ -1,0 +1,76 @@
+"""Resolving a cell: everything that data, model and trainer need to know of it on this machine, found once.
+
+No torch here. What is resolved holds for the machine that resolves: paths and towers may lie elsewhere on the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmfuse.bench.digests import GENERATED, frame_size, known_inputs, tower_folder
+from mmfuse.data.catalogue.cards import DataCard, load_card
+from mmfuse.methods.recipes import Recipe
+from mmfuse.records.cell import Cell, Dataset, Inputs
+
+
+@dataclass(frozen=True)
+class ResolvedCell:
+    """A cell with what it means on this machine.
+
+    Args:
+        cell: the cell.
+        inputs: digests of what it reads, as it is now; of the draw and the test list only the data can tell.
+        card: its data set's card; `None` for a data set of the user's own, whose card is made of its lists.
+        root: the folder that the data side is given; `None` where the data set knows its own place.
+        annotations: the folder with official lists, where they do not lie below the data.
+        frames: T, frames a clip.
+        size: S, the side of the frames in pixels; `None` where the image tower decides, and is not on this machine.
+        image_tower, text_tower: the folders of the towers; `None` where one is not on this machine.
+        recipes: how "image" and "text", where a method trains there, and "fusion" are trained.
+    """
+
+    cell: Cell
+    inputs: Inputs
+    card: DataCard | None
+    root: Path | None
+    annotations: Path | None
+    frames: int
+    size: int | None
+    image_tower: Path | None
+    text_tower: Path | None
+    recipes: Mapping[str, Recipe]
+
+
+def dataset_root(dataset: Dataset, data_root: Path | str | None) -> Path | None:
+    """The folder that the data side is given: an own or generated data set knows its own place."""
+    if dataset.own or dataset.name == GENERATED or data_root is None:
+        return None
+    return Path(data_root)
+
+
+def resolve(cell: Cell, *, data_root: Path | str | None = None, annotations: Path | str | None = None) -> ResolvedCell:
+    """Resolve a cell on this machine.
+
+    Args:
+        cell: the cell.
+        data_root: the folder that holds the data sets.
+        annotations: the folder with official lists, where they do not lie below the data.
+
+    Raises:
+        MmfuseError: files of the data set or of a tower cannot be read.
+    """
+    card = None if cell.dataset.own else load_card(cell.dataset.name)
+    return ResolvedCell(
+        cell=cell,
+        inputs=known_inputs(cell),
+        card=card,
+        root=dataset_root(cell.dataset, data_root),
+        annotations=None if annotations is None else Path(annotations),
+        frames=cell.clip.frames or (DataCard.frames if card is None else card.frames),
+        size=frame_size(cell),
+        image_tower=tower_folder(cell.encoders.image),
+        text_tower=tower_folder(cell.encoders.text),
+        recipes=cell.recipes,
+    )
