@@ -45,7 +45,7 @@ def size_of(dataset: Dataset, split: int) -> Size:
         return Size(train, test, len(dataset.classes or []) or max(1, train // 20))
     card = load_card(dataset.name)
     counts = card.splits.get(split, {})
-    return Size(counts.get("train", 1000), counts.get("test", 500), len(card.class_names))
+    return Size(counts.get("train", 1000), counts.get("test", 500), card.class_count)
 
 
 @lru_cache

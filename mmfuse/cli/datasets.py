@@ -161,7 +161,7 @@ def get(dataset: str, *, root: Path | None, unpack: list[Path]) -> None:
         console.print(f"next: mmfuse data check {dataset} --root {root}", markup=False, soft_wrap=True)
         return
     clips = f", {card.clips:,} clips" if card.clips else ""
-    console.print(f"{card.title}: {len(card.class_names)} classes{clips}")
+    console.print(f"{card.title}: {card.class_count} classes{clips}")
     for source in card.sources:
         if isinstance(source, Source):
             console.print(f"  {source.file} ({source.holds})\n    {source.address}", markup=False, soft_wrap=True)

@@ -99,7 +99,7 @@ def _datasets() -> list[dict[str, Any]]:
             {
                 "data set": name,
                 "title": card.title,
-                "classes": len(card.class_names),
+                "classes": card.class_count,
                 "train/test clips by split": clips,
                 "most shots": card.max_shots,
             }

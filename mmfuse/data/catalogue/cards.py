@@ -38,9 +38,11 @@ class DataCard:
     name: str
     title: str
     class_names: tuple[str, ...]
-    """Official names in official label order."""
+    """Official names in official label order; none where only the official lists hold them."""
     phrases: tuple[str, ...]
     """The same classes in words that complete a template."""
+    classes_in_lists: int = 0
+    """How many classes there are, where the official lists alone hold their names."""
     templates: tuple[str, ...] = DEFAULT_TEMPLATES
     splits: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
     """Official number of clips: split -> {"train": n, "test": n}; empty for a user's own clips."""
@@ -60,6 +62,8 @@ class DataCard:
     """Training clips of the smallest class that has any."""
     clips: int | None = None
     """Videos in the official archive."""
+    subsets: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Named sets of classes that are reported apart, by label."""
     dead_classes: tuple[str, ...] = ()
     """Classes without a single clip, which keep their label."""
     layout: str = ""
@@ -70,6 +74,11 @@ class DataCard:
     def scale_for(self, size: int) -> int:
         """The shorter side that clips are scaled to where a model sees squares of `size`."""
         return size if self.short_side is None else max(size, round(self.short_side * size / self.usual_size))
+
+    @property
+    def class_count(self) -> int:
+        """C, the number of classes."""
+        return len(self.class_names) or self.classes_in_lists
 
     @property
     def usual_size(self) -> int:
@@ -107,10 +116,14 @@ def parse_card(content: Any, path: Path) -> DataCard:
     for key in content:
         if key not in known:
             raise MmfuseError(f"{path}: {unknown('key', key, known)}")
-    if missing := {"name", "title", "classes"} - set(content):
+    needed = {"name", "title"} if "classes_in_lists" in content else {"name", "title", "classes"}
+    if missing := needed - set(content):
         raise MmfuseError(f"{path}: the key {sorted(missing)[0]!r} is missing")
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
     values["sources"] = tuple(Source(**s) if isinstance(s, dict) else s for s in values.get("sources", ()))
+    values["subsets"] = {name: tuple(labels) for name, labels in values.get("subsets", {}).items()}
+    if "classes_in_lists" in values:
+        return DataCard(class_names=(), phrases=(), **values)
     classes = parse_classes(values.pop("classes"), where=str(path))
     return DataCard(class_names=tuple(classes), phrases=tuple(classes.values()), **values)
 

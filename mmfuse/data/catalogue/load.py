@@ -14,9 +14,11 @@ from mmfuse.data.catalogue import custom, official_lists
 from mmfuse.data.catalogue.cards import DataCard, card_names, load_card
 from mmfuse.data.catalogue.locate import dataset_folder, find_videos
 from mmfuse.data.catalogue.official_lists import Row
+from mmfuse.data.catalogue.something_something import read_something_something
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.utils.files import sha256_of_json
 
+READERS = {**official_lists.READERS, "ssv2": read_something_something}
 COLUMNS = ("clip", "label", "class", "phrase", "group", "part", "path")
 
 
@@ -95,11 +97,22 @@ def published(
     if dataset == "tiny":
         return _tiny(card, split, root)
     folder = dataset_folder(root, dataset) if root is not None else None
-    table = _table(official_lists.READERS[dataset](card, split, _places(annotations, root, folder)), card)
+    places = _places(annotations, root, folder)
+    rows = READERS[dataset](card, split, places)
+    if not card.class_names:
+        card = _named_by_lists(card, rows)
+    table = _table(rows, card)
     check_counts(table, card, split)
     if folder is not None:
         table = table.assign(path=find_videos(table, folder).paths)
     return Catalogue(dataset, split, card, table, folder)
+
+
+def _named_by_lists(card: DataCard, rows: list[Row]) -> DataCard:
+    """The card with the class names of the official lists, which are phrases already."""
+    named = {row.label: row.class_name for row in rows}
+    names = tuple(named[label] for label in sorted(named))
+    return replace(card, class_names=names, phrases=tuple(name.lower() for name in names))
 
 
 def check_counts(table: pd.DataFrame, card: DataCard, split: int) -> None:

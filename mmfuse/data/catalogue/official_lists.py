@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from mmfuse.data.catalogue.cards import DataCard
 from mmfuse.errors import MmfuseError
@@ -27,11 +27,13 @@ class Row(NamedTuple):
 
 
 Reader = Callable[[DataCard, int, list[Path]], list[Row]]
+Content = TypeVar("Content", list[Any], dict[str, Any])
+_JSON_NAMES: Mapping[type, str] = {list: "list", dict: "mapping"}
 
 
 def _ucf101(card: DataCard, split: int, places: list[Path]) -> list[Row]:
     """`trainlistNN.txt`: `Class/v_Class_gXX_cYY.avi label`; `testlistNN.txt`: the path alone."""
-    folder = _find(card, places, "ucfTrainTestlist", f"trainlist{split:02d}.txt")
+    folder = find_folder(card, places, "ucfTrainTestlist", f"trainlist{split:02d}.txt")
     numbered = [line.split() for line in _lines(folder / "classInd.txt")]
     _check_classes(card, [name for _, name in numbered], folder / "classInd.txt")
     # Folders are matched without case: copies in the wild rename HandstandPushups to HandStandPushups or back.
@@ -55,7 +57,7 @@ def _ucf101(card: DataCard, split: int, places: list[Path]) -> list[Row]:
 def _hmdb51(card: DataCard, split: int, places: list[Path]) -> list[Row]:
     """`<class>_test_split<N>.txt`: `name.avi 1`, where 1 is train, 2 test, 0 unused. The class is in the name only."""
     ending = f"_test_split{split}.txt"
-    folder = _find(card, places, "testTrainMulti_7030_splits", f"{card.class_names[0]}{ending}")
+    folder = find_folder(card, places, "testTrainMulti_7030_splits", f"{card.class_names[0]}{ending}")
     # Names are built from the classes: sorting or globbing file names mixes up kick and kick_ball.
     found = {path.name.removesuffix(ending) for path in folder.iterdir() if path.name.endswith(ending)}
     _check_classes(card, sorted(found), folder)
@@ -80,14 +82,14 @@ def _hmdb_source(clip: str, class_name: str) -> str:
 
 def _diving48(card: DataCard, split: int, places: list[Path]) -> list[Row]:
     """`Diving48_V2_<part>.json`: a list of {"vid_name", "label", "start_frame", "end_frame"}."""
-    folder = _find(card, places, "diving48", "Diving48_V2_train.json", outdated="Diving48_train.json")
+    folder = find_folder(card, places, "diving48", "Diving48_V2_train.json", outdated="Diving48_train.json")
     vocabulary = folder / "Diving48_vocab.json"
     if vocabulary.exists():
-        _check_classes(card, ["_".join(parts) for parts in _json(vocabulary)], vocabulary)
+        _check_classes(card, ["_".join(parts) for parts in read_json(vocabulary, list)], vocabulary)
     rows = []
     for part in ("train", "test"):
         path = folder / f"Diving48_V2_{part}.json"
-        entries = _json(path)
+        entries = read_json(path, list)
         _refuse_first_version(card, len(entries), path)
         for number, entry in enumerate(entries, start=1):
             name, label = (entry.get("vid_name"), entry.get("label")) if isinstance(entry, dict) else (None, None)
@@ -119,7 +121,7 @@ def _row(card: DataCard, clip: str, label: int, group: str, part: str, path: str
     return Row(clip, label, card.class_names[label], group, part, path)
 
 
-def _find(card: DataCard, places: list[Path], usual: str, file: str, *, outdated: str | None = None) -> Path:
+def find_folder(card: DataCard, places: list[Path], usual: str, file: str, *, outdated: str | None = None) -> Path:
     """The folder that holds `file`: a place itself, or up to two folders below it."""
     for place in places:
         if not place.is_dir():
@@ -159,13 +161,18 @@ def _lines(path: Path) -> list[str]:
     return [line.rstrip() for line in _text(path).splitlines() if line.strip()]
 
 
-def _json(path: Path) -> list[Any]:
+def read_json(path: Path, kind: type[Content]) -> Content:
+    """An official list in JSON.
+
+    Raises:
+        MmfuseError: the file is missing, is no JSON, or holds something else than a `kind`.
+    """
     try:
         content = parse_json(_text(path))
     except ValueError as fault:
         raise MmfuseError(f"{path}: not readable as JSON ({fault}); fetch the official lists again") from fault
-    if not isinstance(content, list):
-        raise MmfuseError(f"{path}: expected a list; fetch the official lists again")
+    if not isinstance(content, kind):
+        raise MmfuseError(f"{path}: expected a {_JSON_NAMES[kind]}; fetch the official lists again")
     return content
 
 
