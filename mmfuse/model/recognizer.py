@@ -5,32 +5,34 @@ from __future__ import annotations
 import inspect
 import math
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
 import torch
+from lightning.pytorch.trainer.states import TrainerStatus
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
 
 from mmfuse.encoders import ImageTower, TextTower, load_image_tower, load_text_tower
-from mmfuse.encoders.tower import Prompts
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.methods.base import attach
-from mmfuse.methods.recipes import Recipe, recipes_of
-from mmfuse.model import checkpoint
+from mmfuse.methods.recipes import recipes_of
+from mmfuse.model import checkpoint, optim
 from mmfuse.model.chunked import clips_at_once, joined, summed
+from mmfuse.model.class_prompts import DEFAULT_TEMPLATE, ClassPrompts, EmbeddingScope, check_names, check_templates
 from mmfuse.model.frame_features import FEATURES, frame_features
 from mmfuse.model.fusion import build_fusion
 from mmfuse.model.metrics import TestMetrics
 from mmfuse.model.optimizations import USUAL, Speed
+from mmfuse.model.trained import TrainedWeights, refuse_trainable
 
 if TYPE_CHECKING:
     from mmfuse.inference.predict import Prediction
-
-DEFAULT_TEMPLATE = "a video of a person {}."
 
 
 class NonFiniteLoss(MmfuseError):
@@ -92,11 +94,10 @@ class ActionRecognizer(L.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=("image_encoder", "text_encoder", "speed"), logger=False)
-        _check_prompts(class_names, templates)
         if feature not in FEATURES:
             raise unknown("frame feature", feature, FEATURES)
         generator = torch.Generator().manual_seed(seed)
-        self.class_names = list(class_names)
+        self.class_names, templates = check_names(class_names), check_templates(templates)
         self.frames, self.feature = frames, feature
         self.recipes = recipes_of(
             image_method,
@@ -112,9 +113,13 @@ class ActionRecognizer(L.LightningModule):
         for tower, kind in ((self.image_tower, ImageTower), (self.text_tower, TextTower)):
             if not isinstance(tower, kind):
                 raise MmfuseError(f"{tower!r:.80} is no {kind.kind} tower, nor the name of one")
+            refuse_trainable(tower)
         self.image_method = attach(self.image_tower, image_method, generator=generator)
         self.text_method = attach(self.text_tower, text_method, generator=generator)
-        self.templates = ["{}."] if self.text_method.replaces_template else list(templates)
+        self.prompts = ClassPrompts(
+            self.class_names, tower=self.text_tower, method=self.text_method, templates=templates, trim=speed.trim
+        )
+        self.templates = self.prompts.templates
         self.fusion = build_fusion(
             fusion,
             frame_width=self.frame_width,
@@ -130,55 +135,57 @@ class ActionRecognizer(L.LightningModule):
             method.compose(speed.compose)
         if speed.compile:
             self.image_tower.compile(dynamic=False)
+        self._trained = TrainedWeights(
+            towers={"image": self.image_tower, "text": self.text_tower},
+            methods={"image": self.image_method, "text": self.text_method},
+            fusion=self.fusion,
+        )
+        trained = self.trained_parameters()
+        self.trains_image, self.trains_text = bool(trained["image"]), bool(trained["text"])
+        """Whether the image method, the text method have anything to train."""
         # Found once: it takes a walk over the whole tower, and every batch of what was kept asks for it.
         self.kept_below = self.image_tower.untouched_layers if self.trains_image else None
         """The first adapted layer of the image tower, below which nothing is trained; None where nothing is at all."""
         self.metrics = TestMetrics(classes=len(self.class_names))
         self.strict_loading = False  # checkpoints hold trained weights only
-        self._prompts = self._tokenize(self.class_names)
-        self._kept_classes: tuple[Any, Tensor] | None = None
+        # In which a frozen text tower, and any text tower, cannot change: a training, and an epoch of evaluation.
+        self._training_scope, self._evaluation_scope = EmbeddingScope(), EmbeddingScope()
         self.test_predictions: dict[str, Tensor] = {}
         self.sampling: dict[str, Any] | None = None
 
     # -- what is trained ------------------------------------------------------------------------------------------
 
     @property
-    def trains_image(self) -> bool:
-        """Whether the image side has anything to train."""
-        return any(parameter.requires_grad for parameter in self._side("image"))
-
-    @property
     def frame_width(self) -> int:
         """F, the width of a frame feature."""
         return self.image_tower.width * FEATURES[self.feature]
 
-    @property
-    def trains_text(self) -> bool:
-        """Whether the text side has anything to train."""
-        return any(parameter.requires_grad for parameter in self._side("text"))
+    def trained_parameters(self) -> dict[str, dict[str, nn.Parameter]]:
+        """The weights that are trained, by part ("image", "text", "fusion") and by name.
 
-    def _side(self, side: str) -> Iterable[nn.Parameter]:
-        tower, method = (
-            (self.image_tower, self.image_method) if side == "image" else (self.text_tower, self.text_method)
-        )
-        yield from tower.parameters()
-        yield from method.parameters()
+        They are declared when the model is built: what the methods and the fusion own, whether or not it requires
+        gradients at the moment.
+        """
+        return self._trained.parameters(self)
 
     def trainable_parameters(self) -> dict[str, int]:
         """Numbers of trained weights: `image_method`, `text_method`, `fusion`."""
-
-        def count(parameters: Iterable[nn.Parameter]) -> int:
-            return sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
-
-        return {
-            "image_method": count(self._side("image")),
-            "text_method": count(self._side("text")),
-            "fusion": count(self.fusion.parameters()),
+        counts = {
+            part: sum(parameter.numel() for parameter in weights.values())
+            for part, weights in self.trained_parameters().items()
         }
+        return {"image_method": counts["image"], "text_method": counts["text"], "fusion": counts["fusion"]}
 
     def trained_state(self) -> dict[str, Tensor]:
         """The trained weights by name: all that a run leaves besides its record."""
-        return {name: p.detach() for name, p in self.named_parameters() if p.requires_grad}
+        return self._trained.state(self)
+
+    def unfreeze(self) -> None:
+        """Train again what the methods and the fusion own, after `freeze`; the towers stay frozen."""
+        for weights in self.trained_parameters().values():
+            for parameter in weights.values():
+                parameter.requires_grad_(True)
+        self.train()
 
     def fingerprints(self) -> dict[str, str]:
         """SHA-256 of each tower's pretrained weights."""
@@ -256,11 +263,6 @@ class ActionRecognizer(L.LightningModule):
 
     # -- forward --------------------------------------------------------------------------------------------------
 
-    def _tokenize(self, names: Sequence[str]) -> list[Prompts]:
-        room = self.text_method.room
-        texts = [[template.format(name) for name in names] for template in self.templates]
-        return [self.text_tower.tokenize(prompts, room=room, trim=self.speed.trim) for prompts in texts]
-
     def class_embeddings(self, class_names: Sequence[str] | None = None) -> Tensor:
         """Embeddings of the class prompts, (C, E): the mean over the templates of unit vectors.
 
@@ -270,12 +272,7 @@ class ActionRecognizer(L.LightningModule):
         Raises:
             MmfuseError: names that no prompts can be made of, or that prompts could not tell apart.
         """
-        prompts = self._prompts
-        if class_names is not None:
-            _check_prompts(class_names, self.templates)
-            prompts = self._tokenize(class_names)
-        embedded = [functional.normalize(self.text_tower(part.to(self.device)), dim=-1) for part in prompts]
-        return torch.stack(embedded).mean(dim=0)
+        return self.prompts.embed(device=self.device, names=class_names)
 
     def frame_features(self, video: Tensor) -> Tensor:
         """Clips (B, T, 3, H, W) to frame features (B, T, F)."""
@@ -339,15 +336,24 @@ class ActionRecognizer(L.LightningModule):
 
         return joined(run, kept, self._at_once(kept))
 
-    def forward(self, video: Tensor) -> Tensor:
-        """Clips, uint8 (B, T, 3, H, W), to logits (B, C)."""
-        return self.fusion(self.frame_features(video), self._classes())
+    def forward(self, video: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Clips to logits.
+
+        Args:
+            video: pixels, uint8 (B, T, 3, H, W).
+            classes: class embeddings, (C, E), from `class_embeddings`; by default those of the classes trained on,
+                computed anew. A loop that changes no weights may compute them once and give them here.
+
+        Returns:
+            Logits, (B, C).
+        """
+        return self.fusion(self.frame_features(video), self.class_embeddings() if classes is None else classes)
 
     def _logits(self, batch: dict[str, Tensor]) -> Tensor:
         """Logits (B, C) of a batch of clips, or of what was kept of them (see `unchanging`)."""
         if "features" in batch:
             return self.fusion(self._from_unchanging(batch["features"]), self._classes())
-        return self(batch["video"])
+        return self(batch["video"], self._classes())
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         """Cross-entropy of a batch as `_logits` takes it; a large one on a CPU goes through the towers in portions."""
@@ -365,14 +371,17 @@ class ActionRecognizer(L.LightningModule):
         return summed(loss_of, clips, batch["label"], self._classes(), weights, self._at_once(clips))
 
     def _classes(self) -> Tensor:
-        """Class embeddings: at every step while they are trained, else once for as long as nothing changes them."""
-        if torch.is_grad_enabled() and self.trains_text:
+        """Class embeddings of this step: computed anew, but where a trainer runs a loop in which they cannot change."""
+        scope = self._evaluation_scope
+        if not self.trains_text and self._training_scope.is_open:
+            scope = self._training_scope
+        running = self._trainer is not None and self._trainer.state.status == TrainerStatus.RUNNING
+        if not running or not scope.is_open or (torch.is_grad_enabled() and self.trains_text):
             return self.class_embeddings()
-        state = (self.device, *((p.data_ptr(), p._version) for p in self._side("text") if p.requires_grad))
-        if self._kept_classes is None or self._kept_classes[0] != state:
-            with torch.no_grad():
-                self._kept_classes = (state, self.class_embeddings())
-        return self._kept_classes[1]
+        kind = self.device.type
+        weight = next(self.text_tower.parameters())
+        key = (weight.device, weight.dtype, self.text_tower.enabled, _autocast_dtype(kind))
+        return scope.get(self.class_embeddings, key=key)
 
     # -- Lightning ------------------------------------------------------------------------------------------------
 
@@ -381,6 +390,25 @@ class ActionRecognizer(L.LightningModule):
         self.unmerge()  # what a test that was broken off left folded in
         self.train()
         self.sampling = getattr(getattr(self.trainer, "datamodule", None), "sampling", self.sampling)
+
+    def on_train_start(self) -> None:
+        """A frozen text tower's embeddings stay what they are until the end of the training."""
+        self._training_scope.open()
+
+    def on_train_end(self) -> None:
+        """See `on_train_start`."""
+        self._training_scope.close()
+
+    def on_validation_epoch_start(self) -> None:
+        """Class embeddings stay what they are until the end of the epoch; callbacks have had their turn before."""
+        self._evaluation_scope.open()
+
+    def on_validation_epoch_end(self) -> None:
+        """See `on_validation_epoch_start`."""
+        self._evaluation_scope.close()
+
+    on_test_epoch_start = on_predict_epoch_start = on_validation_epoch_start
+    on_predict_epoch_end = on_validation_epoch_end
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """Cross-entropy of one batch."""
@@ -424,86 +452,46 @@ class ActionRecognizer(L.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Log top-1, top-5 and mean-class accuracy, and keep the predictions of each clip."""
+        self._evaluation_scope.close()
         self.log_dict({f"test/{name}": value for name, value in self.metrics.compute().items()})
         self.test_predictions = self.metrics.predictions()
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW with warm-up and cosine by step, each part by its own recipe.
+        """AdamW with warm-up and cosine, each part by its own recipe (see `mmfuse.model.optim`).
 
-        No decay on norms, biases, prompts and other vectors.
+        Raises:
+            MmfuseError: a frozen weight requires gradients, or there is no trainer to say how long it trains.
         """
-        groups = self._parameter_groups()
-        # One kernel for all weights where there is one. In mixed precision Lightning cannot clip gradients beside it.
-        clipped = bool(self.trainer.gradient_clip_val) and "mixed" in str(self.trainer.precision)
-        fused = self.device.type in ("cpu", "cuda") and not clipped
-        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), fused=fused)
-        steps = max(int(self.trainer.estimated_stepping_batches), 1)
-        factors: list[Callable[[int], float]] = [
-            partial(_rate_factor, steps=steps, recipe=self.recipes[group["part"]]) for group in groups
-        ]
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        if self._trainer is None:
+            raise MmfuseError(
+                "without a trainer nobody knows how many steps there will be; say it: "
+                "model.optimizer_and_schedule(steps=...)"
+            )
+        self._trained.refuse_undeclared(self)
+        return optim.optimizer_for_trainer(self.trained_parameters(), self.recipes, self._trainer, device=self.device)
 
-    def _parameter_groups(self) -> list[dict[str, Any]]:
-        """The trained weights by part ("image", "text" or "fusion"), apart by whether they decay."""
-        groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
-        for name, parameter in self.named_parameters():
-            if parameter.requires_grad:
-                part = name.split(".")[0].split("_")[0]  # image_tower, image_method, text_tower, text_method, fusion
-                groups.setdefault((part, _decays(name, parameter)), []).append(parameter)
-        return [
-            {
-                "params": parameters,
-                "part": part,
-                "lr": self.recipes[part].lr,
-                "weight_decay": self.recipes[part].weight_decay if decays else 0.0,
-            }
-            for (part, decays), parameters in groups.items()
-        ]
+    def optimizer_and_schedule(self, *, steps: int, fused: bool | None = None) -> tuple[AdamW, LambdaLR]:
+        """The optimiser and the schedule that a trainer uses, for a training loop of your own.
+
+        Args:
+            steps: of the optimiser, in the whole training; the schedule is stepped after each.
+            fused: update all weights in one kernel; by default where that works.
+
+        Raises:
+            MmfuseError: a frozen weight requires gradients, or there is no step.
+        """
+        if steps < 1:
+            raise MmfuseError(f"a training has at least one step; got steps={steps}")
+        self._trained.refuse_undeclared(self)
+        fused = self.device.type in ("cpu", "cuda") if fused is None else fused
+        optimizer = optim.build_optimizer(self.trained_parameters(), self.recipes, fused=fused)
+        return optimizer, optim.build_schedule(optimizer, self.recipes, span=optim.Span(steps))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep Lightning's checkpoints small: trained weights only."""
         checkpoint["state_dict"] = self.trained_state()
 
 
-NOT_DECAYED = (
-    "prompts",
-    "context",
-    "time",
-    "modality",
-    "pooling",
-    "video",
-    "position_embedding",
-    "position_embeddings",
-)
-
-
-def _rate_factor(step: int, *, steps: int, recipe: Recipe) -> float:
-    """What the learning rate is multiplied by at a step, counted from 0, of `steps`."""
-    rising = max(round(recipe.warmup * steps), 1)
-    if step < rising:
-        return (step + 1) / rising
-    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(steps - rising, 1)))
-
-
-def _decays(name: str, parameter: nn.Parameter) -> bool:
-    # Factors that a library keeps as a matrix of one row or column are vectors all the same; decay would pull factors
-    # that start at one towards zero.
-    return parameter.squeeze().ndim >= 2 and not any(word in NOT_DECAYED for word in name.split("."))
-
-
-def _check_prompts(class_names: Sequence[str], templates: Sequence[str]) -> None:
-    """Refuse names and templates of which no prompts can be made that tell the classes apart."""
-    for what, given in (("class_names", class_names), ("templates", templates)):
-        if isinstance(given, str) or not all(isinstance(text, str) and text.strip() for text in given):
-            raise MmfuseError(f"{what} must be a list of texts, none of them empty; got {given!r:.80}")
-    if len(class_names) < 2:
-        raise MmfuseError(f"at least two classes are needed to tell apart; got {len(class_names)}")
-    twice = [name for name in class_names if list(class_names).count(name) > 1]
-    if twice:
-        raise MmfuseError(f"the class name {twice[0]!r} is given twice; no prompt could tell the two apart")
-    if not templates:
-        raise MmfuseError("at least one template is needed, such as 'a video of a person {}.'")
-    for template in templates:
-        if template.count("{}") != 1 or {"{", "}"} & set(template.replace("{}", "", 1)):
-            raise MmfuseError(f"a template has one {{}} for the class name, and no other braces; got {template!r}")
+def _autocast_dtype(kind: str) -> torch.dtype | None:
+    """What autocast computes in on a kind of device, None where it is off."""
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None

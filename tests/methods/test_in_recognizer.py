@@ -11,7 +11,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from mmfuse.methods import METHODS, names
+from mmfuse.methods.recipes import Recipe
 from mmfuse.model.fusion import FUSIONS
+from mmfuse.model.optim import parameter_groups
 from mmfuse.model.optimizations import Speed
 from mmfuse.model.recognizer import ActionRecognizer
 from tests import towers
@@ -159,7 +161,8 @@ def test_a_test_that_was_broken_off_leaves_the_model_trainable(monkeypatch: pyte
 def test_factors_do_not_decay_towards_zero() -> None:
     for method in ("ia3", "boft", "ssf", "vera", "ln", "bitfit"):
         model = build(method, "frozen")
-        decayed = [group["params"] for group in model._parameter_groups() if group["weight_decay"]]
-        inside = {id(weight) for weight in model._side("image")} & {id(weight) for group in decayed for weight in group}
-        kept = {name for name, weight in model.named_parameters() if id(weight) in inside}
+        image = {"image": model.trained_parameters()["image"]}
+        groups = parameter_groups(image, {"image": Recipe(lr=1.0, weight_decay=1.0, warmup=0.0)})
+        decayed = {id(weight) for group in groups if group["weight_decay"] for weight in group["params"]}
+        kept = {name for name, weight in image["image"].items() if id(weight) in decayed}
         assert not {name for name in kept if "boft_R" not in name}, method

@@ -181,7 +181,8 @@ def test_what_was_kept_of_a_clip_gives_the_logits_of_the_clip(image_method: obje
 def test_trimmed_prompts_give_the_logits_of_full_ones() -> None:
     video = towers.clips(frames=4)
     trimmed, full = recogniser("frozen"), recogniser("frozen", speed=Speed(trim=False))
-    assert full._prompts[0].ids.shape[1] == full.text_tower.context_length > trimmed._prompts[0].ids.shape[1]
+    lengths = [model.prompts.length for model in (trimmed, full)]
+    assert lengths[0] < lengths[1] == full.text_tower.context_length
     torch.testing.assert_close(trimmed(video), full(video), rtol=1e-5, atol=1e-5)
 
 

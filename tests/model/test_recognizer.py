@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from mmfuse.errors import MmfuseError
 from mmfuse.methods.recipes import RECIPES, Recipe
 from mmfuse.model.fusion import FUSIONS
+from mmfuse.model.optim import parameter_groups
 from mmfuse.model.recognizer import ActionRecognizer, NonFiniteLoss
 from tests.towers import PHRASES, clips, image_tower, text_tower
 
@@ -78,9 +79,7 @@ def test_permuting_the_classes_permutes_the_logits(kind: str) -> None:
     _open_gate(model)
     with torch.no_grad():
         logits = model(clips(3, FRAMES))
-        model._prompts = model._tokenize([PHRASES[i] for i in order])
-        model._kept_classes = None
-        permuted = model(clips(3, FRAMES))
+        permuted = model(clips(3, FRAMES), model.class_embeddings([PHRASES[i] for i in order]))
     torch.testing.assert_close(permuted, logits[:, order], atol=1e-5, rtol=1e-4)
 
 
@@ -177,7 +176,7 @@ def test_checkpoints_of_lightning_hold_trained_weights_only(tmp_path: Any) -> No
 
 def test_matrices_decay_and_vectors_prompts_and_positions_do_not() -> None:
     model = recognizer(image_method="vpt-deep", text_method="coop", weight_decay=0.03)
-    groups = model._parameter_groups()
+    groups = parameter_groups(model.trained_parameters(), model.recipes)
     assert {group["weight_decay"] for group in groups} == {0.0, 0.03}
     decayed = {id(parameter) for group in groups if group["weight_decay"] for parameter in group["params"]}
     names = {name for name, parameter in model.named_parameters() if id(parameter) in decayed}
@@ -190,7 +189,7 @@ def test_each_part_is_trained_by_its_own_recipe(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("mmfuse.methods.recipes.RECIPES", RECIPES | own)
     monkeypatch.setattr("mmfuse.methods.recipes.FUSION_RECIPE", Recipe(0.03, 0.4, 0.1))
     model = recognizer(image_method="lora", text_method="adapter")
-    groups = model._parameter_groups()
+    groups = parameter_groups(model.trained_parameters(), model.recipes)
     asked = {(group["part"], group["lr"], group["weight_decay"]) for group in groups}
     # LoRA has matrices only, an adapter and the fusion vectors besides.
     assert asked == {
@@ -201,8 +200,8 @@ def test_each_part_is_trained_by_its_own_recipe(monkeypatch: pytest.MonkeyPatch)
     trained = [id(parameter) for group in groups for parameter in group["params"]]
     assert sorted(trained) == sorted(id(p) for p in model.parameters() if p.requires_grad)
     for part in ("image", "text"):
-        side = {id(parameter) for parameter in model._side(part)}
-        assert {id(p) for group in groups if group["part"] == part for p in group["params"]} <= side
+        side = {id(parameter) for parameter in model.trained_parameters()[part].values()}
+        assert {id(p) for group in groups if group["part"] == part for p in group["params"]} == side
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])

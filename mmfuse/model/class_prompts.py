@@ -1,0 +1,142 @@
+"""The classes in words: prompts, their embeddings, and for how long an embedding may be used again.
+
+Shapes: C classes, E width of a class embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mmfuse.encoders import TextTower
+from mmfuse.encoders.tower import Prompts
+from mmfuse.errors import MmfuseError
+from mmfuse.methods.base import Method
+
+DEFAULT_TEMPLATE = "a video of a person {}."
+
+
+class ClassPrompts:
+    """Prompts of the classes, tokenised once, and the text tower's embeddings of them.
+
+    Args:
+        names: C names as words for prompts ("playing the cello").
+        tower: the text tower, with its method attached.
+        method: the method, which may replace the template and reserve tokens.
+        templates: prompts with `{}` for the class; several are averaged.
+        trim: pad to the longest prompt only, where that changes nothing.
+
+    Raises:
+        MmfuseError: names or templates that no prompts can be made of, or a prompt that does not fit.
+    """
+
+    def __init__(
+        self, names: Sequence[str], *, tower: TextTower, method: Method, templates: Sequence[str], trim: bool
+    ) -> None:
+        self.names = check_names(names)
+        self.templates = ["{}."] if method.replaces_template else check_templates(templates)
+        self._tower, self._reserved, self._trim = tower, method.room, trim
+        self._prompts = self._tokenize(self.names)
+
+    def _tokenize(self, names: Sequence[str]) -> list[Prompts]:
+        texts = [[template.format(name) for name in names] for template in self.templates]
+        return [self._tower.tokenize(prompts, room=self._reserved, trim=self._trim) for prompts in texts]
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest prompt as it is padded, before a method inserts any."""
+        return max(part.ids.shape[1] for part in self._prompts)
+
+    def embed(self, *, device: torch.device, names: Sequence[str] | None = None) -> Tensor:
+        """Embeddings (C, E): the mean over the templates of unit vectors.
+
+        Args:
+            device: where the tower is.
+            names: other classes than those it was made for.
+
+        Raises:
+            MmfuseError: names that no prompts can be made of, or that prompts could not tell apart.
+        """
+        prompts = self._prompts if names is None else self._tokenize(check_names(names))
+        embedded = [functional.normalize(self._tower(part.to(device)), dim=-1) for part in prompts]
+        return torch.stack(embedded).mean(dim=0)
+
+
+class EmbeddingScope:
+    """A stretch of a loop in which class embeddings cannot change, so that they are computed once.
+
+    There is no way to see from the outside that a weight has changed: writes through `.data`, as averaging callbacks
+    do, and the fused optimisers of torch leave `_version` as it was. So nothing is kept by identity. A scope is opened
+    where a loop begins that changes no weight, and closed where it ends; outside of one, everything is computed anew.
+    """
+
+    def __init__(self) -> None:
+        self.is_open = False
+        self._kept: tuple[Hashable, Tensor] | None = None
+
+    def open(self) -> None:
+        """Begin a stretch; what an earlier one has left is dropped."""
+        self.is_open, self._kept = True, None
+
+    def close(self) -> None:
+        """End it, and drop what it has kept."""
+        self.is_open, self._kept = False, None
+
+    def get(self, compute: Callable[[], Tensor], *, key: Hashable) -> Tensor:
+        """What `compute` gives; within a stretch it is asked once for each `key`, and no gradients are taken."""
+        if not self.is_open:
+            return compute()
+        if self._kept is None or self._kept[0] != key:
+            # A loop may run in inference mode, whose tensors could not take part in a training step.
+            with torch.inference_mode(False), torch.no_grad():
+                self._kept = (key, compute())
+        return self._kept[1]
+
+
+def plain_texts(what: str, given: Iterable[str]) -> list[str]:
+    """Texts as a list of plain strings, whatever sequence they come in (an array of numpy, a series of pandas, …).
+
+    Args:
+        what: what they are, for the message.
+        given: the texts.
+
+    Raises:
+        MmfuseError: a single text, or something that is no text or empty.
+    """
+    texts = [given] if isinstance(given, str) else list(given)
+    if isinstance(given, str) or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise MmfuseError(f"{what} must be a list of texts, none of them empty; got {given!r:.80}")
+    return [str(text) for text in texts]
+
+
+def check_names(names: Iterable[str]) -> list[str]:
+    """Class names as plain strings, such as prompts can tell apart.
+
+    Raises:
+        MmfuseError: one name only, a name twice, or something that is no text.
+    """
+    texts = plain_texts("class_names", names)
+    if len(texts) < 2:
+        raise MmfuseError(f"at least two classes are needed to tell apart; got {len(texts)}")
+    twice = [name for name in texts if texts.count(name) > 1]
+    if twice:
+        raise MmfuseError(f"the class name {twice[0]!r} is given twice; no prompt could tell the two apart")
+    return texts
+
+
+def check_templates(templates: Iterable[str]) -> list[str]:
+    """Templates as plain strings.
+
+    Raises:
+        MmfuseError: none, or one without a single `{}`.
+    """
+    texts = plain_texts("templates", templates)
+    if not texts:
+        raise MmfuseError(f"at least one template is needed, such as {DEFAULT_TEMPLATE!r}")
+    for template in texts:
+        if template.count("{}") != 1 or {"{", "}"} & set(template.replace("{}", "", 1)):
+            raise MmfuseError(f"a template has one {{}} for the class name, and no other braces; got {template!r}")
+    return texts
