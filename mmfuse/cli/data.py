@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mmfuse.cli import completion
-from mmfuse.cli.common import AsJson
+from mmfuse.cli.common import DONE, FAILED, AsJson
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -72,10 +72,17 @@ def get(
     unpack: Annotated[
         list[Path] | None, typer.Option(metavar="ARCHIVE", help="Unpack a downloaded archive into --root. Repeatable.")
     ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="Tell of a published protocol's lists instead: vifi, ju. --annotations DIR checks a copy."),
+    ] = None,
+    annotations: Lists = None,
 ) -> None:
     """Tell where a data set is published and how its folder looks; unpack what was downloaded."""
     from mmfuse.cli import datasets
 
+    if protocol is not None:
+        raise typer.Exit(DONE if datasets.get_protocol(dataset, protocol, annotations=annotations) else FAILED)
     datasets.get(dataset, root=root, unpack=unpack or [])
 
 

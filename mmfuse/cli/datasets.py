@@ -16,6 +16,7 @@ from mmfuse.data.catalogue.cards import Source, card_names, load_card
 from mmfuse.data.catalogue.load import load_catalogue, published
 from mmfuse.data.catalogue.locate import dataset_folder
 from mmfuse.data.few_shot import Shots
+from mmfuse.data.protocols import ListFile, Protocol, find_list, load_protocol
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.utils.files import write_atomically
 from mmfuse.utils.processes import usable_cores
@@ -175,6 +176,43 @@ def get(dataset: str, *, root: Path | None, unpack: list[Path]) -> None:
         console.print(
             f"unpack    mmfuse data get {dataset} --root DIR --unpack ARCHIVE [--unpack ARCHIVE]", markup=False
         )
+
+
+def get_protocol(dataset: str, name: str, *, annotations: Path | None) -> bool:
+    """Tell where a protocol's lists of a data set are published; with a folder, check that it holds them.
+
+    Returns:
+        False where a list is not in the folder, or is another one.
+    """
+    load_card(dataset)  # an unknown data set is named as such
+    protocol, console = load_protocol(name), out()
+    files = protocol.files(dataset)
+    if not files:
+        has = ", ".join({**protocol.few_shot, **protocol.base_to_novel})
+        raise MmfuseError(f"{protocol.title} has no lists of {dataset!r}; it has lists of {has}")
+    for line in (
+        f"{protocol.title}: {protocol.source}",
+        f"  github.com/{protocol.repository}, commit {protocol.commit}",
+        f"  licence: {protocol.licence}",
+        *(f"  {note}" for note in protocol.notes),
+    ):
+        console.print(line, markup=False, soft_wrap=True)
+    lacking: list[str] = []
+    for file in files:
+        place = "" if annotations is None else _file_state(file, annotations, lacking, protocol=protocol)
+        console.print(f"  {file.file}  {file.clips:,} clips{place}", markup=False, soft_wrap=True)
+    if lacking:
+        _note(f"{len(lacking)} of {len(files)} lists are not there; {lacking[0]}")
+    return not lacking
+
+
+def _file_state(file: ListFile, folder: Path, lacking: list[str], *, protocol: Protocol) -> str:
+    """Whether a folder holds a published list, in words; why not is added to `lacking`."""
+    try:
+        return f"  found at {find_list(file, [folder], protocol=protocol)}"
+    except MmfuseError as fault:
+        lacking.append(str(fault))
+        return "  not there"
 
 
 def certify(dataset: str, *, annotations: Path | None, write: Path | None) -> bool:
