@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 
 class MmfuseError(Exception):
@@ -25,6 +25,26 @@ def unknown(kind: str, name: object, choices: Iterable[str]) -> MmfuseError:
     nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ";"
     return MmfuseError(f"unknown {kind} {str(name)!r}{hint} known: {', '.join(known)}")
+
+
+def unknown_argument(what: str, owner: str, key: object, arguments: Mapping[str, Collection[str]]) -> MmfuseError:
+    """The error for an argument that one of several things does not take, naming those that do.
+
+    Args:
+        what: what they are ("fusion", "method").
+        owner: the one that was chosen.
+        key: the argument that was given.
+        arguments: by each of the things, the arguments that it takes.
+
+    >>> str(unknown_argument("fusion", "linear", "width", {"linear": [], "joint": ["width"], "pool": ["width"]}))
+    "unknown argument of fusion 'linear' 'width'; it takes none; 'width' belongs to joint, pool"
+    """
+    own = list(arguments[owner])
+    text = str(unknown(f"argument of {what} {owner!r}", key, own))
+    if not own:
+        text = text.removesuffix("known: ") + "it takes none"
+    others = sorted(name for name, taken in arguments.items() if key in taken)
+    return MmfuseError(f"{text}; {str(key)!r} belongs to {', '.join(others)}" if others else text)
 
 
 def one_line(reason: object, *, most: int = 300) -> str:

@@ -12,7 +12,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
-from mmfuse.errors import MmfuseError, unknown
+from mmfuse.errors import MmfuseError, unknown, unknown_argument
 
 IMAGE, TEXT = "image", "text"
 BOTH = (IMAGE, TEXT)
@@ -147,7 +147,7 @@ def split_spec(spec: str | dict[str, Any], tower: str) -> tuple[str, dict[str, A
     info = lookup(name, tower)
     for key in arguments:
         if key not in info.defaults and not info.takes_any:
-            raise unknown(f"argument of method {name!r}", key, info.defaults)
+            raise unknown_argument("method", name, key, {known.name: known.defaults for known in METHODS.values()})
     return name, arguments
 
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmfuse.errors import MmfuseError, unknown
+from mmfuse.errors import MmfuseError, unknown, unknown_argument
 from mmfuse.utils.seeding import seeded
 
 INITIAL_TEMPERATURE = 14.0  # about CLIP's 1/0.07
@@ -90,15 +90,13 @@ class CosineHead(nn.Module):
 
 
 class Fusion(nn.Module):
-    """Base of the fusions: projections of both inputs to one width.
+    """Interface of the fusions.
 
     Args:
         frame_width: F.
         class_width: E.
         frames: T.
         classes: C at training.
-        width: W.
-        dropout: probability in the transformer and before the head.
 
     Attributes:
         names_new_classes: text is an input, so classes may be others than those trained on.
@@ -108,25 +106,39 @@ class Fusion(nn.Module):
     names_new_classes = True
     sees_order = True
 
-    def __init__(
-        self, *, frame_width: int, class_width: int, frames: int, classes: int, width: int = 256, dropout: float = 0.1
-    ) -> None:
+    def __init__(self, *, frame_width: int, class_width: int, frames: int, classes: int) -> None:
         super().__init__()
-        for name, value in (("width", width), ("frames", frames)):
+        for name, value in (("frame_width", frame_width), ("class_width", class_width), ("frames", frames)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        self.width = width
-        self.frame_projection = nn.Sequential(nn.LayerNorm(frame_width), nn.Linear(frame_width, width))
-        self.class_projection = nn.Linear(class_width, width)
-        self.dropout = nn.Dropout(dropout)
-        self.head = CosineHead()
 
     def forward(self, frames: Tensor, classes: Tensor) -> Tensor:
         """Frame features (B, T, F) and class embeddings (C, E) to logits (B, C)."""
         raise NotImplementedError
 
 
-class Pool(Fusion):
+class Projected(Fusion):
+    """Base of the fusions that read text: projections of both inputs to one width, and a cosine head.
+
+    Args:
+        width: W.
+        dropout: probability in the transformer and before the head.
+    """
+
+    def __init__(
+        self, *, frame_width: int, class_width: int, frames: int, classes: int, width: int = 256, dropout: float = 0.1
+    ) -> None:
+        super().__init__(frame_width=frame_width, class_width=class_width, frames=frames, classes=classes)
+        if width < 1:
+            raise ValueError(f"width must be at least 1, got {width}")
+        self.width = width
+        self.frame_projection = nn.Sequential(nn.LayerNorm(frame_width), nn.Linear(frame_width, width))
+        self.class_projection = nn.Linear(class_width, width)
+        self.dropout = nn.Dropout(dropout)
+        self.head = CosineHead()
+
+
+class Pool(Projected):
     """Ordered temporal pooling alone, then cosine with the projected text."""
 
     def __init__(self, *, frames: int, width: int = 256, **shared: Any) -> None:
@@ -139,7 +151,7 @@ class Pool(Fusion):
         return self.head(video, self.class_projection(centred(classes)))
 
 
-class Mean(Fusion):
+class Mean(Projected):
     """The mean of the frames against the projected text: no order, no transformer."""
 
     sees_order = False
@@ -150,7 +162,7 @@ class Mean(Fusion):
         return self.head(video, self.class_projection(centred(classes)))
 
 
-class Joint(Fusion):
+class Joint(Projected):
     """The fusion transformer: [VIDEO], frames and classes attend to each other, added through a gate.
 
     [VIDEO] starts as an ordered pooling of the frames. What the transformer finds is added through a scalar gate that
@@ -201,7 +213,7 @@ class Plain(Joint):
     gated = False
 
 
-class Late(Fusion):
+class Late(Projected):
     """A transformer over [VIDEO] and the frames alone; text enters at the cosine."""
 
     def __init__(
@@ -220,7 +232,7 @@ class Late(Fusion):
         return self.head(video, self.class_projection(centred(classes)))
 
 
-class Cross(Fusion):
+class Cross(Projected):
     """Classes ask the frames: each class gathers its own view of the clip by cross-attention."""
 
     def __init__(
@@ -249,7 +261,6 @@ class Linear(Fusion):
 
     def __init__(self, *, frame_width: int, classes: int, **shared: Any) -> None:
         super().__init__(frame_width=frame_width, classes=classes, **shared)
-        del self.frame_projection, self.class_projection, self.head
         self.probe = nn.Sequential(nn.LayerNorm(frame_width), nn.Linear(frame_width, classes))
 
     def forward(self, frames: Tensor, classes: Tensor) -> Tensor:
@@ -264,7 +275,6 @@ class Concat(Fusion):
 
     def __init__(self, *, frame_width: int, frames: int, classes: int, **shared: Any) -> None:
         super().__init__(frame_width=frame_width, frames=frames, classes=classes, **shared)
-        del self.frame_projection, self.class_projection, self.head
         self.norm = nn.LayerNorm(frame_width)
         self.probe = nn.Linear(frames * frame_width, classes)
 
@@ -323,7 +333,8 @@ def build_fusion(
     accepted = [name for name in _arguments(FUSIONS[kind]) if name not in fixed]
     for key in given:
         if key not in accepted:
-            raise unknown(f"argument of fusion {kind!r}", key, accepted)
+            known = {name: set(_arguments(fusion)) - fixed.keys() for name, fusion in FUSIONS.items()}
+            raise unknown_argument("fusion", kind, key, known)
     try:
         with seeded(generator):
             return FUSIONS[kind](**fixed, **given)

@@ -16,16 +16,11 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from mmfuse.errors import MmfuseError, unknown
+from mmfuse.errors import MmfuseError, unknown, unknown_argument
 from mmfuse.methods.recipes import Recipe, recipes_of
 from mmfuse.methods.registry import IMAGE, METHODS, TEXT, split_spec
+from mmfuse.records import protocol
 from mmfuse.utils.files import refuse_name, refuse_unprintable, sha256_of_json
-
-PROTOCOL = 1
-"""Version of everything that turns a cell into numbers and has no key of its own (loss, sampling, defaults of methods).
-
-Raise it when a change of the code changes the numbers: old records then show as stale.
-"""
 
 Shots: TypeAlias = int | Literal["all"]
 
@@ -141,8 +136,8 @@ FUSIONS: dict[str, dict[str, Any]] = {
     "plain": _DEEP,
     "pool": _SHALLOW,
     "mean": _SHALLOW,
-    "linear": _SHALLOW,
-    "concat": _SHALLOW,
+    "linear": {},
+    "concat": {},
 }
 """The fusions of `mmfuse.model.fusion` with their arguments, as a table that needs no torch."""
 
@@ -164,7 +159,7 @@ class Fusion(Strict):
                 raise _misnamed("kind", unknown("fusion", kind, FUSIONS))
             for key in given:
                 if key != "kind" and key not in FUSIONS[kind]:
-                    raise _misnamed(str(key), unknown(f"argument of fusion {kind!r}", key, FUSIONS[kind]))
+                    raise _misnamed(str(key), unknown_argument("fusion", kind, key, FUSIONS))
         return given
 
     def resolved(self) -> dict[str, Any]:
@@ -271,25 +266,47 @@ class Cell(Strict):
     def config(self) -> dict[str, Any]:
         """Every setting of the cell that changes its numbers, as JSON values: no paths, and not the pair's name."""
         config: dict[str, Any] = self.model_dump(mode="json")
-        config["dataset"] = {"name": self.dataset.name, "classes": self.dataset.classes, "own": self.dataset.own}
-        if self.dataset.damaged != "error":
-            config["dataset"]["damaged"] = self.dataset.damaged
-        if self.train_list is not None:
-            config["dataset"]["train_list"] = "given"  # its clips' digest is among the inputs
-        config["pair"] = {"image": resolved(self.pair.image), "text": resolved(self.pair.text)}
+        for key in ("root", "train", "test", "train_lists"):
+            config["dataset"].pop(key)
+        config["dataset"]["own"] = self.dataset.own
+        # The clips of a list are digested among the inputs.
+        config["dataset"]["train_list"] = None if self.train_list is None else "given"
+        del config["pair"]["name"]
+        for tower in (IMAGE, TEXT):
+            config["pair"][tower] = resolved(config["pair"][tower])
         config["fusion"] = self.fusion.resolved()
-        config["train"] = {key: value for key, value in config["train"].items() if key not in RECIPE_KEYS}
+        for key in RECIPE_KEYS:
+            del config["train"][key]
         config["train"]["recipes"] = {part: dataclasses.asdict(recipe) for part, recipe in self.recipes.items()}
         for tower in (IMAGE, TEXT):
             if is_folder(config["encoders"][tower]):
-                config["encoders"][tower] = "folder"  # its weights' digest is among the inputs
-        config["protocol"] = PROTOCOL
+                config["encoders"][tower] = "folder"  # its files are digested among the inputs
         return config
 
     @cached_property
     def config_hash(self) -> str:
-        """Hash of `config`. With the digests of the inputs it makes the identity of a record."""
-        return sha256_of_json(self.config())
+        """Hash of what differs from the defaults of the protocol.
+
+        With the digests of the inputs it makes the identity of a record. See `mmfuse.records.protocol`.
+        """
+        pinned = {**_defaults_of(self), **self._pinned()}
+        differing = {
+            key: value
+            for key, value in flattened(self.config()).items()
+            if key not in pinned or not _same(value, pinned[key])
+        }
+        return sha256_of_json({"protocol": protocol.PROTOCOL, **differing})
+
+    def _pinned(self) -> dict[str, Any]:
+        """The defaults that the settings of this cell's fusion and methods are compared with, flat."""
+        methods = {tower: getattr(self.pair, tower)["method"] for tower in (IMAGE, TEXT)}
+        pinned = dict(protocol.CELL)
+        pinned |= _arguments("fusion", now=FUSIONS[self.fusion.kind], then=protocol.FUSIONS.get(self.fusion.kind))
+        pinned |= _recipe("fusion", protocol.FUSION_RECIPE)
+        for tower, name in methods.items():
+            pinned |= _arguments(f"pair.{tower}", now=METHODS[name].defaults, then=protocol.METHODS.get(name))
+            pinned |= _recipe(tower, protocol.RECIPES.get(name))
+        return pinned
 
     @cached_property
     def replicate_settings(self) -> dict[str, Any]:
@@ -318,6 +335,41 @@ def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def _arguments(place: str, *, now: Mapping[str, Any], then: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Pinned arguments of a fusion or method.
+
+    An argument that is younger than the protocol is pinned at its default. A fusion or method that is not pinned at
+    all, such as one of another package, has no pinned arguments: all of them count.
+    """
+    return {} if then is None else {f"{place}.{key}": value for key, value in {**now, **then}.items()}
+
+
+def _recipe(part: str, then: Mapping[str, float] | None) -> dict[str, Any]:
+    if then is None:
+        return {}
+    younger = {key.name: key.default for key in dataclasses.fields(Recipe) if key.default is not dataclasses.MISSING}
+    return {f"train.recipes.{part}.{key}": value for key, value in {**younger, **then}.items()}
+
+
+def _defaults_of(settings: BaseModel, prefix: str = "") -> dict[str, Any]:
+    """The defaults of a model's own keys, flat: what a key that is younger than the protocol is compared with."""
+    defaults: dict[str, Any] = {}
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel) and not isinstance(value, Fusion):
+            defaults |= _defaults_of(value, f"{prefix}{name}.")
+        elif not field.is_required():
+            defaults[f"{prefix}{name}"] = field.get_default(call_default_factory=True)
+    return defaults
+
+
+def _same(value: Any, default: Any) -> bool:
+    """Whether a setting is its default; `True` is not 1, and a list of the same values is the same as a tuple."""
+    if isinstance(value, list | tuple) and isinstance(default, list | tuple):
+        return len(value) == len(default) and all(map(_same, value, default))
+    return isinstance(value, bool) is isinstance(default, bool) and bool(value == default)
 
 
 def resolved(method: dict[str, Any]) -> dict[str, Any]:

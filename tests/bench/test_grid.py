@@ -111,6 +111,14 @@ def test_paths_are_found_beside_the_grid_file(tmp_path: Path) -> None:
         ("train: {", "run: {loggers: [wanb]}\ntrain: {", 13, r"run\.loggers\[0\]: unknown logger 'wanb'.*'wandb'\?"),
         ("kind: late", "kind: laet", 10, r"pairs\[3\]\.fusion\.kind: unknown fusion 'laet'; did you mean 'late'\?"),
         ("width: 512", "widht: 512", 12, r"fusion\.widht: unknown argument of fusion 'joint' 'widht'.*'width'\?"),
+        (
+            "kind: late}",
+            "kind: linear, width: 512}",
+            10,
+            r"fusion\.width: unknown argument of fusion 'linear' 'width'; it takes none; .*joint",
+        ),
+        ("kind: late}", "kind: mean, layers: 2}", 10, r"fusion\.layers: unknown argument of fusion 'mean' 'layers'"),
+        ("rank: 32", "length: 32", 9, r"pairs\[2\]\.image: .*'lora' 'length'.*belongs to .*prefix"),
         ("rank: 32", "rnk: 32", 9, r"pairs\[2\]\.image: unknown argument of method 'lora' 'rnk'.*'rank'\?"),
     ],
 )

@@ -25,7 +25,8 @@ def fusion_of(kind: str) -> Fusion:
     """A fusion in which every weight matters."""
     generator = torch.Generator().manual_seed(3)
     shape: dict[str, Any] = {"frame_width": F, "class_width": E, "frames": T, "classes": C}
-    fusion = build_fusion({"kind": kind, "width": 16}, **shape, generator=generator).eval()
+    width = {} if kind in {"linear", "concat"} else {"width": 16}
+    fusion = build_fusion({"kind": kind, **width}, **shape, generator=generator).eval()
     with torch.no_grad():
         for parameter in fusion.parameters():
             parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
