@@ -7,7 +7,7 @@ is part of what a cell asks for: change a number here, and records made with the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -100,3 +100,12 @@ def recipes_of(
             said = {"lr": fusion_lr if part == FUSION else method_lr, **shared}
             recipes[part] = replace(recipe, **{key: value for key, value in said.items() if value is not None})
     return recipes
+
+
+def with_rate(recipes: Mapping[str, Recipe], lr: float, parts: Iterable[str]) -> Mapping[str, Recipe]:
+    """Recipes with another learning rate for some parts.
+
+    >>> with_rate(recipes_of("frozen", "coop"), 0.1, ["text"])["text"].lr
+    0.1
+    """
+    return {**recipes, **{part: replace(recipes[part], lr=lr) for part in parts}}

@@ -15,8 +15,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Timer
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback, GradientAccumulationScheduler, Timer
 from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
@@ -150,11 +149,8 @@ def span_of(trainer: Trainer) -> Span | None:
     Warns:
         UserWarning: there is no end to be seen, so that the learning rates stay constant.
     """
-    try:
-        steps = trainer.estimated_stepping_batches
-    except MisconfigurationException:  # a number of batches a step that changes from epoch to epoch
-        steps = -1
-    if 0 < steps < math.inf:
+    steps = trainer.estimated_stepping_batches  # -1 or infinite where it is not known
+    if 0 < steps < math.inf and not any(map(_changes_steps, trainer.callbacks)):
         return Span(int(steps))
     if trainer.max_epochs is not None and trainer.max_epochs > 0:
         return Span(trainer.max_epochs, unit="epoch")
@@ -166,6 +162,11 @@ def span_of(trainer: Trainer) -> Span | None:
         stacklevel=2,
     )
     return None
+
+
+def _changes_steps(callback: Callback) -> bool:
+    """Whether a callback accumulates over other numbers of batches later on, which Lightning's estimate leaves out."""
+    return isinstance(callback, GradientAccumulationScheduler) and len(set(callback.scheduling.values())) > 1
 
 
 def _ticks(timer: Timer) -> float:

@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from mmfuse.encoders import ImageTower, TextTower, load_image_tower, load_text_tower
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.methods.base import attach
-from mmfuse.methods.recipes import recipes_of
+from mmfuse.methods.recipes import FUSION, recipes_of, with_rate
 from mmfuse.model import checkpoint, optim
 from mmfuse.model.chunked import clips_at_once, joined, summed
 from mmfuse.model.class_prompts import DEFAULT_TEMPLATE, ClassPrompts, EmbeddingScope, check_names, check_templates
@@ -159,6 +159,34 @@ class ActionRecognizer(L.LightningModule):
     def frame_width(self) -> int:
         """F, the width of a frame feature."""
         return self.image_tower.width * FEATURES[self.feature]
+
+    @property
+    def learning_rate(self) -> float:
+        """Highest learning rate of the fusion; setting it sets that of every part, as Lightning's `lr_find` does."""
+        return self.recipes[FUSION].lr
+
+    @learning_rate.setter
+    def learning_rate(self, rate: float) -> None:
+        self.recipes = with_rate(self.recipes, rate, self.recipes)
+
+    @property
+    def fusion_lr(self) -> float:
+        """Highest learning rate of the fusion."""
+        return self.recipes[FUSION].lr
+
+    @fusion_lr.setter
+    def fusion_lr(self, rate: float) -> None:
+        self.recipes = with_rate(self.recipes, rate, [FUSION])
+
+    @property
+    def method_lr(self) -> float | None:
+        """Highest learning rate of the methods; None where nothing is trained in the towers, or at different rates."""
+        rates = {recipe.lr for part, recipe in self.recipes.items() if part != FUSION}
+        return rates.pop() if len(rates) == 1 else None
+
+    @method_lr.setter
+    def method_lr(self, rate: float) -> None:
+        self.recipes = with_rate(self.recipes, rate, self.recipes.keys() - {FUSION})
 
     def trained_parameters(self) -> dict[str, dict[str, nn.Parameter]]:
         """The weights that are trained, by part ("image", "text", "fusion") and by name.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import lightning as L
@@ -11,9 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from mmfuse.errors import MmfuseError
-from mmfuse.methods.recipes import RECIPES, Recipe
 from mmfuse.model.fusion import FUSIONS
-from mmfuse.model.optim import parameter_groups
 from mmfuse.model.recognizer import ActionRecognizer, NonFiniteLoss
 from tests.towers import PHRASES, clips, image_tower, text_tower
 
@@ -172,67 +169,6 @@ def test_checkpoints_of_lightning_hold_trained_weights_only(tmp_path: Any) -> No
     fitted.save_checkpoint(tmp_path / "small.ckpt")
     kept = torch.load(tmp_path / "small.ckpt", weights_only=True)["state_dict"]
     assert set(kept) == set(model.trained_state())
-
-
-def test_matrices_decay_and_vectors_prompts_and_positions_do_not() -> None:
-    model = recognizer(image_method="vpt-deep", text_method="coop", weight_decay=0.03)
-    groups = parameter_groups(model.trained_parameters(), model.recipes)
-    assert {group["weight_decay"] for group in groups} == {0.0, 0.03}
-    decayed = {id(parameter) for group in groups if group["weight_decay"] for parameter in group["params"]}
-    names = {name for name, parameter in model.named_parameters() if id(parameter) in decayed}
-    assert "fusion.class_projection.weight" in names
-    assert not [name for name in names if name.endswith(("bias", "prompts", "context", "time", "modality"))]
-
-
-def test_each_part_is_trained_by_its_own_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = {"low-rank": Recipe(0.01, 0.2, 0.1), "adapter": Recipe(0.02, 0.3, 0.1)}
-    monkeypatch.setattr("mmfuse.methods.recipes.RECIPES", RECIPES | own)
-    monkeypatch.setattr("mmfuse.methods.recipes.FUSION_RECIPE", Recipe(0.03, 0.4, 0.1))
-    model = recognizer(image_method="lora", text_method="adapter")
-    groups = parameter_groups(model.trained_parameters(), model.recipes)
-    asked = {(group["part"], group["lr"], group["weight_decay"]) for group in groups}
-    # LoRA has matrices only, an adapter and the fusion vectors besides.
-    assert asked == {
-        ("image", 0.01, 0.2),
-        *(("text", 0.02, decay) for decay in (0.3, 0.0)),
-        *(("fusion", 0.03, decay) for decay in (0.4, 0.0)),
-    }
-    trained = [id(parameter) for group in groups for parameter in group["params"]]
-    assert sorted(trained) == sorted(id(p) for p in model.parameters() if p.requires_grad)
-    for part in ("image", "text"):
-        side = {id(parameter) for parameter in model.trained_parameters()[part].values()}
-        assert {id(p) for group in groups if group["part"] == part for p in group["params"]} == side
-
-
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-@pytest.mark.parametrize("clip", [None, 1.0])
-def test_one_kernel_updates_all_weights_unless_gradients_are_clipped_in_mixed_precision(
-    precision: Any, clip: float | None
-) -> None:
-    made = trainer(max_epochs=1, precision=precision, gradient_clip_val=clip)
-    made.fit(recognizer(image_method="lora"), loader())
-    assert made.optimizers[0].defaults["fused"] is (clip is None or precision == "32-true")
-
-
-def test_learning_rates_rise_and_fall_as_their_recipes_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = {"low-rank": Recipe(0.4, 0.0, 0.5), "prompt": Recipe(0.8, 0.0, 0.0)}
-    monkeypatch.setattr("mmfuse.methods.recipes.RECIPES", RECIPES | own)
-    monkeypatch.setattr("mmfuse.methods.recipes.FUSION_RECIPE", Recipe(0.3, 0.0, 0.25))
-    model = recognizer(image_method="lora", text_method="coop")
-    seen: dict[str, list[float]] = {"image": [], "text": [], "fusion": []}
-
-    class Rates(L.Callback):
-        def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
-            for part in seen:
-                [rate] = {group["lr"] for group in trainer.optimizers[0].param_groups if group["part"] == part}
-                seen[part].append(rate)
-
-    trainer(max_epochs=4, callbacks=[Rates()]).fit(model, loader(count=8, batch=4))
-    # Of 8 steps image rises in 4, text in 1 (there is always a first step), the fusion in 2; then half a cosine to 0.
-    falls = {count: [0.5 * (1 + math.cos(math.pi * step / count)) for step in range(count)] for count in (4, 6, 7)}
-    assert seen["image"] == pytest.approx([0.1, 0.2, 0.3, 0.4, *(0.4 * f for f in falls[4])])
-    assert seen["text"] == pytest.approx([0.8, *(0.8 * f for f in falls[7])])
-    assert seen["fusion"] == pytest.approx([0.15, 0.3, *(0.3 * f for f in falls[6])])
 
 
 @pytest.mark.parametrize(
