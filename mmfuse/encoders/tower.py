@@ -248,11 +248,16 @@ class Tower(nn.Module):
         for switch in self.switches:
             switch(on)
 
-    def weights_fingerprint(self) -> str:
-        """SHA-256 of the pretrained weights' values, the same whatever names or file format they were stored under."""
+    def weights_fingerprint(self, *, dtype: torch.dtype | None = None) -> str:
+        """SHA-256 of the pretrained weights' values, the same whatever names or file format they were stored under.
+
+        Args:
+            dtype: which the values are rounded to before they are hashed; by default none.
+        """
         digests = []
         for tensor in self.pretrained:
-            content = tensor.detach().cpu().contiguous()
+            kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+            content = tensor.detach().cpu().to(kind).contiguous()
             digest = hashlib.sha256(f"{tuple(content.shape)}{content.dtype}".encode())
             digest.update(content.reshape(-1).view(torch.uint8).numpy().data)
             digests.append(digest.digest())

@@ -13,10 +13,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Container, Iterator, Mapping
+import shutil
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import safetensors.torch
 import torch
@@ -24,9 +25,14 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mmfuse.errors import MmfuseError, one_line
+from mmfuse.model.rebuilding import accepted_arguments, accepted_towers, refuse_other_towers, towers_of
 from mmfuse.utils.files import parse_json, sha256_of_file, write_atomically
 from mmfuse.version import __version__
 
+if TYPE_CHECKING:
+    from mmfuse.model.recognizer import ActionRecognizer
+
+Model = TypeVar("Model", bound="ActionRecognizer")
 WEIGHTS, DESCRIPTION = "trained.safetensors", "recognizer.json"
 FORMAT = 1
 SIDES = ("image", "text")
@@ -40,6 +46,7 @@ SMALL = 4096
 def write(
     folder: Path,
     *,
+    kind: str,
     weights: Mapping[str, Tensor],
     towers: Mapping[str, Mapping[str, str]],
     arguments: Mapping[str, Any],
@@ -49,9 +56,10 @@ def write(
 
     Args:
         folder: where; made if it is not there.
+        kind: name of the model's class.
         weights: trained weights by name.
-        towers: name and fingerprint of the tower "image" and of the tower "text".
-        arguments: keyword arguments of the recogniser, the towers left out.
+        towers: name, fingerprint and type of numbers of the tower "image" and of the tower "text".
+        arguments: keyword arguments of the class, the towers left out.
         sampling: how frames were taken from videos, for those who predict later.
 
     Raises:
@@ -62,6 +70,7 @@ def write(
     description = {
         "format": FORMAT,
         "mmfuse": __version__,
+        "class": kind,
         "towers": towers,
         "arguments": arguments,
         "sampling": sampling,
@@ -78,12 +87,11 @@ def write(
     write_atomically(folder / DESCRIPTION, text + "\n")
 
 
-def read_description(folder: Path, *, accepted: Container[str] | None = None) -> dict[str, Any]:
-    """What a checkpoint says of itself: keys `towers`, `arguments`, `sampling`, `mmfuse`.
+def read_description(folder: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself: keys `towers`, `arguments`, `class`, `sampling`, `mmfuse`.
 
     Args:
         folder: the checkpoint.
-        accepted: arguments that the recogniser takes; where given, others are a fault.
 
     Raises:
         MmfuseError: the folder holds no checkpoint, a broken one, or one of another version's format.
@@ -106,16 +114,9 @@ def read_description(folder: Path, *, accepted: Container[str] | None = None) ->
         raise MmfuseError(
             f"{path} is broken; it does not say which towers and methods the weights belong to: train it again"
         )
-    by = f"mmfuse {description.get('mmfuse')!s:.40}"
     if description["format"] > FORMAT:
-        raise MmfuseError(f"{folder} was written by {by}; this is {__version__}: update it")
-    foreign = [] if accepted is None else [name for name in description["arguments"] if name not in accepted]
-    if foreign:
-        raise MmfuseError(
-            f"{folder} was written by {by}, whose recogniser took {', '.join(foreign)[:200]}; this one ({__version__}) "
-            "does not: install that version, or train it again"
-        )
-    return {"sampling": None, **description}
+        raise MmfuseError(f"{folder} was written by {_writer(description)}; this is {__version__}: update it")
+    return {"class": "ActionRecognizer", "sampling": None, **description}
 
 
 def refuse_oversized(folder: Path, description: Mapping[str, Any]) -> None:
@@ -214,23 +215,76 @@ def put(weights: Mapping[str, Tensor], into: Mapping[str, Tensor], *, folder: Pa
             weight.copy_(weights[name])
 
 
-def refuse_other_towers(
-    trained_on: Mapping[str, Mapping[str, str]], loaded: Mapping[str, str], *, folder: Path
-) -> None:
-    """Refuse towers whose weights are not those that a checkpoint was trained on.
+def save(model: ActionRecognizer, folder: Path, *, sampling: Mapping[str, Any] | None) -> None:
+    """Write a model's checkpoint, with the adapters of peft beside it in their own format.
 
     Args:
-        trained_on: `towers` of the description.
-        loaded: fingerprints of the towers at hand, by side.
-        folder: the checkpoint's.
+        model: a recogniser whose towers hold their own weights, with no method merged into them.
+        folder: where; made if it is not there.
+        sampling: how frames are taken from videos.
 
     Raises:
-        MmfuseError: naming the tower.
+        MmfuseError: an argument that the model was built with is no plain value.
     """
-    for side in SIDES:
-        if loaded[side] != trained_on[side]["fingerprint"]:
-            raise MmfuseError(
-                f"the checkpoint {folder} was trained on other weights of the {side} tower: on those of "
-                f"{trained_on[side]['name']!r} with fingerprint {trained_on[side]['fingerprint'][:12]}, while these "
-                f"have {loaded[side][:12]}"
-            )
+    write(
+        folder,
+        kind=type(model).__qualname__,
+        weights=model.trained_state(),
+        towers=towers_of(model),
+        arguments=model.arguments,
+        sampling=sampling,
+    )
+    for side, method in (("image", model.image_method), ("text", model.text_method)):
+        besides = folder / f"peft-{side}"
+        shutil.rmtree(besides, ignore_errors=True)  # of an earlier checkpoint in the same folder
+        method.save_besides(besides)
+
+
+def load(kind: type[Model], folder: Path, *, towers: Mapping[str, Any]) -> Model:
+    """Build a model again from its checkpoint, in evaluation mode.
+
+    Args:
+        kind: the class that wrote it.
+        folder: the checkpoint.
+        towers: towers or names of towers by argument ("image_encoder", "text_encoder"), in the place of those that the
+            checkpoint names; None where it names the right one.
+
+    Raises:
+        MmfuseError: no or a broken checkpoint, a tower that is not found, or one with other weights.
+    """
+    description = read_description(folder)
+    refuse_foreign_arguments(folder, description, kind)
+    refuse_oversized(folder, description)
+    said = {f"{side}_encoder": description["towers"][side]["name"] for side in SIDES}
+    given = {name: tower for name, tower in towers.items() if tower is not None}
+    with building(folder):
+        model = kind(**description["arguments"], **accepted_towers(kind, {**said, **given}))
+    refuse_other_towers(description["towers"], model, checkpoint=str(folder))
+    put(read_weights(folder), model.trained_state(), folder=folder)
+    model.sampling = description["sampling"]
+    return model.eval()
+
+
+def refuse_foreign_arguments(folder: Path, description: Mapping[str, Any], kind: type) -> None:
+    """Refuse a description with arguments that a class does not take.
+
+    Raises:
+        MmfuseError: another class, or another version of it, wrote the checkpoint.
+    """
+    accepted = accepted_arguments(kind)
+    foreign = [] if accepted is None else [name for name in description["arguments"] if name not in accepted]
+    if not foreign:
+        return
+    names, wrote = ", ".join(foreign)[:200], str(description["class"])[:80]
+    if wrote != kind.__qualname__:
+        raise MmfuseError(
+            f"{folder} was written by a {wrote}, which takes {names}; load it with {wrote}.from_checkpoint"
+        )
+    raise MmfuseError(
+        f"{folder} was written by {_writer(description)}, whose {wrote} took {names}; this one ({__version__}) does "
+        "not: install that version, or train it again"
+    )
+
+
+def _writer(description: Mapping[str, Any]) -> str:
+    return f"mmfuse {description.get('mmfuse')!s:.40}"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-import shutil
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,13 +20,14 @@ from mmfuse.encoders import ImageTower, TextTower, load_image_tower, load_text_t
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.methods.base import attach
 from mmfuse.methods.recipes import FUSION, recipes_of, with_rate
-from mmfuse.model import checkpoint, optim
+from mmfuse.model import checkpoint, lightning_checkpoint, optim
 from mmfuse.model.chunked import clips_at_once, joined, summed
 from mmfuse.model.class_prompts import DEFAULT_TEMPLATE, ClassPrompts, EmbeddingScope, check_names, check_templates
 from mmfuse.model.frame_features import FEATURES, frame_features
 from mmfuse.model.fusion import build_fusion
 from mmfuse.model.metrics import TestMetrics
 from mmfuse.model.optimizations import USUAL, Speed
+from mmfuse.model.rebuilding import constructor_arguments
 from mmfuse.model.trained import TrainedWeights, refuse_trainable
 
 if TYPE_CHECKING:
@@ -94,6 +93,8 @@ class ActionRecognizer(L.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=("image_encoder", "text_encoder", "speed"), logger=False)
+        self.arguments = constructor_arguments(self)
+        """What the model was called with, in plain values, but for the towers."""
         if feature not in FEATURES:
             raise unknown("frame feature", feature, FEATURES)
         generator = torch.Generator().manual_seed(seed)
@@ -147,7 +148,8 @@ class ActionRecognizer(L.LightningModule):
         self.kept_below = self.image_tower.untouched_layers if self.trains_image else None
         """The first adapted layer of the image tower, below which nothing is trained; None where nothing is at all."""
         self.metrics = TestMetrics(classes=len(self.class_names))
-        self.strict_loading = False  # checkpoints hold trained weights only
+        # Checkpoints hold trained weights only.
+        self.register_load_state_dict_pre_hook(lightning_checkpoint.fill_in_frozen)
         # In which a frozen text tower, and any text tower, cannot change: a training, and an epoch of evaluation.
         self._training_scope, self._evaluation_scope = EmbeddingScope(), EmbeddingScope()
         self.test_predictions: dict[str, Tensor] = {}
@@ -204,6 +206,10 @@ class ActionRecognizer(L.LightningModule):
         }
         return {"image_method": counts["image"], "text_method": counts["text"], "fusion": counts["fusion"]}
 
+    def frozen_names(self) -> set[str]:
+        """Names in the state of all that training leaves alone."""
+        return self._trained.frozen_names(self)
+
     def trained_state(self) -> dict[str, Tensor]:
         """The trained weights by name: all that a run leaves besides its record."""
         return self._trained.state(self)
@@ -231,19 +237,7 @@ class ActionRecognizer(L.LightningModule):
                 as the data module said that it was fitted on.
         """
         self.unmerge()
-        towers = {"image": self.image_tower, "text": self.text_tower}
-        prints = self.fingerprints()
-        checkpoint.write(
-            Path(folder),
-            weights=self.trained_state(),
-            towers={side: {"name": tower.lasting_name, "fingerprint": prints[side]} for side, tower in towers.items()},
-            arguments=dict(self.hparams),
-            sampling=self.sampling if sampling is None else sampling,
-        )
-        for side, method in (("image", self.image_method), ("text", self.text_method)):
-            besides = Path(folder) / f"peft-{side}"
-            shutil.rmtree(besides, ignore_errors=True)  # of an earlier checkpoint in the same folder
-            method.save_besides(besides)
+        checkpoint.save(self, Path(folder), sampling=self.sampling if sampling is None else sampling)
 
     @classmethod
     def from_checkpoint(
@@ -263,20 +257,8 @@ class ActionRecognizer(L.LightningModule):
         Raises:
             MmfuseError: no or a broken checkpoint, a tower that is not found, or one with other weights.
         """
-        folder = Path(folder)
-        description = checkpoint.read_description(folder, accepted=inspect.signature(cls).parameters)
-        checkpoint.refuse_oversized(folder, description)
-        towers = description["towers"]
-        with checkpoint.building(folder):
-            model = cls(
-                **description["arguments"],
-                image_encoder=image_encoder or towers["image"]["name"],
-                text_encoder=text_encoder or towers["text"]["name"],
-            )
-        checkpoint.refuse_other_towers(towers, model.fingerprints(), folder=folder)
-        checkpoint.put(checkpoint.read_weights(folder), model.trained_state(), folder=folder)
-        model.sampling = description["sampling"]
-        return model.eval()
+        towers = {"image_encoder": image_encoder, "text_encoder": text_encoder}
+        return checkpoint.load(cls, Path(folder), towers=towers)
 
     def predict(
         self, paths: str | Path | Iterable[str | Path], *, classes: Sequence[str] | None = None, batch_size: int = 8
@@ -516,8 +498,16 @@ class ActionRecognizer(L.LightningModule):
         return optimizer, optim.build_schedule(optimizer, self.recipes, span=optim.Span(steps))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep Lightning's checkpoints small: trained weights only."""
-        checkpoint["state_dict"] = self.trained_state()
+        """Keep Lightning's checkpoints small: trained weights, and by name the towers that they belong to."""
+        lightning_checkpoint.complete(self, checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Load all of a checkpoint or nothing.
+
+        Raises:
+            MmfuseError: it is one of other methods, another fusion or other towers.
+        """
+        lightning_checkpoint.refuse_foreign(self, checkpoint)
 
 
 def _autocast_dtype(kind: str) -> torch.dtype | None:

@@ -87,7 +87,11 @@ def test_the_description_says_what_it_was(tmp_path: Path) -> None:
     model = trained({"method": "lora", "rank": 3})
     model.save_trained(tmp_path, sampling={"size": 32})
     told = checkpoint.read_description(tmp_path)
-    assert told["towers"]["image"] == {"name": "dinov2", "fingerprint": model.fingerprints()["image"]}
+    assert told["towers"]["image"] == {
+        "name": "dinov2",
+        "fingerprint": model.fingerprints()["image"],
+        "dtype": "float32",
+    }
     assert told["arguments"]["image_method"] == {"method": "lora", "rank": 3}
     assert told["arguments"]["class_names"] == towers.PHRASES
     assert told["sampling"] == {"size": 32}
@@ -179,7 +183,7 @@ def test_an_argument_of_another_version_is_named(tmp_path: Path) -> None:
     path = tmp_path / checkpoint.DESCRIPTION
     told = json.loads(path.read_text())
     path.write_text(json.dumps({**told, "arguments": {**told["arguments"], "gadget": 3}}))
-    with pytest.raises(MmfuseError, match="whose recogniser took gadget; this one"):
+    with pytest.raises(MmfuseError, match="whose ActionRecognizer took gadget; this one"):
         reload(tmp_path)
 
 
@@ -192,7 +196,7 @@ def test_a_folder_used_again_keeps_nothing_of_the_other_method(tmp_path: Path) -
 def test_arguments_that_cannot_be_written_down(tmp_path: Path) -> None:
     model = trained()
     with pytest.raises(MmfuseError, match="cannot be written down"):
-        checkpoint.write(tmp_path, weights={}, towers={}, arguments={"model": model}, sampling=None)
+        checkpoint.write(tmp_path, kind="X", weights={}, towers={}, arguments={"model": model}, sampling=None)
     assert not (tmp_path / checkpoint.DESCRIPTION).exists()
 
 
