@@ -10,6 +10,10 @@ class MmfuseError(Exception):
     """A request that cannot be carried out. Its text is one line that says what is wrong and what to do."""
 
 
+class MmfuseWarning(UserWarning):
+    """A request that is carried out, though something about it may spoil its numbers. One line, like an error."""
+
+
 def unknown(kind: str, name: object, choices: Iterable[str]) -> MmfuseError:
     """The error for a name that is not among `choices`, naming the nearest right one.
 

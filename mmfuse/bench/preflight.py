@@ -60,6 +60,8 @@ def prepare(
                 problems.setdefault(str(error))
     if problems:
         raise MmfuseError("\n".join(problems))
+    for key in needed & catalogues.keys():
+        catalogues[key].warn()
     return list(_fingerprinted(entries, catalogues))
 
 

@@ -26,7 +26,7 @@ from mmfuse.bench.feature_cache import serve_unchanging
 from mmfuse.bench.job import Job, Outcome, Progress, Report
 from mmfuse.bench.resolve import dataset_root
 from mmfuse.data.datamodule import FewShotVideoDataModule
-from mmfuse.errors import MmfuseError
+from mmfuse.errors import MmfuseError, MmfuseWarning
 from mmfuse.model.chunked import keep_freed_memory
 from mmfuse.model.optimizations import USUAL, Speed
 from mmfuse.model.recognizer import ActionRecognizer
@@ -284,6 +284,8 @@ def quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
             warnings.filterwarnings("ignore", module="torch")
+            # What is wrong with the lists was told once, before the first cell.
+            warnings.filterwarnings("ignore", category=MmfuseWarning, module=__name__.replace(".", r"\."))
             yield
     finally:
         for speaker, level in zip(speakers, levels, strict=True):

@@ -7,13 +7,16 @@ import json
 import os
 import re
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 
-from mmfuse.errors import MmfuseError
+from mmfuse.errors import MmfuseError, MmfuseWarning
 from mmfuse.utils.terminal import UNSAFE, SafeConsole, visible
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
@@ -37,7 +40,8 @@ def run_app(app: typer.Typer, name: str) -> NoReturn:
             # Names of files may hold bytes, and results signs, that the terminal's encoding does not know.
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = app(prog_name=name, standalone_mode=False)
+        with _told_warnings(name):
+            code = app(prog_name=name, standalone_mode=False)
         sys.stdout.flush()
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
@@ -54,6 +58,23 @@ def run_app(app: typer.Typer, name: str) -> NoReturn:
             raise
         code = complain(name, told)
     raise SystemExit(code if isinstance(code, int) else DONE)
+
+
+@contextmanager
+def _told_warnings(name: str) -> Iterator[None]:
+    """Say our own warnings as errors are said: each once, on one line, without the place in the code."""
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, MmfuseWarning):
+            complain(name, f"warning: {message}")
+        else:
+            shown(message, category, *place, **more)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("default", category=MmfuseWarning)
+        warnings.showwarning = show
+        yield
 
 
 def _told(error: Exception) -> str | None:

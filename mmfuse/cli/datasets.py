@@ -112,6 +112,8 @@ def _print_findings(findings: checking.Findings) -> None:
     _print_some("unreadable", [f"{path}: {why}" for path, why in findings.unreadable.items()])
     _print_some("truncated", [f"{path}: {why}" for path, why in findings.truncated.items()])
     _print_some("extra", findings.extra)
+    _print_some("passed over", [f"{path}: {why}" for path, why in findings.passed_over.items()])
+    _print_some("warnings", findings.warnings)
     if findings.frames:
         seen = findings.frames
         kind = "decoded" if findings.decoded else "announced"
@@ -140,6 +142,7 @@ def _counts(counts: dict[str, int]) -> str:
 def print_draw(dataset: str, *, shots: str, draw: int, split: int, root: Path | None, annotations: Path | None) -> None:
     """Print a draw as CSV."""
     catalogue = load_catalogue(named(dataset), split=split, root=root, annotations=annotations)
+    catalogue.warn()
     number = shots_of(shots)
     rows = few_shot.draw(catalogue, shots=number, draw=draw)
     few_shot.certify(catalogue, rows, shots=number, draw=draw)

@@ -90,12 +90,17 @@ class FewShotVideoDataModule(L.LightningDataModule):
         Raises:
             MmfuseError: lists that are missing or not the certified ones, a K that a class cannot give, a setting out
                 of range.
+
+        Warns:
+            MmfuseWarning: about lists of one's own: sources with clips in both, copies, numbers for classes, files that
+                were passed over.
         """
         super().__init__()
         _check(frames=frames, size=size, batch_size=batch_size, num_workers=num_workers, validation=validation)
         self.catalogue: Catalogue = load_catalogue(
             dataset, split=split, root=_path(root), annotations=_path(annotations)
         )
+        self.catalogue.warn()
         self.card = self.catalogue.card
         self.class_names: list[str] = list(self.catalogue.phrases)
         self.templates: list[str] = list(self.card.templates)

@@ -8,6 +8,7 @@ Shapes: B videos, T frames, S side of a frame, C classes, E width of a class emb
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,10 +21,10 @@ import torch
 from torch import Tensor
 
 from mmfuse.data.batches import ClipBatches, Request
-from mmfuse.data.catalogue.locate import videos_below
+from mmfuse.data.catalogue.walk import described, walk
 from mmfuse.data.frames.sources import Decoding, FrameSource
 from mmfuse.data.frames.video import Damaged
-from mmfuse.errors import MmfuseError, one_line
+from mmfuse.errors import MmfuseError, MmfuseWarning, one_line
 from mmfuse.utils.processes import usable_cores
 
 if TYPE_CHECKING:
@@ -154,10 +155,15 @@ def find_videos(paths: Sequence[str | Path]) -> dict[Path, str | None]:
     found: dict[Path, str | None] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(videos_below(path))
-            found |= dict.fromkeys(inside)
-            if not inside:
-                found[path] = f"{path}: the folder holds no video; name another folder, or a video by its file"
+            below = walk(path)
+            found |= dict.fromkeys(below.videos)
+            found |= {place: f"{place}: the folder cannot be read ({why})" for place, why in below.unreadable.items()}
+            more = f"{described(below.passed_over.items(), below=path)}" if below.passed_over else ""
+            if not below.videos and not below.unreadable:
+                inside = f" ({more})" if more else ""
+                found[path] = f"{path}: the folder holds no video{inside}; name another folder, or a video by its file"
+            elif more:
+                warnings.warn(f"{path}: {more}", MmfuseWarning, stacklevel=2)
         else:
             found[path] = None if path.exists() else f"{path}: there is no such video; check its path"
     faults = [fault for fault in found.values() if fault is not None]

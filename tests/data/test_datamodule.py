@@ -35,7 +35,7 @@ def mine(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
                 name = f"{part}_{label}_{number}.mp4"
                 width = 96 if number % 2 else 112
                 encode(folder / name, codec="libx264", count=LENGTHS[number], width=width, options={"g": "8"})
-                lines.append(f"{name},{label},{label}{number}")
+                lines.append(f"{name},{label},{part}{label}{number}")
         (folder / f"{part}.csv").write_text("\n".join(lines))
     return {"name": "mine", "root": str(folder), "train": "train.csv", "test": "test.csv"}
 

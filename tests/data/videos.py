@@ -45,7 +45,7 @@ def encode(
     times: Iterable[int] | None = None,
     retime: Callable[[av.Packet, int], None] | None = None,
 ) -> Path:
-    """Write pictures 0..count-1.
+    """Write pictures 0..count-1. The file's own place is in its metadata, so that no two files are copies.
 
     Args:
         times: presentation times of the pictures in 1/25 s, instead of 0, 1, 2, …
@@ -54,7 +54,7 @@ def encode(
     path.parent.mkdir(parents=True, exist_ok=True)
     shown = list(times) if times is not None else list(range(count))
     with av.open(str(path), "w") as container:
-        container.metadata.update(metadata or {})
+        container.metadata.update({"title": "/".join(path.parts[-4:])} | (metadata or {}))
         stream = container.add_stream(codec, rate=25, options=options or {})
         stream.width, stream.height, stream.pix_fmt = width, height, pixels
         stream.codec_context.thread_count = 1

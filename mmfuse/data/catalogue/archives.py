@@ -1,26 +1,89 @@
 """Unpacking downloaded archives: nothing is ever written outside the folder, nothing half-unpacked stays.
 
 Zip and tar are read by Python. Rar needs a program; whichever of the usual ones is installed is used. Archives inside
-archives (HMDB51 comes as one rar a class inside one rar) are unpacked as well.
+archives (HMDB51 comes as one rar a class inside one rar) are unpacked as well. What would fill the disk is stopped: an
+archive and all in it may not grow far beyond its own size, as videos are compressed already.
 """
 
 from __future__ import annotations
 
+import contextlib
+import lzma
 import os
 import shutil
+import signal
+import stat
 import subprocess
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from mmfuse.errors import MmfuseError
+from mmfuse.errors import MmfuseError, one_line
 
 _STAGING = ".unpacking-"
 _DEEPEST = 3  # archives in archives in an archive; one that holds itself would never end
 _NESTED = (".rar", ".zip", ".tar", ".tar.gz", ".tgz")
+MOST_FILES = 500_000
+LARGEST_GROWTH = 100  # an archive's size times this is the most that it may hold; lists shrink to a tenth or so
+SMALL = 10**9  # bytes that any archive may hold, however small it is
+_DEEPEST_FOLDER = 64  # folders in folders: what goes on for thousands cannot be removed again
+_LOOK_EVERY = 0.2  # seconds, while a program unpacks
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    OverflowError,
+    MemoryError,
+)
+
+
+class _Limits:
+    """How much an archive, with the archives in it, may still write."""
+
+    def __init__(self, archive: Path, folder: Path) -> None:
+        self._archive = archive
+        self._folder = folder
+        self._bytes = max(LARGEST_GROWTH * archive.stat().st_size, SMALL)
+        self._files = MOST_FILES
+
+    def take(self, *, size: int, files: int = 1) -> None:
+        """Count what is about to be written, or has been.
+
+        Raises:
+            MmfuseError: it is more than such an archive can honestly hold.
+        """
+        self.check(size=size, files=files)
+        self._bytes -= size
+        self._files -= files
+
+    def check(self, *, size: int = 0, files: int = 0) -> None:
+        """Whether so much more may be written; raises as `take`."""
+        if size > self._bytes or files > self._files:
+            raise MmfuseError(
+                f"{self._archive}: holds more than {MOST_FILES:,} files, or more than {LARGEST_GROWTH} times its own "
+                "size, as no data set does; nothing was unpacked"
+            )
+
+    def check_room(self, size: int) -> None:
+        """Whether the disk has room for so much.
+
+        Raises:
+            MmfuseError: it has not.
+        """
+        free = shutil.disk_usage(self._folder).free
+        if size > free:
+            raise MmfuseError(
+                f"{self._archive}: needs {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free below {self._folder}; "
+                "make room"
+            )
 
 
 @dataclass(frozen=True)
@@ -70,42 +133,66 @@ def unpack(archive: Path, folder: Path, *, report: Callable[[str], None] | None 
         for left_over in folder.glob(f"{_STAGING}*"):
             shutil.rmtree(left_over, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=_STAGING) as staging:
-            _unpack_all(archive, Path(staging), report or (lambda name: None))
+            _unpack_all(archive, Path(staging), report or (lambda name: None), _Limits(archive, folder))
             return _move(Path(staging), folder)
     except OSError as fault:
         raise MmfuseError(f"{archive}: cannot be unpacked to {folder} ({fault.strerror or fault})") from fault
 
 
-def _unpack_all(archive: Path, staging: Path, report: Callable[[str], None], *, depth: int = 1) -> None:
+def _unpack_all(
+    archive: Path, staging: Path, report: Callable[[str], None], limits: _Limits, *, depth: int = 1
+) -> None:
     if depth > _DEEPEST:
         raise MmfuseError(f"{archive.name}: an archive in more than {_DEEPEST - 1} others; nothing was unpacked")
     report(archive.name)
-    _unpack_one(archive, staging)
+    _unpack_one(archive, staging, limits)
     for nested in sorted(path for path in staging.rglob("*") if path.name.lower().endswith(_NESTED)):
         inside = Path(tempfile.mkdtemp(dir=nested.parent, prefix=_STAGING))
-        _unpack_all(nested, inside, report, depth=depth + 1)
+        _unpack_all(nested, inside, report, limits, depth=depth + 1)
         nested.unlink()
         _move(inside, nested.parent)
         inside.rmdir()
 
 
-def _unpack_one(archive: Path, folder: Path) -> None:
+def _unpack_one(archive: Path, folder: Path, limits: _Limits) -> None:
     try:
         if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as file:
-                _check_room(archive, folder, sum(entry.file_size for entry in file.infolist()))
-                _check_names(archive, file.namelist())
-                file.extractall(folder)
+            _unzip(archive, folder, limits)
         elif tarfile.is_tarfile(archive):
-            with tarfile.open(archive) as file:
-                file.extractall(folder, filter="data")
+            _untar(archive, folder, limits)
         elif _is_rar(archive):
-            _unrar(archive, folder)
+            _unrar(archive, folder, limits)
         else:
             raise MmfuseError(f"{archive}: not a zip, tar or rar archive; download it again")
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, RuntimeError) as fault:
-        raise MmfuseError(f"{archive}: damaged or not to be trusted ({fault}); download it again") from fault
+    except _UNREADABLE as fault:
+        raise MmfuseError(f"{archive}: damaged or not to be trusted ({one_line(fault)}); download it again") from fault
     _check_links(archive, folder)
+
+
+def _unzip(archive: Path, folder: Path, limits: _Limits) -> None:
+    with zipfile.ZipFile(archive) as file:
+        entries = file.infolist()
+        _check_names(archive, (entry.filename for entry in entries))
+        size = sum(entry.file_size for entry in entries)
+        limits.check(size=size, files=len(entries))
+        limits.check_room(size)
+        for entry in entries:
+            if stat.S_ISLNK(entry.external_attr >> 16):
+                raise _link(archive, entry.filename)
+            limits.take(size=entry.file_size)  # no more than that is ever read of it
+            file.extract(entry, folder)
+
+
+def _untar(archive: Path, folder: Path, limits: _Limits) -> None:
+    with tarfile.open(archive) as file:
+        for entry in file:  # one by one: a list of all of them would be read to the end of the archive first
+            _check_names(archive, [entry.name], outside=False)
+            if not (entry.isreg() or entry.isdir()):
+                tarfile.data_filter(entry, str(folder))  # says what is wrong with a link that leads outside
+                raise _link(archive, entry.name)
+            limits.take(size=entry.size)
+            limits.check_room(entry.size)
+            file.extract(entry, folder, filter="data")
 
 
 def _is_rar(archive: Path) -> bool:
@@ -113,7 +200,7 @@ def _is_rar(archive: Path) -> bool:
         return file.read(4) == b"Rar!"
 
 
-def _unrar(archive: Path, folder: Path) -> None:
+def _unrar(archive: Path, folder: Path, limits: _Limits) -> None:
     programs = [program for program in _PROGRAMS if shutil.which(program.name)]
     if not programs:
         usual = ", ".join(program.name for program in _PROGRAMS)
@@ -123,7 +210,10 @@ def _unrar(archive: Path, folder: Path) -> None:
             listed = _run(program, program.lists, archive, folder).splitlines()
             names = [line.removeprefix(program.prefix) for line in listed if line.startswith(program.prefix)]
             _check_names(archive, names)
-            _run(program, program.extracts, archive, folder)
+            limits.check(files=len(names))
+            _run(program, program.extracts, archive, folder, limits)
+            size, files = _written(folder)
+            limits.take(size=size, files=files)
             return
         except _Failed as fault:
             failure = fault
@@ -135,34 +225,71 @@ class _Failed(Exception):
     """A program could not read an archive."""
 
 
-def _run(program: _Program, arguments: Iterable[str], archive: Path, folder: Path) -> str:
+def _run(
+    program: _Program, arguments: Iterable[str], archive: Path, folder: Path, limits: _Limits | None = None
+) -> str:
+    """What a program prints; it is stopped as soon as it has written more than it may."""
     filled = [argument.format(archive=archive.absolute(), folder=f"{folder.absolute()}/") for argument in arguments]
-    done = subprocess.run([program.name, *filled], capture_output=True, stdin=subprocess.DEVNULL, check=False)
-    if done.returncode:
-        said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
-        raise _Failed(f"{program.name}: {said[-1] if said else f'exit code {done.returncode}'}")
-    return done.stdout.decode(errors="surrogateescape")
+    with tempfile.TemporaryFile() as printed, tempfile.TemporaryFile() as said:
+        with subprocess.Popen(
+            [program.name, *filled], stdin=subprocess.DEVNULL, stdout=printed, stderr=said
+        ) as running:
+            try:
+                while limits is not None and running.poll() is None:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        running.wait(_LOOK_EVERY)
+                    size, files = _written(folder)
+                    limits.check(size=size, files=files)
+            except BaseException:
+                _kill(running)
+                raise
+        printed.seek(0)
+        said.seek(0)
+        if running.returncode:
+            lines = (said.read() or printed.read()).decode(errors="replace").strip().splitlines()
+            raise _Failed(f"{program.name}: {lines[-1] if lines else f'exit code {running.returncode}'}")
+        return printed.read().decode(errors="surrogateescape")
 
 
-def _check_names(archive: Path, names: Iterable[str]) -> None:
+def _kill(running: subprocess.Popen[bytes]) -> None:
+    """End a program and what it has started, which would write on otherwise."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(running.pid, signal.SIGKILL)
+    running.kill()
+
+
+def _written(folder: Path) -> tuple[int, int]:
+    """Bytes and files below a folder, in which a program may be at work."""
+    size = files = 0
+    for base, _folders, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                size += os.lstat(os.path.join(base, name)).st_size
+                files += 1
+    return size, files
+
+
+def _check_names(archive: Path, names: Iterable[str], *, outside: bool = True) -> None:
+    """Refuse names that lead outside (unless something else sees to that) or too far down."""
     for name in names:
         path = PurePosixPath(name.replace("\\", "/"))
-        if path.parts and (path.is_absolute() or ".." in path.parts or path.parts[0].endswith(":")):
+        leads_outside = path.parts and (path.is_absolute() or ".." in path.parts or path.parts[0].endswith(":"))
+        if outside and leads_outside:
             raise MmfuseError(f"{archive}: holds {name!r}, which leads outside the folder; nothing was unpacked")
+        if len(path.parts) > _DEEPEST_FOLDER:
+            raise MmfuseError(
+                f"{archive}: holds {name!r:.60}..., in more than {_DEEPEST_FOLDER} folders; nothing was unpacked"
+            )
+
+
+def _link(archive: Path, name: str) -> MmfuseError:
+    return MmfuseError(f"{archive}: holds a link or a device ({name}); nothing was unpacked")
 
 
 def _check_links(archive: Path, folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise MmfuseError(f"{archive}: holds a link or a device ({path.name}); nothing was unpacked")
-
-
-def _check_room(archive: Path, folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise MmfuseError(
-            f"{archive}: needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free below {folder}; make room"
-        )
+            raise _link(archive, path.name)
 
 
 def _move(source: Path, target: Path) -> int:

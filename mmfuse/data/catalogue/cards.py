@@ -140,20 +140,33 @@ def parse_classes(given: Any, *, where: str) -> dict[str, str]:
     """
     if isinstance(given, Mapping):
         given = [{"name": name, "phrase": phrase} for name, phrase in given.items()]
+    if isinstance(given, str):
+        raise MmfuseError(
+            f"{where}: classes are listed one by one, such as ['{given}', ...] with quotes, not {given!r}"
+        )
     classes: dict[str, str] = {}
     for entry in given or ():
-        if isinstance(entry, Mapping) and set(entry) <= {"name", "phrase"} and "name" in entry:
-            name, phrase = str(entry["name"]), str(entry.get("phrase") or in_words(str(entry["name"])))
-        elif isinstance(entry, str | int):
-            name, phrase = str(entry), in_words(str(entry))
-        else:
-            raise MmfuseError(f"{where}: a class is a name or {{name: ..., phrase: ...}}, not {entry!r}")
+        name, phrase = _class(entry, where)
         if name in classes:
             raise MmfuseError(f"{where}: the class {name!r} is listed twice")
         classes[name] = phrase
     if not classes:
         raise MmfuseError(f"{where}: no classes are listed")
     return classes
+
+
+def _class(entry: Any, where: str) -> tuple[str, str]:
+    """Name and phrase of one class as users write it."""
+    whole = entry if isinstance(entry, Mapping) else {"name": entry}
+    name, phrase = whole.get("name"), whole.get("phrase")
+    # A number is a name; True is what YAML makes of an unquoted yes.
+    words = [word for word in (name, phrase) if isinstance(word, str | int) and not isinstance(word, bool)]
+    if set(whole) - {"name", "phrase"} or name in (None, "") or len(words) != 2 - (phrase is None):
+        raise MmfuseError(
+            f"{where}: a class is a name or {{name: ..., phrase: ...}}, not {entry!r}; in YAML, words such as yes, no, "
+            "on, off and null stand in quotes"
+        )
+    return str(name), str(phrase or in_words(str(name)))
 
 
 def in_words(name: str) -> str:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from mmfuse.data.catalogue.load import Catalogue
 from mmfuse.data.catalogue.locate import find_videos
+from mmfuse.data.catalogue.walk import walk
 from mmfuse.data.frames.video import UnreadableVideo, decoder_version, examine
 from mmfuse.utils.files import cache_folder, parse_json, sha256_of_json
 from mmfuse.utils.processes import each
@@ -50,6 +51,10 @@ class Findings:
     present: int = 0
     missing: list[str] = field(default_factory=list)
     extra: list[str] = field(default_factory=list)
+    passed_over: dict[str, str] = field(default_factory=dict)
+    """What might have been meant as a video, and why it is not taken for one."""
+    warnings: list[str] = field(default_factory=list)
+    """Of the lists, such as sources with clips in both of them."""
     empty: list[str] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
     truncated: dict[str, str] = field(default_factory=dict)
@@ -60,7 +65,7 @@ class Findings:
 
     @property
     def good(self) -> bool:
-        """Whether every listed clip is there and sound. Extra files do no harm."""
+        """Whether every listed clip is there and sound. Extra files do no harm, and warnings are for a reader."""
         return not (self.missing or self.empty or self.unreadable or self.truncated)
 
     def as_json(self) -> dict[str, Any]:
@@ -96,6 +101,7 @@ def check(
         decoded=decode,
         official=dict(catalogue.card.splits.get(catalogue.split, {})),
         listed={str(part): int(count) for part, count in table["part"].value_counts().items()},
+        warnings=list(catalogue.warnings),
     )
     paths = _present(table, root, findings)
     for finding in _examined(paths, decode=decode, workers=workers, journal=journal, report=report):
@@ -117,8 +123,11 @@ def _present(table: pd.DataFrame, root: Path, findings: Findings) -> list[str]:
         there = [path for path in found.paths if Path(path).is_absolute()]
         findings.missing = found.missing
         findings.extra = [str(path) for path in found.extra]
+        findings.passed_over = {str(path): why for path, why in found.passed_over.items()}
     else:  # a user's lists name the files themselves
         named = dict(zip(table["clip"], (str(root / path) for path in table["path"]), strict=True))
+        below = walk(root)
+        findings.passed_over = {str(path): why for path, why in (below.passed_over | below.unreadable).items()}
         there = [path for path in named.values() if Path(path).is_file()]
         findings.missing = [clip for clip, path in named.items() if not Path(path).is_file()]
     findings.present = len(there)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from mmfuse.data.catalogue.cards import DataCard, card_names, load_card
 from mmfuse.data.catalogue.locate import dataset_folder, find_videos
 from mmfuse.data.catalogue.official_lists import Row
 from mmfuse.data.catalogue.something_something import read_something_something
-from mmfuse.errors import MmfuseError, unknown
+from mmfuse.errors import MmfuseError, MmfuseWarning, unknown
 from mmfuse.utils.files import sha256_of_json
 
 READERS = {**official_lists.READERS, "ssv2": read_something_something}
@@ -35,6 +36,8 @@ class Catalogue:
     was found)."""
     root: Path | None = None
     """The folder that relative paths start from, where one was given."""
+    warnings: tuple[str, ...] = ()
+    """What a user should know before a number is made of these clips, such as sources with clips in both lists."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -51,6 +54,11 @@ class Catalogue:
         """Digest of which clip has which label in which part; where the files lie does not matter."""
         rows = zip(self.table["clip"], self.table["label"].tolist(), self.table["part"], strict=True)
         return sha256_of_json(sorted(list(row) for row in rows))
+
+    def warn(self, *, stacklevel: int = 2) -> None:
+        """Issue the warnings, each as a `MmfuseWarning`."""
+        for text in self.warnings:
+            warnings.warn(f"{self.card.title}: {text}", MmfuseWarning, stacklevel=stacklevel + 1)
 
     def part(self, name: str) -> pd.DataFrame:
         """The rows of "train" or "test", counted from 0."""
@@ -87,8 +95,9 @@ def published(
     if isinstance(dataset, dict) and set(dataset) == {"name"}:
         dataset = dataset["name"]
     if isinstance(dataset, dict):
-        card, rows, folder = custom.read(dataset, root=root)
-        return Catalogue(card.name, split, card, _table(rows, card), folder)
+        found = custom.read(dataset, root=root)
+        table = _table(found.rows, found.card)
+        return Catalogue(found.card.name, split, found.card, table, found.root, tuple(found.warnings))
     if dataset not in card_names():
         raise unknown("data set", dataset, card_names())
     card = load_card(dataset)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-VIDEO_SUFFIXES = frozenset({".avi", ".mp4", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv"})
+from mmfuse.data.catalogue.walk import walk
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class Found:
     """Clips that were not found."""
     extra: list[Path]
     """Videos in the folder that no row asks for."""
+    passed_over: dict[Path, str]
+    """Files and folders that might have been meant, and why they were not taken."""
 
 
 def dataset_folder(root: Path, name: str) -> Path:
@@ -29,7 +31,7 @@ def dataset_folder(root: Path, name: str) -> Path:
 
     `UCF-101`, `ucf101` and `UCF101` are one name.
     """
-    root = Path(root).expanduser().absolute()
+    root = Path(os.path.expanduser(root)).absolute()
     if not root.is_dir():
         return root
     wanted = {_plain(name)}
@@ -40,7 +42,8 @@ def dataset_folder(root: Path, name: str) -> Path:
 def find_videos(table: pd.DataFrame, folder: Path) -> Found:
     """Match rows with files by name, without case; by folder and name where a name occurs twice."""
     by_name: dict[str, list[Path]] = defaultdict(list)
-    for path in videos_below(folder):
+    below = walk(folder)
+    for path in below.videos:
         by_name[path.stem.casefold()].append(path)
     paths, missing, used = [], [], set()
     for clip, published in zip(table["clip"], table["path"], strict=True):
@@ -53,26 +56,7 @@ def find_videos(table: pd.DataFrame, folder: Path) -> Found:
             used.add(match)
             paths.append(str(match))
     extra = sorted(path for matches in by_name.values() for path in matches if path not in used)
-    return Found(paths, missing, extra)
-
-
-def videos_below(folder: Path) -> list[Path]:
-    """Every file below a folder that has a video's suffix, links followed, hidden ones left out."""
-    found: list[Path] = []
-    entered: set[tuple[int, int]] = set()
-    for base, folders, names in os.walk(folder, followlinks=True):
-        status = os.stat(base)
-        if (status.st_dev, status.st_ino) in entered:  # a link that leads back up
-            folders.clear()
-            continue
-        entered.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [
-            Path(base, name)
-            for name in sorted(names)
-            if os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES and not name.startswith("._")
-        ]
-    return found
+    return Found(paths, missing, extra, below.passed_over | below.unreadable)
 
 
 def _best(matches: list[Path], wanted: Path) -> Path | None:

@@ -224,3 +224,117 @@ def test_too_small_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=4999))
     with pytest.raises(MmfuseError, match=r"needs 0\.0 GB, and 0\.0 GB are free"):
         unpack(archive, tmp_path / "root")
+
+
+# --- archives that would fill the disk ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "SMALL", 100_000)
+    monkeypatch.setattr(archives, "MOST_FILES", 20)
+
+
+def squeezed(files: dict[str, bytes]) -> bytes:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return target.getvalue()
+
+
+@pytest.mark.parametrize("make", [squeezed, tarred])
+@pytest.mark.parametrize(
+    "files",
+    [
+        pytest.param({"big.bin": bytes(5_000_000)}, id="one large file"),
+        pytest.param({f"{n}.bin": bytes(60_000) for n in range(15)}, id="many that are large together"),
+        pytest.param({f"{n}.txt": b"" for n in range(21)}, id="too many"),
+    ],
+)
+@pytest.mark.usefixtures("small_limits")
+def test_a_bomb_is_refused(tmp_path: Path, make, files: dict[str, bytes]) -> None:
+    archive = tmp_path / "archive"
+    archive.write_bytes(make(files))
+    with pytest.raises(MmfuseError, match=r"archive: holds more than 20 files, or more than 100 times its own size"):
+        unpack(archive, tmp_path / "root")
+    assert list((tmp_path / "root").iterdir()) == []
+
+
+@pytest.mark.parametrize("make", [squeezed, tarred])
+@pytest.mark.usefixtures("small_limits")
+def test_a_bomb_inside_counts_for_the_outermost_archive(tmp_path: Path, make) -> None:
+    inner = make({f"{n}.bin": bytes(8_000) for n in range(5)})
+    archive = tmp_path / "archive"
+    archive.write_bytes(make({f"{n}.zip": inner for n in range(4)}))
+    with pytest.raises(MmfuseError, match="more than 100 times its own size"):
+        unpack(archive, tmp_path / "root")
+    assert list((tmp_path / "root").iterdir()) == []
+
+
+def test_a_header_that_promises_more_than_the_disk_holds(tmp_path: Path) -> None:
+    """Nothing is written of a file whose size alone is too much."""
+    entry = tarfile.TarInfo("huge.bin")
+    entry.size = 2**50
+    archive = tmp_path / "archive.tar"
+    archive.write_bytes(entry.tobuf(tarfile.GNU_FORMAT) + bytes(4096))
+    with pytest.raises(MmfuseError, match="times its own size"):
+        unpack(archive, tmp_path / "root")
+    assert list((tmp_path / "root").iterdir()) == []
+
+
+@pytest.mark.parametrize("make", [zipped, tarred])
+def test_folders_in_folders_without_end(tmp_path: Path, make) -> None:
+    archive = tmp_path / "archive"
+    archive.write_bytes(make({"a/" * 1500 + "x": b"x"}))
+    with pytest.raises(MmfuseError, match=r"in more than 64 folders; nothing was unpacked"):
+        unpack(archive, tmp_path / "root")
+    assert list((tmp_path / "root").iterdir()) == []
+
+
+def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
+    archive = tmp_path / "archive.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        entry = zipfile.ZipInfo("link.mp4")
+        entry.external_attr = 0o120777 << 16
+        file.writestr(entry, "/etc/passwd")
+    with pytest.raises(MmfuseError, match=r"holds a link or a device \(link.mp4\)"):
+        unpack(archive, tmp_path / "root")
+
+
+def test_a_hard_link_in_a_tar_is_refused(tmp_path: Path) -> None:
+    archive = tmp_path / "archive.tar"
+    with tarfile.open(archive, "w") as file:
+        entry = tarfile.TarInfo("twin.mp4")
+        entry.type, entry.linkname = tarfile.LNKTYPE, "a.mp4"
+        file.addfile(entry)
+    with pytest.raises(MmfuseError, match=r"holds a link or a device \(twin.mp4\)"):
+        unpack(archive, tmp_path / "root")
+
+
+def test_odd_tars_are_told_in_one_line(tmp_path: Path) -> None:
+    """Such as one whose compression is damaged in the middle: zlib has errors of its own."""
+    archive = tmp_path / "archive.tar.gz"
+    whole = tarred({f"{n}.avi": bytes(range(256)) * 40 for n in range(9)})
+    archive.write_bytes(whole[:300] + b"\xff" * 40 + whole[340:])
+    with pytest.raises(MmfuseError, match=r"(damaged or not to be trusted|not a zip, tar or rar).*download it again"):
+        unpack(archive, tmp_path / "root")
+
+
+@pytest.mark.usefixtures("small_limits")
+def test_a_program_that_writes_too_much_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rar says what it holds, but only what is written can be trusted."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    fake = programs / "unrar"
+    fake.write_text(
+        '#!/bin/sh\ncase "$1" in lb) echo a.bin; exit;; esac\nfor last; do :; done\n'
+        'exec head -c 50000000 /dev/zero > "$last/a.bin"\n'
+    )
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    archive = tmp_path / "archive.rar"
+    archive.write_bytes(rar({"a.bin": b"a"}))
+    with pytest.raises(MmfuseError, match="times its own size"):
+        unpack(archive, tmp_path / "root")
+    assert list((tmp_path / "root").iterdir()) == []

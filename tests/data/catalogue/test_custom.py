@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from mmfuse.data.catalogue.load import load_catalogue
-from mmfuse.errors import MmfuseError
+from mmfuse.data.datamodule import FewShotVideoDataModule
+from mmfuse.errors import MmfuseError, MmfuseWarning
 
 GOOD = "path,label,group\na1.mp4,wave,g1\na2.mp4,wave,g2\nb1.mp4,JumpRope,g3\n"
 TEST = "path,label\nc1.mp4,wave\nc2.mp4,JumpRope\n"
@@ -115,3 +118,128 @@ def test_wrong_requests(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
     with pytest.raises(MmfuseError, match="no videos in train/<class>/"):
         load_catalogue({"name": "mine", "root": str(tmp_path)})
+
+
+# --- names of classes --------------------------------------------------------------------------------------------
+
+NUMBERED = GOOD.replace("wave", "0").replace("JumpRope", "1"), TEST.replace("wave", "0").replace("JumpRope", "1")
+
+
+def test_numbers_are_no_names_for_prompts(tmp_path: Path) -> None:
+    mine = lists(tmp_path, *NUMBERED)
+    [warning] = load_catalogue(mine).warnings
+    assert "prompts speak of 'a person 0'" in warning
+    assert "classes.csv" in warning
+    with pytest.warns(MmfuseWarning, match="the 2 classes are numbers"):
+        FewShotVideoDataModule(mine, shots=1)
+    assert load_catalogue(mine | {"classes": {0: "waving", "1": "skipping"}}).warnings == ()
+
+
+def test_a_file_names_the_classes(tmp_path: Path) -> None:
+    mine = lists(tmp_path, *NUMBERED)
+    (tmp_path / "classes.csv").write_text("name,phrase\n1,skipping\n0, waving a hand\n")
+    catalogue = load_catalogue(mine)
+    assert (catalogue.class_names, catalogue.phrases, catalogue.warnings) == (
+        ("1", "0"),
+        ("skipping", "waving a hand"),
+        (),
+    )
+    (tmp_path / "classes.csv").write_text("name\nwave\nJumpRope\n")
+    assert load_catalogue(lists(tmp_path)).phrases == ("wave", "jump rope")
+    (tmp_path / "classes.csv").write_text("label,text\n")
+    with pytest.raises(MmfuseError, match=r"classes.csv: the first line must name the columns name\[,phrase\]"):
+        load_catalogue(mine)
+    (tmp_path / "classes.csv").write_text("name,phrase\n")
+    with pytest.raises(MmfuseError, match=r"classes.csv: no classes are listed"):
+        load_catalogue(mine)
+
+
+def test_numbered_folders_are_named_by_the_file(tmp_path: Path) -> None:
+    for number, path in enumerate(("train/0/a.mp4", "train/1/b.mp4", "test/0/c.mp4", "test/1/d.mp4")):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(str(number))
+    mine = {"name": "mine", "root": str(tmp_path)}
+    assert "the 2 classes are numbers" in load_catalogue(mine).warnings[0]
+    (tmp_path / "classes.csv").write_text("name,phrase\n0,waving\n1,skipping\n")
+    named = load_catalogue(mine)
+    assert (named.phrases, named.warnings) == (("waving", "skipping"), ())
+
+
+def test_arrays_and_series_name_classes_too(tmp_path: Path) -> None:
+    mine = lists(tmp_path)
+    for given in (np.array(["wave", "JumpRope"]), pd.Series(["wave", "JumpRope"], index=[7, 8])):
+        assert load_catalogue(mine | {"classes": given}).class_names == ("wave", "JumpRope")
+
+
+@pytest.mark.parametrize("wrong", [[True, False], [None, "wave"], [1.5, "wave"], ["", "wave"], "wave"])
+def test_what_yaml_makes_of_unquoted_words(tmp_path: Path, wrong: object) -> None:
+    with pytest.raises(MmfuseError, match=r"data set 'mine': (a class is a name|classes are listed).*quotes"):
+        load_catalogue(lists(tmp_path) | {"classes": wrong})
+
+
+def test_a_class_that_is_tested_must_be_trained(tmp_path: Path) -> None:
+    mine = lists(tmp_path, test=TEST + "c3.mp4,run\n")
+    with pytest.raises(MmfuseError, match=r"test.csv:4: unknown class 'run'"):
+        load_catalogue(mine)
+    with pytest.raises(MmfuseError, match=r"test.csv:4: the class 'run' has test clips but no training clip"):
+        load_catalogue(mine | {"classes": ["wave", "JumpRope", "run"]})
+    unused = load_catalogue(lists(tmp_path) | {"classes": ["wave", "JumpRope", "run"]})
+    assert unused.card.dead_classes == ("run",)
+
+
+# --- paths and other people's lists ------------------------------------------------------------------------------
+
+
+def test_a_tilde_may_begin_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "~").mkdir()
+    (tmp_path / "~" / "own.mp4").touch()
+    rows = ("~a.mp4", "~nobody-of-that-name/b.mp4", "~/c.mp4", "~/own.mp4")
+    mine = lists(tmp_path, "path,label\n" + "".join(f"{path},wave\n" for path in rows) + "z,JumpRope\n")
+    paths = load_catalogue(mine).part("train")["path"].tolist()
+    assert paths[:4] == [
+        str(tmp_path / "~a.mp4"),
+        str(tmp_path / "~nobody-of-that-name" / "b.mp4"),
+        str(tmp_path / "home" / "c.mp4"),
+        str(tmp_path / "~" / "own.mp4"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("train", "cause"),
+    [
+        ("Archery/v_Archery_g01_c01 120 2\n", r"a list of raw frames \(path frames label\).*classes.csv"),
+        ("clips/a b.mp4 2\n", "a list of `path label`.*classes.csv"),
+        ("a.mp4,wave\nb.mp4,jump\n", "the columns are not named"),
+        ("path;label\na.mp4;wave\n", "commas between the fields"),
+        ("path\tlabel\na.mp4\twave\n", "commas between the fields"),
+        ("path,label,label\na,x,y\n", "names a column twice"),
+    ],
+)
+def test_lists_of_other_kinds_are_named(tmp_path: Path, train: str, cause: str) -> None:
+    with pytest.raises(MmfuseError, match=rf"train.csv: .*{cause}"):
+        load_catalogue(lists(tmp_path, train))
+
+
+# --- folders -----------------------------------------------------------------------------------------------------
+
+
+def test_no_class_vanishes(tmp_path: Path) -> None:
+    """As a folder of `.ts` files did once, and as clips beside the folders do where only folders are looked at."""
+    for number, path in enumerate(("train/a/1.mp4", "train/b/2.mp4", "test/a/3.mp4", "test/b/4.mp4")):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(str(number))
+    mine = {"name": "mine", "root": str(tmp_path)}
+    assert load_catalogue(mine).warnings == ()
+    (tmp_path / "train" / "loose.mp4").write_text("loose")
+    (tmp_path / "train" / "a" / "noise.ts").write_text("no video")
+    [warning] = load_catalogue(mine).warnings
+    assert "2 were passed over" in warning
+    assert "loose.mp4" in warning
+    (tmp_path / "train" / "c").mkdir()
+    (tmp_path / "train" / "c" / "noise.ts").write_text("no video")
+    with pytest.raises(MmfuseError, match=r"train/c: the class has no videos.*3 were passed over"):
+        load_catalogue(mine)
+    (tmp_path / "train" / "c" / "noise.ts").unlink()
+    with pytest.raises(MmfuseError, match=r"train/c: the class has no videos"):
+        load_catalogue(mine)

@@ -11,7 +11,7 @@ import pytest
 
 from mmfuse.data.catalogue.cards import card_names, in_words, load_card, parse_card
 from mmfuse.data.catalogue.load import COLUMNS, load_catalogue
-from mmfuse.data.catalogue.locate import videos_below
+from mmfuse.data.catalogue.walk import walk
 from mmfuse.errors import MmfuseError
 from tests.data.official import ANNOTATIONS, SPLITS, lay_out, needs_official_lists
 
@@ -191,7 +191,7 @@ def test_links_that_lead_in_circles_are_followed_once(tmp_path: Path) -> None:
     (tmp_path / "._clip.mp4").touch()
     (tmp_path / ".hidden").mkdir()
     (tmp_path / ".hidden" / "clip.mp4").touch()
-    assert videos_below(tmp_path) == [tmp_path / "a" / "b" / "clip.mp4"]
+    assert walk(tmp_path).videos == [tmp_path / "a" / "b" / "clip.mp4"]
 
 
 @needs_official_lists
