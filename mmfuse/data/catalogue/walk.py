@@ -6,6 +6,7 @@ might have been meant and is not taken is named, so that no clip, and no class, 
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 from collections import Counter
@@ -121,14 +122,13 @@ def why_no_video(path: Path) -> str | None:
     if path.name.startswith("."):
         return HIDDEN if suffix in VIDEO_SUFFIXES else ""
     try:
-        mode = path.stat().st_mode
+        if not stat.S_ISREG(path.stat().st_mode):
+            return "not a file"
+        if suffix in VIDEO_SUFFIXES or _shows_video(path):
+            return None
+        return "" if _is_text(path) else "no video that can be opened"
     except OSError as fault:
         return "a link that leads nowhere" if path.is_symlink() else f"cannot be read: {fault.strerror or fault}"
-    if not stat.S_ISREG(mode):
-        return "not a file"
-    if suffix in VIDEO_SUFFIXES:
-        return None
-    return None if _shows_video(path) else "no video that can be opened"
 
 
 def _shows_video(path: Path) -> bool:
@@ -142,3 +142,14 @@ def _shows_video(path: Path) -> bool:
     kind = header.container
     still = kind in _STILLS or kind.endswith("_pipe") or (kind == "gif" and header.frames == 1)
     return not still
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a file begins as a text in UTF-8 does."""
+    with path.open("rb") as file:
+        head = file.read(1024)
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # whose last letter may be cut
+    except UnicodeDecodeError:
+        return False
+    return bool(head) and 0 not in head

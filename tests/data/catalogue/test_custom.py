@@ -232,12 +232,12 @@ def test_no_class_vanishes(tmp_path: Path) -> None:
     mine = {"name": "mine", "root": str(tmp_path)}
     assert load_catalogue(mine).warnings == ()
     (tmp_path / "train" / "loose.mp4").write_text("loose")
-    (tmp_path / "train" / "a" / "noise.ts").write_text("no video")
+    (tmp_path / "train" / "a" / "noise.ts").write_bytes(b"\0no video")
     [warning] = load_catalogue(mine).warnings
     assert "2 were passed over" in warning
     assert "loose.mp4" in warning
     (tmp_path / "train" / "c").mkdir()
-    (tmp_path / "train" / "c" / "noise.ts").write_text("no video")
+    (tmp_path / "train" / "c" / "noise.ts").write_bytes(b"\0no video")
     with pytest.raises(MmfuseError, match=r"train/c: the class has no videos.*3 were passed over"):
         load_catalogue(mine)
     (tmp_path / "train" / "c" / "noise.ts").unlink()

@@ -44,18 +44,21 @@ def test_every_kind_of_video_is_a_clip(tmp_path: Path, name: str, codec: str | N
 
 def test_what_is_no_video_is_named_unless_nobody_would_miss_it(tmp_path: Path) -> None:
     encode(tmp_path / "still.gif", codec="gif", pixels="rgb8", count=1)
-    (tmp_path / "widget.ts").write_text("<TS version='2.1'></TS>")
+    (tmp_path / "noise.ts").write_bytes(b"\xff\x00noise")
+    (tmp_path / "nothing.ts").touch()
     (tmp_path / ".hidden.mp4").write_bytes(b"x")
     (tmp_path / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
     (tmp_path / "itself.mp4").symlink_to(tmp_path / "itself.mp4")
     os.mkfifo(tmp_path / "pipe.mp4")
-    for harmless in ("._clip.mp4", ".DS_Store", "Thumbs.db", "notes.txt", "poster.JPG", "sound.wav", "list.csv"):
-        (tmp_path / harmless).write_bytes(b"x")
+    harmless = "._clip.mp4 .DS_Store Thumbs.db notes.txt poster.JPG sound.wav list.csv widget.ts LICENSE"
+    for name in harmless.split():
+        (tmp_path / name).write_text("Größe")
     found = walk(tmp_path)
     assert found.videos == []
     assert {path.name: reason for path, reason in found.passed_over.items()} == {
         "still.gif": "no video that can be opened",
-        "widget.ts": "no video that can be opened",
+        "noise.ts": "no video that can be opened",
+        "nothing.ts": "no video that can be opened",
         ".hidden.mp4": walking.HIDDEN,
         "gone.mp4": "a link that leads nowhere",
         "itself.mp4": "a link that leads nowhere",
