@@ -31,7 +31,7 @@ from mmfuse.model.chunked import keep_freed_memory
 from mmfuse.model.optimizations import USUAL, Speed
 from mmfuse.model.recognizer import ActionRecognizer
 from mmfuse.records.cell import Cell, Inputs, identity
-from mmfuse.records.predictions import encode
+from mmfuse.records.predictions import encode, metrics_of, tabulate
 from mmfuse.records.record import Cost, Metrics, Parameters, Predictions, Provenance, Record, Seeds, now
 
 
@@ -42,7 +42,6 @@ class Trained:
     data: FewShotVideoDataModule
     inputs: Inputs
     model: ActionRecognizer
-    metrics: dict[str, float]
     train_seconds: float
     test_seconds: float
     precision: str
@@ -117,13 +116,12 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
         begun = time.monotonic()
         trainer.fit(model, datamodule=data)
         middle = time.monotonic()
-        [metrics] = trainer.test(model, datamodule=data, verbose=False)
+        trainer.test(model, datamodule=data, verbose=False)
     _refuse_changed(inputs, _inputs(cell, data), since="the cell began")
     return Trained(
         data=data,
         inputs=inputs,
         model=model,
-        metrics={name: float(value) for name, value in metrics.items()},
         train_seconds=middle - begun,
         test_seconds=time.monotonic() - middle,
         precision=str(trainer.precision),
@@ -341,7 +339,8 @@ def _outcome(job: Job, trained: Trained, *, started: str, seconds: float, notes:
     inputs = trained.inputs
     own = identity(cell.config_hash, inputs)
     weights, checkpoint_bytes = environment.checkpoint(model, keep=job.keep_checkpoint)
-    table = encode(data.test_clips, model.test_predictions)
+    told = tabulate(data.test_clips, model.test_predictions)
+    table = encode(told)
     train_clips, test_clips = len(data.train_clips), len(data.test_clips)
     record = Record(
         cell=cell,
@@ -352,9 +351,7 @@ def _outcome(job: Job, trained: Trained, *, started: str, seconds: float, notes:
         state="done",
         class_names=tuple(data.class_names),
         metrics=Metrics(
-            top1=trained.metrics["test/top1"],
-            top5=trained.metrics.get("test/top5"),
-            mean_class=trained.metrics["test/mean_class"],
+            **metrics_of(told),
             test_clips=test_clips,
             train_clips=train_clips,
         ),

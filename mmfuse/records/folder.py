@@ -22,6 +22,7 @@ from pathlib import Path
 from mmfuse.errors import MmfuseError
 from mmfuse.records.cell import Cell, Inputs
 from mmfuse.records.record import FORMAT, Record
+from mmfuse.records.verification import Verified
 from mmfuse.utils.files import parse_json, sha256_of_file, write_atomically
 
 
@@ -187,14 +188,21 @@ class ResultsFolder:
                 item.path.rename(self._superseded(item.path.stem))
 
     def read(self) -> tuple[list[Record], list[Damaged]]:
-        """All records, and the files among them that are none any more."""
+        """All records, and the files among them that are none any more.
+
+        Finished records are compared with their predictions: see `mmfuse.records.verification`.
+        """
         records, damaged = [], []
+        verified = Verified(self.records)
         for path in sorted(self.records.glob("*.json")):
             found = read_record(path)
+            if isinstance(found, Record) and found.state == "done" and (fault := verified.contradiction(found)):
+                found = Damaged(path, f"edited, or separated from its predictions: {fault}")
             if isinstance(found, Record):
                 records.append(found)
             else:
                 damaged.append(found)
+        verified.keep()
         return records, damaged
 
     def predictions_of(self, record: Record) -> Path:

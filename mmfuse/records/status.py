@@ -69,7 +69,9 @@ class StatusIndex:
         self._by_name: dict[str, list[Record]] = defaultdict(list)
         self._damaged: dict[str, list[Damaged]] = defaultdict(list)
         for record in sorted(self.records, key=lambda record: record.provenance.finished or ""):
-            self._by_config[record.config_hash].append(record)
+            # Where the two differ, the record is of an older protocol, or its settings were edited: it fits no cell.
+            if record.config_hash == record.cell.config_hash:
+                self._by_config[record.config_hash].append(record)
             self._by_name[record.name].append(record)
         for damaged in self.damaged:
             self._damaged[damaged.path.stem.rpartition("--")[0]].append(damaged)
@@ -102,7 +104,8 @@ class StatusIndex:
             changed = ", ".join(planned.inputs.changes(outdated[-1].inputs))
             return Entry(planned, "stale", record=outdated[-1], reason=f"changed: {changed.replace('_', ' ')}")
         for record in reversed(self._by_name.get(planned.cell.name, [])):
-            if record.state == "done" and record.config_hash not in self._wanted:
+            fits = record.config_hash == record.cell.config_hash and record.config_hash in self._wanted
+            if record.state == "done" and not fits:
                 return Entry(planned, "stale", record=record, reason=f"changed: {_differences(record, planned.cell)}")
         return None
 

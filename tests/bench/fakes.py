@@ -10,11 +10,13 @@ import hashlib
 import os
 import signal
 import time
+from fractions import Fraction
 from pathlib import Path
 
 from mmfuse.bench.job import Job, Outcome, Progress, Report
 from mmfuse.errors import MmfuseError
 from mmfuse.records.cell import Cell, Inputs, identity
+from mmfuse.records.predictions import COLUMNS
 from mmfuse.records.record import Cost, Metrics, Parameters, Predictions, Provenance, Record, Seeds, now
 
 
@@ -52,10 +54,16 @@ def _seen_before(job: Job) -> bool:
     return (Path(job.log_folder) / "ran.txt").read_text().count(f"{job.cell.name}\n") > 1
 
 
-def done(cell: Cell, *, inputs: Inputs, command: str = "", clips: int = 10, top1: float | None = None) -> Outcome:
+def done(cell: Cell, *, inputs: Inputs, command: str = "", clips: int = 255, top1: float | None = None) -> Outcome:
+    """A finished cell whose predictions amount to its numbers.
+
+    `top1`: told as the nearest share of at most 2,000 test clips; by default it follows from the cell's name.
+    """
     digest = hashlib.sha256(cell.name.encode()).digest()
-    value = digest[0] / 255 if top1 is None else top1
-    table = gzip.compress(os.urandom(clips) if clips > 100 else b"clip,label\n", mtime=0)
+    share = Fraction(digest[0], 255) if top1 is None else Fraction(top1).limit_denominator(2000)
+    clips = clips if top1 is None else share.denominator * (10 // share.denominator + 1)
+    right = round(share * clips)
+    table = gzip.compress(_predictions(right, clips), mtime=0)
     record = Record(
         cell=cell,
         name=cell.name,
@@ -63,7 +71,7 @@ def done(cell: Cell, *, inputs: Inputs, command: str = "", clips: int = 10, top1
         identity=identity(cell.config_hash, inputs),
         inputs=inputs,
         state="done",
-        metrics=Metrics(top1=value, top5=1.0, mean_class=value, test_clips=clips, train_clips=4),
+        metrics=Metrics(top1=right / clips, top5=1.0, mean_class=right / clips, test_clips=clips, train_clips=4),
         parameters=Parameters(image_method=1, text_method=2, fusion=3),
         cost=Cost(seconds=1.0, train_seconds=0.5, test_seconds=0.5, peak_memory_bytes=10**6, checkpoint_bytes=100),
         seeds=Seeds(draw=cell.draw, seed=cell.seed, training=cell.training_seed),
@@ -72,3 +80,12 @@ def done(cell: Cell, *, inputs: Inputs, command: str = "", clips: int = 10, top1
     )
     predictions = Predictions(file=f"{record.stem}.csv.gz", sha256=hashlib.sha256(table).hexdigest(), clips=clips)
     return Outcome(record.model_copy(update={"predictions": predictions}), {"predictions": table})
+
+
+def _predictions(right: int, clips: int) -> bytes:
+    """Predictions of clips of one class, the first ones right. Names that do not compress, where there are many."""
+    lines = [",".join(COLUMNS)]
+    for number in range(clips):
+        name = f"clip{number}" if clips <= 2000 else os.urandom(16).hex()
+        lines.append(f"{name},0,0,0.6,0.6,1,{name},1" if number < right else f"{name},0,1,0.4,0.6,0,{name},2")
+    return "\n".join(lines).encode()

@@ -235,7 +235,7 @@ def test_a_disk_without_any_room(tmp_path: Path) -> None:
         tally = run(disk, wanted)
         assert tally.done == 2
         assert failure(disk, "big")[0] == "RecordNotWritten"
-        subprocess.run(["mount", "-o", "remount,size=1m", str(disk)], check=True)
+        subprocess.run(["mount", "-o", "remount,size=8m", str(disk)], check=True)
         assert run(disk, wanted).done == 1
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)

@@ -9,9 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from mmfuse.data.few_shot import fingerprint
 from mmfuse.errors import MmfuseError
-from mmfuse.records.predictions import COLUMNS, decode, encode
+from mmfuse.model.metrics import TestMetrics
+from mmfuse.records.predictions import COLUMNS, decode, encode, metrics_of, tabulate
+from mmfuse.records.predictions import test_list_digest as list_digest
 
 CLIPS = pd.DataFrame({"clip": ["a,1", "b", "走"], "group": ["a", "a", 'say "w"']})
 
@@ -27,7 +31,7 @@ def predictions() -> dict[str, Any]:
 
 def test_what_is_written_is_read_in_the_order_of_the_test_list(tmp_path: Path) -> None:
     path = tmp_path / "p.csv.gz"
-    path.write_bytes(encode(CLIPS, predictions()))
+    path.write_bytes(encode(tabulate(CLIPS, predictions())))
     table = decode(path)
     assert tuple(table) == COLUMNS
     assert table["clip"].tolist() == ["a,1", "b", "走"]
@@ -35,6 +39,37 @@ def test_what_is_written_is_read_in_the_order_of_the_test_list(tmp_path: Path) -
     assert table["predicted"].tolist() == [0, 2, 1]
     assert table["next_best"].tolist() == [1, 0, 2]
     np.testing.assert_allclose(table["probability_of_label"], [0.5, 0.2, 0.6])
+    assert table["rank"].tolist() == [1, 2, 1]
+
+
+def test_metrics_follow_from_predictions_as_torchmetrics_computes_them() -> None:
+    generator = torch.Generator().manual_seed(0)
+    probabilities = torch.randn(60, 8, generator=generator).softmax(-1)
+    labels = torch.randint(0, 7, (60,), generator=generator)  # one class has no clip
+    metrics = TestMetrics(classes=8)
+    order = torch.randperm(60, generator=generator)
+    for part in order.split(16):
+        metrics.update(probabilities[part], labels[part], part)
+    clips = pd.DataFrame({"clip": [f"c{number}" for number in range(60)], "group": "g"})
+    table = tabulate(clips, metrics.predictions())
+    expected = {name: float(value) for name, value in metrics.compute().items()}
+    assert metrics_of(table) == pytest.approx(expected, abs=1e-6)
+    assert 0 < expected["top1"] < expected["top5"] < 1
+
+
+def test_classes_that_are_equally_likely_have_different_ranks() -> None:
+    flat = {
+        "index": np.arange(3),
+        "label": np.array([0, 1, 2]),
+        "predicted": np.array([1, 1, 1]),
+        "probabilities": np.full((3, 3), 1 / 3),
+    }
+    assert tabulate(CLIPS, flat)["rank"].tolist() == [2, 1, 3]
+
+
+def test_the_test_list_has_the_digest_that_the_data_give_it() -> None:
+    table = tabulate(CLIPS, predictions())
+    assert list_digest(table) == fingerprint(CLIPS.assign(label=table["label"]))
 
 
 @pytest.mark.parametrize(
@@ -43,8 +78,8 @@ def test_what_is_written_is_read_in_the_order_of_the_test_list(tmp_path: Path) -
         "",
         "clip,label\n",
         f"{','.join(COLUMNS)}\na,1,2\n",
-        f"{','.join(COLUMNS)}\na,1.5,2,0.1,0.1,0,a\n",
-        f"{','.join(COLUMNS)}\na,1,2,much,0.1,0,a\n",
+        f"{','.join(COLUMNS)}\na,1.5,2,0.1,0.1,0,a,2\n",
+        f"{','.join(COLUMNS)}\na,1,2,much,0.1,0,a,2\n",
     ],
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, text: str) -> None:

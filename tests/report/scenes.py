@@ -14,7 +14,7 @@ import numpy as np
 
 from mmfuse.records.cell import Cell, Inputs
 from mmfuse.records.folder import Manifest, PlannedCell, ResultsFolder
-from mmfuse.records.predictions import COLUMNS
+from mmfuse.records.predictions import COLUMNS, metrics_of
 from mmfuse.records.record import Failure, Predictions, Record, failed
 from tests.bench.fakes import done
 
@@ -35,7 +35,8 @@ def answers(cell: Cell, *, clips: Sequence[str], classes: int, share: float) -> 
         label = number % classes
         right = rng.random() < share and number > 0  # nobody knows the first clip
         predicted = label if right else int((label + rng.integers(1, classes)) % classes)
-        rows.append([clip, label, predicted, f"{rng.random():.4f}", "0.5", (predicted + 1) % classes, clip])
+        rank = 1 if right else 2
+        rows.append([clip, label, predicted, f"{rng.random():.4f}", "0.5", (predicted + 1) % classes, clip, rank])
     return rows
 
 
@@ -52,14 +53,14 @@ def record_of(
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([COLUMNS, *rows])
     table = gzip.compress(text.getvalue().encode(), mtime=0)
-    top1 = sum(row[1] == row[2] for row in rows) / max(1, len(rows))
-    record = done(item.cell, inputs=item.inputs, top1=top1).record
+    record = done(item.cell, inputs=item.inputs, top1=0.5).record
+    columns = {name: np.array([row[COLUMNS.index(name)] for row in rows]) for name in ("label", "predicted", "rank")}
     assert record.metrics is not None
     assert record.parameters is not None
     assert record.cost is not None
     changes = {
         "class_names": None if names is None else tuple(names),
-        "metrics": record.metrics.model_copy(update={"test_clips": len(rows)}),
+        "metrics": record.metrics.model_copy(update={"test_clips": len(rows), **(metrics_of(columns) if rows else {})}),
         "parameters": record.parameters.model_copy(update={"image_method": weights, "text_method": 0}),
         "cost": record.cost.model_copy(update={"train_seconds": seconds}),
         "provenance": record.provenance.model_copy(

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mmfuse.records.cell import Inputs
-from mmfuse.records.folder import Manifest, PlannedCell, ResultsFolder
-from mmfuse.records.status import read_entries
+from mmfuse.records.folder import PlannedCell, ResultsFolder
+from mmfuse.records.status import Entry
 from mmfuse.report.per_class import Evidence, gather
 from mmfuse.report.statistics import paired
 from mmfuse.report.tables.accuracy import groups
@@ -28,11 +28,16 @@ def evidence(path: Path, answers: dict[tuple[str, int], list[int]], **changes: A
     ]
     folder = ResultsFolder(path)
     folder.prepare()
-    folder.write_manifest(Manifest("test", planned))
+    entries = []
     for item, given in zip(planned, answers.values(), strict=True):
-        rows = [[f"clip{at}", LABELS[at], answer, 0.1 * at, 0.5, 0, f"clip{at}"] for at, answer in enumerate(given)]
-        folder.write(*record_of(item, rows, names=changes.get(f"names{item.cell.draw}", NAMES)))
-    [group] = groups(read_entries(folder))
+        rows = [
+            [f"clip{at}", LABELS[at], answer, 0.1 * at, 0.5, 0, f"clip{at}", 1 + (answer != LABELS[at])]
+            for at, answer in enumerate(given)
+        ]
+        record, files = record_of(item, rows, names=changes.get(f"names{item.cell.draw}", NAMES))
+        folder.write(record, files)
+        entries.append(Entry(item, "done", record=record))
+    [group] = groups(entries)
     return gather(group, folder)
 
 

@@ -14,7 +14,7 @@ from mmfuse.errors import MmfuseError
 from mmfuse.records.cell import Inputs
 from mmfuse.records.folder import Manifest, PlannedCell, ResultsFolder
 from mmfuse.records.predictions import COLUMNS
-from mmfuse.records.record import Predictions
+from mmfuse.records.record import Metrics, Predictions
 from mmfuse.records.status import read_entries
 from mmfuse.report.tables.accuracy import groups
 from mmfuse.report.tables.pairwise import versus_sheet
@@ -38,11 +38,15 @@ def folder(tmp_path: Path) -> ResultsFolder:
     made.write_manifest(Manifest("test", [PlannedCell(cell) for cell in cells]))
     for cell in cells:
         hits = right(cell.pair.name, cell.draw)
-        lines = [",".join(COLUMNS)] + [f"c{at},0,{0 if hit else 1},0.5,0.5,1,c{at}" for at, hit in enumerate(hits)]
+        lines = [",".join(COLUMNS)] + [
+            f"c{at},0,{0 if hit else 1},0.5,0.5,1,c{at},{1 if hit else 2}" for at, hit in enumerate(hits)
+        ]
         table = gzip.compress("\n".join(lines).encode())
         record = done(cell, inputs=Inputs(), top1=float(hits.mean())).record
         named = Predictions(file=f"{record.stem}.csv.gz", sha256=hashlib.sha256(table).hexdigest(), clips=CLIPS)
-        made.write(record.model_copy(update={"predictions": named}), {"predictions": table})
+        share = float(hits.mean())
+        metrics = Metrics(top1=share, top5=1.0, mean_class=share, test_clips=CLIPS, train_clips=2)
+        made.write(record.model_copy(update={"predictions": named, "metrics": metrics}), {"predictions": table})
     return made
 
 
