@@ -23,15 +23,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
 from mmfuse.encoders.architectures import Layout, find_layout, submodule
@@ -69,6 +70,26 @@ class Sockets:
     beside_mlp: list[Socket] = field(default_factory=list)
     after_mlp: list[Socket] = field(default_factory=list)
 
+    def __bool__(self) -> bool:
+        """Whether anything is plugged in."""
+        return any(getattr(self, place.name) for place in fields(self))
+
+
+class Adaptation(Protocol):
+    """What a tower asks of the method that adapts it (`mmfuse.methods.base.Method`)."""
+
+    first_adapted_layer: int
+    """The first layer that the method changes, or the tower's depth; 0 where it does not say."""
+    inserted: Sequence[nn.Module]
+    """Modules of the method's own inside the tower's model, which follow `train` and `eval`."""
+
+    def switch(self, on: bool) -> None:
+        """Compute, or leave the tower as it was pretrained; trained weights stay as they are."""
+
+
+BEHIND_LAYERS = ("head", "pooler", "text_projection")
+"""Parts of the models that read out what the layers and the final norm have made."""
+
 
 class Tower(nn.Module):
     """A frozen transformer and its sockets; the base of `ImageTower` and `TextTower`.
@@ -89,13 +110,29 @@ class Tower(nn.Module):
         self.enter: list[Socket] = []
         self.leave: list[Socket] = []
         self.finish: list[Socket] = []
-        self.switches: list[Callable[[bool], None]] = []
-        self.enabled = True
         self.adapted_by: str | None = None
+        self._method: tuple[Adaptation, ...] = ()
+        self._disabled = 0
         self.checkpointing = False
         """Whether training keeps one layer's activations at a time, and computes them again for the gradients."""
-        # References, taken before any method adds weights of its own to the model.
-        self.pretrained = list(model.parameters())
+        # By module and name, found before a method adds weights of its own: the tensors themselves can be replaced
+        # (`load_state_dict(assign=True)`), and modules can be wrapped and renamed.
+        self._own_weights = _weights_by_place(model)
+
+    @property
+    def pretrained(self) -> list[Tensor]:
+        """The tower's own weights as they are now, under whatever a method has put around them."""
+        return [_own_weight(module, name) for module, name in self._own_weights]
+
+    @property
+    def method(self) -> Adaptation | None:
+        """The method that adapts the tower."""
+        return self._method[0] if self._method else None
+
+    def adapt(self, method: Adaptation) -> None:
+        """Note the method that adapts the tower; its own `attach` has plugged it in."""
+        # In a tuple, so that torch does not count the method's weights as the tower's own.
+        self._method = (method,)
 
     def attend_by_products(self, on: bool) -> None:
         """Take the attention's gradients by matrix products where that is faster; see `cpu_attention`."""
@@ -193,15 +230,25 @@ class Tower(nn.Module):
         return tokens
 
     @property
-    def untouched_layers(self) -> int:
-        """How many layers from the bottom give the same whatever is trained: 0 where the embedding is adapted."""
-        later = (f"{self.layout.layers}.", f"{self.layout.final_norm}.", "head.")
-        entry = [p for name, p in self.model.named_parameters() if not name.startswith(later)]
-        hooked = [name for name, module in self.model.named_modules() if module._forward_hooks]
-        if self.enter or any(p.requires_grad for p in entry) or any(not name.startswith(later) for name in hooked):
-            return 0
-        touched = map(_touched, self.layers, self.sockets)
-        return next((index for index, is_touched in enumerate(touched) if is_touched), self.depth)
+    def first_adapted_layer(self) -> int:
+        """The first layer that a method or training can change; what enters it stays as it is. `depth` where none is.
+
+        The method says which layers it changes. Weights that are trained without one, as after `unfreeze()`, and
+        functions plugged in by hand count as well.
+        """
+        claimed = [] if self.method is None else [self.method.first_adapted_layer]
+        trained = [self.layer_of(name) for name, weight in self.model.named_parameters() if weight.requires_grad]
+        plugged = [index for index, sockets in enumerate(self.sockets) if sockets]
+        entered = [0] if self.enter else []
+        return min([self.depth, *claimed, *trained, *plugged, *entered])
+
+    def layer_of(self, path: str) -> int:
+        """The layer that a module or weight of the model belongs to: 0 before the layers, `depth` behind them."""
+        prefix = f"{self.layout.layers}."
+        if path.startswith(prefix):
+            return int(path.removeprefix(prefix).split(".")[0])
+        behind = (self.layout.final_norm, *BEHIND_LAYERS)
+        return self.depth if any(f"{path}.".startswith(f"{part}.") for part in behind) else 0
 
     def _run_layer(self, layer: nn.Module, sockets: Sockets, tokens: Tensor, context: Context) -> Tensor:
         tokens = _plug(sockets.before, tokens, context)
@@ -220,9 +267,8 @@ class Tower(nn.Module):
         """Frozen parts stay in evaluation mode (no drop-out, no jittered positions); trained inserts follow `mode`."""
         super().train(mode)
         self.model.eval()
-        for module in self.model.modules():
-            if hasattr(module, "base_layer"):  # a tuner layer of peft, whose drop-out is the method's own
-                module.train(mode)
+        for module in () if self.method is None else self.method.inserted:
+            module.train(mode)
         return self
 
     @property
@@ -234,19 +280,35 @@ class Tower(nn.Module):
         """Run the tower once on the smallest input, so that a fault shows at once."""
         raise NotImplementedError
 
+    @property
+    def enabled(self) -> bool:
+        """Whether the method is on; see `disabled`."""
+        return self._disabled == 0
+
     @contextmanager
     def disabled(self) -> Iterator[None]:
-        """Run the tower as if it had no method: the frozen output, whatever was trained."""
-        self._switch(False)
+        """Run the tower as if it had no method: the frozen output, whatever was trained. May be nested.
+
+        Nothing but the computation changes: which weights are trained, and the mode, are what the caller makes of them.
+        """
+        self._disabled += 1
         try:
+            self._switch()
             yield
         finally:
-            self._switch(True)
+            self._disabled -= 1
+            self._switch()
 
-    def _switch(self, on: bool) -> None:
-        self.enabled = on
-        for switch in self.switches:
-            switch(on)
+    def _switch(self) -> None:
+        if self.method is not None:
+            self.method.switch(self.enabled)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Copies are enabled, also one that was taken inside `disabled`, which nothing would enable again."""
+        super().__setstate__(state)
+        if not self.enabled:
+            self._disabled = 0
+            self._switch()
 
     def weights_fingerprint(self, *, dtype: torch.dtype | None = None) -> str:
         """SHA-256 of the pretrained weights' values, the same whatever names or file format they were stored under.
@@ -264,12 +326,20 @@ class Tower(nn.Module):
         return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
 
 
-def _touched(layer: nn.Module, sockets: Sockets) -> bool:
-    """Whether a method does anything in a layer."""
-    plugged = any(getattr(sockets, place.name) for place in fields(sockets))
-    trained = any(parameter.requires_grad for parameter in layer.parameters())
-    inside = any(hasattr(module, "base_layer") or module._forward_hooks for module in layer.modules())
-    return plugged or trained or inside
+def _weights_by_place(model: nn.Module) -> list[tuple[nn.Module, str]]:
+    """Every weight of a model once, as the module that holds it and its name there."""
+    found = {
+        id(weight): (module, name)
+        for module in model.modules()
+        for name, weight in module.named_parameters(recurse=False)
+    }
+    return list(found.values())
+
+
+def _own_weight(module: nn.Module, name: str) -> Tensor:
+    if parametrize.is_parametrized(module, name):
+        return module.parametrizations[name].original  # type: ignore[index, union-attr]
+    return getattr(module, name)
 
 
 _NO_SOCKETS = Sockets()
@@ -312,7 +382,6 @@ class ImageTower(Tower):
         # uint8 pixels -> (x/255 - mean)/std, folded into one scale and one shift.
         self.register_buffer("pixel_scale", (1 / (255 * torch.tensor(std))).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_shift", (-torch.tensor(mean) / torch.tensor(std)).view(3, 1, 1), persistent=False)
-        _remember_positions(model)
 
     @property
     def patch_size(self) -> int:
@@ -446,34 +515,6 @@ class ImageTower(Tower):
         none = None if context.rope is None else (context.rope[0][:0], context.rope[1][:0])
         attended = self.attend(layer, places, replace(context, rope=none))
         return attended.unflatten(0, (-1, hidden.shape[1])).transpose(1, 2).flatten(0, 1)
-
-
-def _remember_positions(model: Any) -> None:
-    """Interpolate the position embeddings once for each frame size, not at every step."""
-    embeddings: Any = getattr(model, "embeddings", None)
-    if hasattr(embeddings, "interpolate_pos_encoding"):
-        embeddings.interpolate_pos_encoding = _Positions(embeddings)
-
-
-class _Positions:
-    """The model's own way of interpolating, asked once for each size: a frozen table always gives the same.
-
-    A table that is being trained is interpolated anew each time.
-    """
-
-    def __init__(self, embeddings: Any) -> None:
-        self.embeddings = embeddings
-        self.kept: dict[tuple[Any, ...], Tensor] = {}
-
-    def __call__(self, tokens: Tensor, height: int, width: int) -> Tensor:
-        interpolate = partial(type(self.embeddings).interpolate_pos_encoding, self.embeddings, tokens, height, width)
-        if any(weight.requires_grad for name, weight in self.embeddings.named_parameters() if "position" in name):
-            return interpolate()
-        key = (height, width, tokens.device, tokens.dtype)
-        if key not in self.kept:
-            with torch.inference_mode(False), torch.no_grad():
-                self.kept[key] = interpolate()
-        return self.kept[key]
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,7 @@ class LayerAdapters(Method):
     ) -> None:
         super().__init__()
         self.layers = chosen_layers(tower, layers)
+        self.first_adapted_layer = self.layers[0]
         self.adapters = self._bottlenecks(tower, bottleneck, generator)
 
     def _bottlenecks(self, tower: Tower, bottleneck: int, generator: torch.Generator) -> nn.ModuleList:
@@ -184,6 +185,7 @@ class CLIPAdapter(Method):
         if not 0 < ratio <= 1:
             raise ValueError(f"ratio must be above 0 and at most 1, got {ratio}")
         self.ratio = ratio
+        self.first_adapted_layer = tower.depth  # it is behind all of them
         self.down = nn.Linear(width, width // reduction, bias=False)
         self.up = nn.Linear(width // reduction, width, bias=False)
         for linear in (self.down, self.up):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +25,27 @@ class Method(nn.Module):
     Attributes:
         replaces_template: the method learns the words around the class name, so prompts hold the bare name.
         room: prompt tokens that the method inserts and that must be kept free.
-        mergeable: whether its weights can be folded into the tower's for a faster test (see `folding`).
+        mergeable: whether its weights can be folded into the tower's for a faster test (see `merging`).
+        first_adapted_layer: the first layer of the tower that it changes, counted from 0, or the tower's depth. What
+            enters that layer may be kept over a training, so a method that does not say is taken to change all.
+        inserted: modules of its own that it has put into the tower's model.
     """
 
     replaces_template = False
     room = 0
     mergeable = False
+    first_adapted_layer: int = 0
+    inserted: Sequence[nn.Module] = ()
 
     def attach(self, tower: Tower) -> None:
         """Plug the method into the tower's sockets."""
+
+    def switch(self, on: bool) -> None:
+        """Compute, or leave the tower as it was pretrained.
+
+        A method that works through the tower's sockets has nothing to do: a disabled tower passes them by. One that
+        changes modules of the tower overrides this. It must change neither weights nor what is trained.
+        """
 
     def merge(self) -> None:
         """Fold the method into the tower's weights; only where `mergeable`."""
@@ -58,6 +70,7 @@ class Frozen(Method):
 
     def __init__(self, tower: Tower, *, generator: torch.Generator) -> None:
         super().__init__()
+        self.first_adapted_layer = tower.depth
 
 
 def attach(tower: Tower, spec: str | dict[str, Any], *, generator: torch.Generator) -> Method:
@@ -72,19 +85,30 @@ def attach(tower: Tower, spec: str | dict[str, Any], *, generator: torch.Generat
         MmfuseError: no such method on this tower, or an argument it does not take or cannot work with.
     """
     name, arguments = split_spec(spec, tower.kind)
-    if tower.adapted_by is not None:
+    # Towers may be shared as long as all that share them leave them as they are.
+    if tower.adapted_by is not None and (name, tower.adapted_by) != ("frozen", "frozen"):
         raise MmfuseError(
             f"the {tower.kind} tower {tower.name!r} carries the method {tower.adapted_by!r} already; load it anew, or "
             "take a copy.deepcopy of it before"
         )
+    before = _structure(tower)
     try:
         method = _implementation(lookup(name, tower.kind))(tower, generator=generator, **arguments)
         method.attach(tower)
     except (TypeError, ValueError) as error:
         raise MmfuseError(f"method {name!r} on the {tower.kind} tower: {one_line(error)}") from error
-    if name != "frozen":
-        tower.adapted_by = name
+    finally:
+        if _structure(tower) != before:
+            tower.adapted_by = name  # also where it failed half-way
+    tower.adapted_by = name
+    tower.adapt(method)
     return method
+
+
+def _structure(tower: Tower) -> list[object]:
+    """What attaching a method changes of a tower: names of weights, which of them are trained, what is plugged in."""
+    weights = [(name, weight.requires_grad) for name, weight in tower.named_parameters()]
+    return [*weights, *map(bool, tower.sockets), len(tower.enter), len(tower.leave), len(tower.finish)]
 
 
 def _implementation(info: MethodInfo) -> Callable[..., Method]:

@@ -11,6 +11,7 @@ from typing import Any
 import peft
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
 from mmfuse.encoders.tower import Tower
@@ -39,7 +40,14 @@ class PeftMethod(Foldable):
             wrapped = peft.get_peft_model(tower.model, config, adapter_name=ADAPTER)
         # In a tuple, so that torch does not count the tower's weights as this module's own.
         self._wrapped = (wrapped,)
-        self._tuners = [module for module in tower.model.modules() if isinstance(module, BaseTunerLayer)]
+        changed = [
+            (tower.layer_of(path), module)
+            for path, module in tower.model.named_modules()
+            if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper)
+        ]
+        self.first_adapted_layer = min((layer for layer, _ in changed), default=tower.depth)
+        self._tuners = [module for _, module in changed if isinstance(module, BaseTunerLayer)]
+        self.inserted = tuple(self._tuners)
 
     def save_besides(self, folder: Path) -> None:
         """Write the adapter in peft's own format, for `PeftModel.from_pretrained` on the tower's model."""
@@ -48,9 +56,12 @@ class PeftMethod(Foldable):
         (folder / "README.md").unlink(missing_ok=True)  # a form to fill in
 
     def _turn(self, on: bool) -> None:
-        # It also turns gradients of the inserted weights off and on.
         tuner = self._wrapped[0].base_model
+        # peft also turns gradients of the inserted weights off and on; which are trained is not its business here.
+        trained = [(weight, weight.requires_grad) for weight in tuner.parameters()]
         (tuner.enable_adapter_layers if on else tuner.disable_adapter_layers)()
+        for weight, is_trained in trained:
+            weight.requires_grad_(is_trained)
 
     def _folded_into(self) -> list[nn.Module]:
         return [tuner.get_base_layer() for tuner in self._tuners]

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from mmfuse.encoders.tower import Tower
 from mmfuse.methods.base import Method
 
 
@@ -47,11 +46,8 @@ class Foldable(Method):
             self._kept = []
             self._unfold()
 
-    def attach(self, tower: Tower) -> None:
+    def switch(self, on: bool) -> None:
         """Let `Tower.disabled` switch the method off, folded in or not."""
-        tower.switches.append(self._switch)
-
-    def _switch(self, on: bool) -> None:
         if not on:
             self._suspended = self.merged
             self.unmerge()

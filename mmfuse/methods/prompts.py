@@ -182,6 +182,7 @@ class Prefix(Method):
         at_least("length", length, 1)
         self.length = length
         self.layers = chosen_layers(tower, layers)
+        self.first_adapted_layer = self.layers[0]
         self.prompts = nn.Parameter(0.02 * torch.randn(len(self.layers), 2, length, tower.width, generator=generator))
 
     def attach(self, tower: Tower) -> None:

@@ -86,8 +86,7 @@ class SSF(Foldable):
         self.steps = nn.ModuleList(self._steps)
 
     def attach(self, tower: Tower) -> None:
-        """A hook on each operation, and a switch for all."""
-        super().attach(tower)
+        """A hook on each operation."""
         for target, step in zip(self._targets, self._steps, strict=True):
             target.register_forward_hook(step.hook)
 

@@ -48,27 +48,26 @@ class Selective(Method):
     def __init__(self, tower: Tower, *, generator: torch.Generator) -> None:
         super().__init__()
         self._replacements: list[Replacement] = []
-        for module, name in list(self._chosen(tower)):
+        chosen = list(self._chosen(tower))
+        self.first_adapted_layer = min(tower.layer_of(path) for path, _, _ in chosen)
+        for _, module, name in chosen:
             replacement = Replacement(getattr(module, name))
             parametrize.register_parametrization(module, name, replacement)
             self._replacements.append(replacement)
 
-    def _chosen(self, tower: Tower) -> Iterator[tuple[nn.Module, str]]:
-        """Every module and the name of a weight in it that is to be trained."""
+    def _chosen(self, tower: Tower) -> Iterator[tuple[str, nn.Module, str]]:
+        """Path of every module with a weight that is to be trained, the module, and the weight's name."""
         for path, module in tower.model.named_modules():
             for name, _ in module.named_parameters(recurse=False):
                 used = not any(part in UNUSED for part in [*path.split("."), name])
                 if used and self._wanted(module, name):
-                    yield module, name
+                    yield path, module, name
 
     def _wanted(self, module: nn.Module, name: str) -> bool:
         raise NotImplementedError
 
-    def attach(self, tower: Tower) -> None:
-        """The copies stand in already; only the switch is left."""
-        tower.switches.append(self._switch)
-
-    def _switch(self, on: bool) -> None:
+    def switch(self, on: bool) -> None:
+        """Put the copies, or the pretrained weights, in front."""
         for replacement in self._replacements:
             replacement.on = on
 

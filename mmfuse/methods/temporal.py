@@ -78,6 +78,7 @@ class STAdapter(Method):
         if kernel % 2 == 0:
             raise ValueError(f"kernel must be an odd number of frames, got {kernel}")
         self.layers = chosen_layers(tower, layers)
+        self.first_adapted_layer = self.layers[0]
         self.adapters = nn.ModuleList(
             SpaceTimeBottleneck(tower.width, bottleneck=bottleneck, kernel=kernel, generator=generator)
             for _ in self.layers
@@ -129,6 +130,7 @@ class AIM(Method):
             raise ValueError(f"ratio {ratio} of a width of {tower.width} leaves no hidden unit")
         self.scale = scale
         self.layers = chosen_layers(tower, layers)
+        self.first_adapted_layer = self.layers[0]
 
         def bottlenecks() -> nn.ModuleList:
             return nn.ModuleList(

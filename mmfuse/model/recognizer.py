@@ -145,7 +145,7 @@ class ActionRecognizer(L.LightningModule):
         self.trains_image, self.trains_text = bool(trained["image"]), bool(trained["text"])
         """Whether the image method, the text method have anything to train."""
         # Found once: it takes a walk over the whole tower, and every batch of what was kept asks for it.
-        self.kept_below = self.image_tower.untouched_layers if self.trains_image else None
+        self.kept_below = self.image_tower.first_adapted_layer if self.trains_image else None
         """The first adapted layer of the image tower, below which nothing is trained; None where nothing is at all."""
         self.metrics = TestMetrics(classes=len(self.class_names))
         # Checkpoints hold trained weights only.

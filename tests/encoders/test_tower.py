@@ -41,19 +41,6 @@ def test_image_tower_equals_transformers(kind: str, size: int) -> None:
         torch.testing.assert_close(tower(frames), reference(tower, frames), **TOLERANCE)  # kept positions
 
 
-@pytest.mark.parametrize("kind", ["dinov2", "dinov2-registers", "clip-image", "siglip-image", "vit"])
-def test_positions_are_interpolated_once_a_size(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    tower, calls = towers.image_tower(kind), []
-    architecture = type(tower.model.embeddings)
-    interpolate = architecture.interpolate_pos_encoding
-    monkeypatch.setattr(
-        architecture, "interpolate_pos_encoding", lambda *given: calls.append(given[2:]) or interpolate(*given)
-    )
-    for size in (48, 48, 24, 48, 24):
-        tower(pixels(size))
-    assert calls == [(48, 48), (24, 24)]
-
-
 def test_bytes_are_normalised_with_the_towers_own_mean_and_std() -> None:
     tower, frames = towers.image_tower(), towers.clips()
     mean, std = torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1), torch.tensor([0.2, 0.25, 0.3]).view(3, 1, 1)

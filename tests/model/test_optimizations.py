@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -134,23 +135,36 @@ def test_a_tower_that_is_run_in_two_parts_gives_the_same(kind: str) -> None:
     tower, method = adapt(kind, "lora", layers=[1])
     disturb(tower, method)
     assert isinstance(tower, ImageTower)
-    assert tower.untouched_layers == 1
+    assert tower.first_adapted_layer == 1
     clips = towers.clips()
     for layer in (0, 1, 2):
         assert torch.equal(tower.upper(tower.lower(clips, layer=layer), layer=layer), tower(clips)), layer
 
 
-@pytest.mark.parametrize("name", IMAGE_METHODS)
+LATE = [{"method": info.name, "layers": [1]} for info in METHODS.values() if "layers" in info.defaults]
+
+
+@pytest.mark.parametrize("spec", [*IMAGE_METHODS, *LATE], ids=str)
 @torch.no_grad()
-def test_untouched_layers_give_the_frozen_tokens_whatever_is_trained(name: str) -> None:
-    tower, method = adapt("dinov2", name)
+def test_what_enters_the_first_adapted_layer_is_frozen_whatever_is_trained(spec: str | dict[str, Any]) -> None:
+    name, arguments = (spec, {}) if isinstance(spec, str) else (spec["method"], {"layers": spec["layers"]})
+    tower, method = adapt("dinov2", name, **arguments)
     disturb(tower, method)
-    layer = tower.untouched_layers
-    touched_at_once = {"frozen": 2, "clip-adapter": 2}
-    assert layer == touched_at_once.get(name, 0)
-    if layer:  # else there is nothing to keep
-        clips = towers.clips()
-        assert torch.equal(tower.lower(clips, layer=layer), towers.image_tower("dinov2").lower(clips, layer=layer))
+    layer, clips, frozen = tower.first_adapted_layer, towers.clips(), towers.image_tower("dinov2")
+    assert layer == (1 if arguments else {"frozen": 2, "clip-adapter": 2}.get(name, 0))
+    assert torch.equal(tower.lower(clips, layer=layer), frozen.lower(clips, layer=layer)) or layer == 0
+    if layer < tower.depth:
+        kept, changed = (each.lower(clips, layer=layer + 1) for each in (frozen, tower))
+        assert kept.shape != changed.shape or not torch.allclose(kept, changed, atol=1e-4), "the layer is not adapted"
+
+
+def test_weights_that_train_without_a_method_count_as_adapted() -> None:
+    tower, _ = adapt("dinov2", "frozen")
+    assert tower.first_adapted_layer == 2
+    tower.layers[1].requires_grad_(True)
+    assert tower.first_adapted_layer == 1
+    tower.requires_grad_(True)
+    assert tower.first_adapted_layer == 0
 
 
 def recogniser(image_method: object, **settings: object) -> ActionRecognizer:

@@ -56,11 +56,21 @@ def test_towers_cannot_be_swapped() -> None:
 
 def test_a_tower_carries_one_method() -> None:
     tower = towers.image_tower()
-    build(image_encoder=tower)
     build(image_encoder=tower, image_method="lora")
-    for method in ("frozen", "adapter"):
+    for method in ("frozen", "lora", "adapter"):
         with pytest.raises(MmfuseError, match="carries the method 'lora' already; load it anew, or take a copy"):
             build(image_encoder=tower, image_method=method)
+
+
+def test_a_frozen_tower_may_be_shared_by_frozen_models_alone() -> None:
+    tower, frames = towers.image_tower(), towers.clips()
+    baseline = build(image_encoder=tower).eval()
+    build(image_encoder=tower)
+    with torch.no_grad():
+        logits = baseline(frames)
+        with pytest.raises(MmfuseError, match="carries the method 'frozen' already; load it anew, or take a copy"):
+            build(image_encoder=tower, image_method="lora")
+        assert torch.equal(baseline(frames), logits)
 
 
 @pytest.mark.parametrize(
