@@ -1,8 +1,8 @@
-"""Opening video files: what their headers say, and whether they are whole."""
+"""Opening video files: which stream is the video, and what the header says of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import av
+from av.stream import Disposition
 
 from mmfuse.errors import MmfuseError
 
 if TYPE_CHECKING:
     from av.container import InputContainer
-    from av.index import IndexEntry
+
+MOST_PIXELS = 2**26
+"""Pixels of the largest frame that is decoded, twice those of 8K: a decoder holds up to sixteen frames of this size."""
 
 
 class UnreadableVideo(MmfuseError):
@@ -92,16 +95,27 @@ def opened(path: Path | str) -> Iterator[InputContainer]:
 
 
 def video_stream(container: InputContainer, path: Path | str) -> av.VideoStream:
-    """The first video stream, to be decoded by one thread.
+    """The first video stream that is no attached picture, to be decoded by one thread.
+
+    Cover art is a video stream of one picture, and may come first in the file. What is chosen is what ffmpeg calls
+    `V:0`.
 
     Raises:
-        UnreadableVideo: there is none.
+        UnreadableVideo: there is none, or its frames are too large.
     """
-    if not container.streams.video:
-        raise UnreadableVideo(f"{path}: holds no video stream; replace the file or leave it out")
-    stream = container.streams.video[0]
-    stream.codec_context.thread_count = 1
-    return stream
+    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if not streams:
+        found = "only cover art" if container.streams.video else "no video stream"
+        raise UnreadableVideo(f"{path}: holds {found}; replace the file or leave it out")
+    context = streams[0].codec_context
+    if context.width * context.height > MOST_PIXELS:
+        raise UnreadableVideo(
+            f"{path}: its frames of {context.width} x {context.height} pixels are larger than the {MOST_PIXELS:,} "
+            "pixels that are decoded; scale the file down"
+        )
+    context.thread_count = 1
+    context.options = {"max_pixels": str(MOST_PIXELS)}  # for streams that change their size on the way
+    return streams[0]
 
 
 def damaged_video(path: Path | str, how: str) -> UnreadableVideo:
@@ -112,36 +126,3 @@ def damaged_video(path: Path | str, how: str) -> UnreadableVideo:
 def video_without_frames(path: Path | str) -> UnreadableVideo:
     """The error for a file that opens and shows nothing."""
     return UnreadableVideo(f"{path}: not a single frame can be decoded; replace or re-download the file")
-
-
-def cut_short(
-    path: Path,
-    container: InputContainer,
-    *,
-    index: Iterable[IndexEntry] = (),
-    packets: int | None = None,
-    announced: int = 0,
-) -> str:
-    """Whether a file ends before its own table of contents says; empty when it does not.
-
-    Args:
-        path, container: the file.
-        index: the stream's index, to be compared with the file's length where packets have not been read.
-        packets: how many packets were read, where they have been.
-        announced: how many frames the header announces.
-    """
-    length = path.stat().st_size
-    if container.format.name == "avi":
-        with path.open("rb") as file:
-            head = file.read(8)
-        # An AVI's first chunk gives its length; writers that were stopped leave 0 or all ones there.
-        end = int.from_bytes(head[4:8], "little") + 8
-        if head[:4] == b"RIFF" and 8 < end < 2**32 + 7 and end > length + 1:
-            return f"cut off, {end - length:,} bytes are missing"
-    if container.format.name.startswith("mov"):
-        end = max((entry.pos + entry.size for entry in index), default=0)
-        if end > length:
-            return f"cut off, {end - length:,} bytes are missing"
-        if packets is not None and packets < announced:
-            return f"cut off, {packets} of {announced} frames are there"
-    return ""

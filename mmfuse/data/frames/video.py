@@ -31,7 +31,6 @@ from numpy.typing import NDArray
 from mmfuse.data.frames.containers import (
     UnreadableVideo,
     VideoHeader,
-    cut_short,
     damaged_video,
     header_of,
     naming,
@@ -40,6 +39,14 @@ from mmfuse.data.frames.containers import (
     video_stream,
     video_without_frames,
 )
+from mmfuse.data.frames.integrity import (
+    NEVER_ZERO,
+    ZERO_RUN,
+    announced_seconds,
+    incomplete,
+    structural_damage,
+)
+from mmfuse.data.frames.orientation import Orientation, orientation_of
 from mmfuse.data.frames.sampling import Chooser
 
 if TYPE_CHECKING:
@@ -58,7 +65,7 @@ __all__ = [
     "scaled_size",
 ]
 
-READER_VERSION = 1
+READER_VERSION = 2
 """Raised whenever the same file could give other pixels than before."""
 
 Damaged = Literal["error", "keep"]
@@ -145,14 +152,13 @@ def examine(path: Path | str, *, decode: bool) -> Examined:
     with naming(path), opened(path) as container:
         stream = video_stream(container, path)
         header = header_of(container, stream)
-        damage = cut_short(Path(path), container, index=stream.index_entries)
         if not decode:
-            return Examined(header, damage, None)
+            return Examined(header, structural_damage(Path(path), container, _index_end(stream)), None)
         clip = _Clip(container, Path(path))
         frames = sum(len(pictures) for _, pictures in clip.decoded(0))
         if frames == 0:
             raise video_without_frames(path)
-        return Examined(header, damage or clip.damage, frames)
+        return Examined(header, clip.damage, frames)
 
 
 def scaled_size(height: int, width: int, short_side: int | None) -> tuple[int, int]:
@@ -182,13 +188,19 @@ class _Mark(NamedTuple):
 
 
 class _Clip:
-    """The packets of the first video stream, and what is known of them before anything is decoded."""
+    """The packets of the video stream, and what is known of them before anything is decoded.
+
+    `damage` is the first thing that was found wrong with the file; empty as long as nothing is.
+    """
 
     def __init__(self, container: av.container.InputContainer, path: Path) -> None:
         self.container = container
         self.stream = video_stream(container, path)
-        self.damage = ""
+        self.damage = structural_damage(path, container, _index_end(self.stream))
+        self._announced = announced_seconds(path, container)
+        self._ends = 0.0
         self._fed = False
+        self._keyframe_shown = False
         self.path = path
         self._held: list[av.Packet] | None = [] if path.stat().st_size <= _PACKETS_IN_MEMORY else None
         self.marks: list[_Mark] = []
@@ -197,23 +209,38 @@ class _Clip:
             (m.pts, number) for number, m in enumerate(self.marks) if m.is_keyframe and m.pts is not None
         )
         if not self.damage:
-            self.damage = cut_short(path, container, packets=len(self.marks), announced=self.stream.frames)
+            self.damage = incomplete(
+                packets=len(self.marks),
+                indexed=sum(entry.size > 0 for entry in self.stream.index_entries),
+                ends=self._ends,
+                seconds=self._announced,
+            )
 
     def _index(self) -> None:
+        never_zero = self.stream.codec_context.name in NEVER_ZERO
         for packet in self._demux(self.container, self.stream):
             self.marks.append(_Mark(packet.pts, packet.is_keyframe, packet.is_discard))
+            if packet.is_corrupt:
+                self._note(f"packet {len(self.marks)} is broken")
+            elif never_zero and ZERO_RUN in bytes(packet):
+                self._note(f"packet {len(self.marks)} is overwritten by zeros")
             if self._held is not None:
                 self._held.append(packet)
 
+    def _note(self, damage: str) -> None:
+        self.damage = self.damage or damage
+
     def _demux(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
+        # Where only the duration tells what is missing, sound counts too: it may be longer than the pictures.
+        streams = (stream,) if self._announced is None else (*container.streams.video, *container.streams.audio)
         try:
-            for packet in container.demux(stream):
-                if packet.size:
-                    if packet.is_corrupt:
-                        self.damage = "the last packet is cut off"
+            for packet in container.demux(*streams):
+                if packet.size and self._announced is not None and packet.pts is not None:
+                    self._ends = max(self._ends, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+                if packet.size and packet.stream.index == stream.index:
                     yield packet
         except av.error.FFmpegError as fault:
-            self.damage = f"the stream breaks off: {fault.strerror}"
+            self._note(f"the stream breaks off: {fault.strerror}")
 
     def packets_from(self, first: int) -> Iterator[tuple[int, av.Packet]]:
         """The packets in decoding order from number `first` on, which is a keyframe or 0."""
@@ -222,7 +249,7 @@ class _Clip:
             return
         # A fresh container each time: where a seek lands is then independent of what was read before.
         with opened(self.path) as container:
-            stream = container.streams.video[0]
+            stream = video_stream(container, self.path)
             start = self.marks[first].pts
             if first and start is not None:
                 container.seek(start, stream=stream)
@@ -258,10 +285,21 @@ class _Clip:
 
     def _decode(self, packet: av.Packet | None) -> list[VideoFrame]:
         try:
-            return self.stream.codec_context.decode(packet)
+            pictures = self.stream.codec_context.decode(packet)
         except av.error.FFmpegError as fault:
-            self.damage = self.damage or f"a packet cannot be decoded: {fault.strerror}"
+            self._note(f"a packet cannot be decoded: {fault.strerror}")
             return []
+        for picture in pictures:
+            # A recording may begin between two keyframes: what comes before the first one is no damage.
+            self._keyframe_shown = self._keyframe_shown or picture.key_frame
+            if picture.is_corrupt and self._keyframe_shown:
+                self._note("a frame is corrupt")
+        return pictures
+
+
+def _index_end(stream: av.VideoStream) -> int:
+    """The byte after the last packet in a stream's index."""
+    return max((entry.pos + entry.size for entry in stream.index_entries), default=0)
 
 
 # --- decoding ----------------------------------------------------------------------------------------------------
@@ -277,6 +315,9 @@ def _by_timeline(clip: _Clip, choose: Chooser, short_side: int | None) -> _Canva
     while run.wanted:
         start, left = _keyframe_before(clip, run.wanted[0]), len(run.wanted)
         if start is None or not run.read(clip, start, canvas) or len(run.wanted) == left:
+            clip.damage = (
+                ""  # a decoder that starts within a stream may complain of a sound one: reading in order tells
+            )
             return None
     return canvas
 
@@ -386,7 +427,7 @@ class _Canvas:
         # Each keeps tables for one pair of sizes and formats.
         self._scaler, self._converter = VideoReformatter(), VideoReformatter()
         self._size = (0, 0)
-        self._turns = 0
+        self._orientation = Orientation()
         self._indices = np.asarray(choose(count), dtype=np.int64)
         for place, index in enumerate(self._indices.tolist()):
             self.places.setdefault(index, []).append(place)
@@ -417,7 +458,7 @@ class _Canvas:
         )
         plane = rgb.planes[0]
         rows = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(height, plane.line_size)
-        upright = np.rot90(rows[:, : width * 3].reshape(height, width, 3), self._turns)
+        upright = self._orientation.applied(rows[:, : width * 3].reshape(height, width, 3))
         for place in self.places[index]:
             self.frames[place] = upright
 
@@ -429,15 +470,15 @@ class _Canvas:
             elif index in other.places:
                 if not self.frames.size:
                     self.frames = np.empty((len(self._indices), *other.frames.shape[1:]), dtype=np.uint8)
-                    self._size, self._turns = other._size, other._turns
+                    self._size, self._orientation = other._size, other._orientation
                 self.frames[places] = other.frames[other.places[index][0]]
         return self
 
     def _make_room(self, picture: VideoFrame) -> None:
         """Settle the size by the first picture, should a stream change its size on the way."""
-        self._turns = round(picture.rotation / 90) % 4
+        self._orientation = orientation_of(picture)
         height, width = self._size = scaled_size(picture.height, picture.width, self._short_side)
-        upright = (width, height) if self._turns % 2 else (height, width)
+        upright = (width, height) if self._orientation.transposed else (height, width)
         self.frames = np.empty((len(self._indices), *upright, 3), dtype=np.uint8)
 
 
