@@ -1,6 +1,6 @@
 """Testing a data set with an adapted tower, against the bare tower's forward on the same frames.
 
-Ours is Lightning's own loop over decoded clips in memory, with all that a test does: folding the method into the
+Ours is Lightning's own loop over decoded clips in memory, with all that a test does: merging the method into the
 weights, prompts, fusion, metrics, predictions. Theirs is one forward a batch on floats that are normalised already.
 """
 

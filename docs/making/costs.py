@@ -36,8 +36,8 @@ def weights(method: str, kind: str) -> int:
 
 
 @cache
-def folds_in(method: str, kind: str) -> bool:
-    """Whether the method's weights can be written into the tower's."""
+def is_mergeable(method: str, kind: str) -> bool:
+    """Whether a test can compute with weights into which the method is merged."""
     return _adapted(method, kind, 1)[1].mergeable
 
 

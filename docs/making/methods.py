@@ -7,7 +7,7 @@ import inspect
 import re
 from typing import Any
 
-from making.costs import folds_in, operations, weights
+from making.costs import is_mergeable, operations, weights
 from mmfuse.methods import MethodInfo, catalogue
 
 FIXED = ("tower", "generator")
@@ -17,7 +17,7 @@ START = {True: "unchanged", False: "changed", None: "depends"}
 def overview() -> str:
     """Every method in one table."""
     lines = [
-        "| method | family | paper | trained, image | trained, text | training, image | test, image | folds in |",
+        "| method | family | paper | trained, image | trained, text | training, image | test, image | merges |",
         "|:--|:--|:--|--:|--:|--:|--:|:-:|",
     ]
     for info in catalogue():
@@ -37,15 +37,15 @@ def _weights(info: MethodInfo, kind: str) -> str:
 
 
 def _cost_columns(info: MethodInfo) -> list[str]:
-    """Training and test on the image tower, and whether the method folds in; both as multiples of a frozen forward."""
+    """Training and test on the image tower, as multiples of a frozen forward pass, and whether the method merges."""
     if "image" not in info.towers:
-        return ["–", "–", "yes" if folds_in(info.name, "text") else "no"]
+        return ["–", "–", "yes" if is_mergeable(info.name, "text") else "no"]
     base, _ = operations("frozen")
     if info.name == "frozen":
         return ["once", "1.00", "–"]
     forward, training = operations(info.name)
-    folds = folds_in(info.name, "image")
-    return [f"{training / base:.2f}", f"{1.0 if folds else forward / base:.2f}", "yes" if folds else "no"]
+    mergeable = is_mergeable(info.name, "image")
+    return [f"{training / base:.2f}", f"{1.0 if mergeable else forward / base:.2f}", "yes" if mergeable else "no"]
 
 
 def detail(family: str) -> str:

@@ -86,6 +86,9 @@ class Adaptation(Protocol):
     def switch(self, on: bool) -> None:
         """Compute, or leave the tower as it was pretrained; trained weights stay as they are."""
 
+    def refresh(self) -> None:
+        """Bring up to date what is computed from weights and kept; called before each forward pass."""
+
 
 BEHIND_LAYERS = ("head", "pooler", "text_projection")
 """Parts of the models that read out what the layers and the final norm have made."""
@@ -299,6 +302,10 @@ class Tower(nn.Module):
             self._disabled -= 1
             self._switch()
 
+    def _refresh(self) -> None:
+        if self.method is not None:
+            self.method.refresh()
+
     def _switch(self) -> None:
         if self.method is not None:
             self.method.switch(self.enabled)
@@ -446,6 +453,7 @@ class ImageTower(Tower):
 
     def upper(self, tokens: Tensor, *, layer: int) -> Tensor:
         """What `forward` gives of square frames, from the tokens (B, T, S, D) that `lower` gave of them."""
+        self._refresh()
         context = Context(frames=tokens.shape[1], special=self.special_tokens)
         side = math.isqrt(tokens.shape[2] - self.special_tokens) * self.patch_size
         self._place(context, torch.empty(1, 3, side, side, device=tokens.device))
@@ -456,6 +464,7 @@ class ImageTower(Tower):
             raise MmfuseError(f"clips are pixels of shape (B, T, 3, H, W); got {tuple(frames.shape)}")
         for side in set(frames.shape[-2:]):
             self.check_size(side)
+        self._refresh()
         pixels = frames.flatten(0, 1)
         if not pixels.is_floating_point():
             pixels = pixels * self.pixel_scale + self.pixel_shift
@@ -566,25 +575,25 @@ class TextTower(Tower):
         config = self.model.config
         return int(config.projection_dim if self.causal else config.projection_size)
 
-    def tokenize(self, texts: list[str], *, trim: bool = True, room: int = 0) -> Prompts:
+    def tokenize(self, texts: list[str], *, trim: bool = True, reserved_tokens: int = 0) -> Prompts:
         """Prompts as token ids.
 
         Args:
             texts: C prompts.
             trim: pad to the longest prompt instead of to the context length. Exact for a causal tower, whose pooled
                 token never sees the padding; a tower that is not causal is always padded to its full length.
-            room: tokens that a method will insert.
+            reserved_tokens: tokens that a method will insert.
 
         Raises:
             MmfuseError: a prompt does not fit.
         """
         if not texts:
             raise MmfuseError("there are no prompts to read")
-        limit = self.context_length - room
+        limit = self.context_length - reserved_tokens
         rows = [self.tokenizer(text, verbose=False)["input_ids"] for text in texts]
         longest = max(range(len(rows)), key=lambda row: len(rows[row]))
         if len(rows[longest]) > limit:
-            reserved = f" less {room} for learned context" if room else ""
+            reserved = f" less {reserved_tokens} for learned context" if reserved_tokens else ""
             raise MmfuseError(
                 f"the prompt {texts[longest]!r} has {len(rows[longest])} tokens; the text tower {self.name!r} reads "
                 f"{self.context_length}{reserved}"
@@ -598,6 +607,7 @@ class TextTower(Tower):
 
     def forward(self, prompts: Prompts) -> Tensor:
         """Class prompts (C, L) to class embeddings (C, E), projected but not normalised."""
+        self._refresh()
         text = getattr(self.model, "text_model", self.model)
         words, last = text.embeddings.token_embedding(prompts.ids), prompts.last
         if self.enabled:

@@ -24,15 +24,15 @@ class Method(nn.Module):
 
     Attributes:
         replaces_template: the method learns the words around the class name, so prompts hold the bare name.
-        room: prompt tokens that the method inserts and that must be kept free.
-        mergeable: whether its weights can be folded into the tower's for a faster test (see `merging`).
+        reserved_tokens: prompt tokens that the method inserts and that must be kept free.
+        mergeable: whether a test may compute with weights into which it is merged (see `merging`).
         first_adapted_layer: the first layer of the tower that it changes, counted from 0, or the tower's depth. What
             enters that layer may be kept over a training, so a method that does not say is taken to change all.
         inserted: modules of its own that it has put into the tower's model.
     """
 
     replaces_template = False
-    room = 0
+    reserved_tokens = 0
     mergeable = False
     first_adapted_layer: int = 0
     inserted: Sequence[nn.Module] = ()
@@ -48,10 +48,13 @@ class Method(nn.Module):
         """
 
     def merge(self) -> None:
-        """Fold the method into the tower's weights; only where `mergeable`."""
+        """Compute with merged weights where no gradients are wanted; only where `mergeable`."""
 
     def unmerge(self) -> None:
         """Undo `merge`."""
+
+    def refresh(self) -> None:
+        """Bring up to date what is computed from weights and kept; the tower calls it before each forward pass."""
 
     def compose(self, on: bool) -> None:
         """Compute with weights that are multiplied out once a batch, where the method knows how (see `composed`)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,18 +13,18 @@ import peft
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
-from torch import nn
+from torch import Tensor, nn
 
 from mmfuse.encoders.tower import Tower
 from mmfuse.methods.dora_linear import ComposedDoRA
-from mmfuse.methods.merging import Foldable
+from mmfuse.methods.merging import Mergeable
 from mmfuse.methods.validation import at_least, number, probability, target_names
 from mmfuse.utils.seeding import seeded
 
 ADAPTER = "default"
 
 
-class PeftMethod(Foldable):
+class PeftMethod(Mergeable):
     """Any method of peft that inserts tuner layers into linear maps.
 
     `task_type` is left None on purpose: with FEATURE_EXTRACTION peft would pass `input_ids` to a vision tower.
@@ -55,7 +56,9 @@ class PeftMethod(Foldable):
             self._wrapped[0].save_pretrained(str(folder), safe_serialization=True)
         (folder / "README.md").unlink(missing_ok=True)  # a form to fill in
 
-    def _turn(self, on: bool) -> None:
+    def switch(self, on: bool) -> None:
+        """See `Method.switch`."""
+        super().switch(on)
         tuner = self._wrapped[0].base_model
         # peft also turns gradients of the inserted weights off and on; which are trained is not its business here.
         trained = [(weight, weight.requires_grad) for weight in tuner.parameters()]
@@ -63,16 +66,19 @@ class PeftMethod(Foldable):
         for weight, is_trained in trained:
             weight.requires_grad_(is_trained)
 
-    def _folded_into(self) -> list[nn.Module]:
-        return [tuner.get_base_layer() for tuner in self._tuners]
+    def _targets(self) -> list[Any]:
+        return self._tuners
 
-    def _fold(self) -> None:
-        for tuner in self._tuners:
-            tuner.merge(safe_merge=True)
+    def _weights(self) -> list[Tensor]:
+        # By identity: VeRA's random matrices are in every tuner.
+        found = {id(tensor): tensor for tuner in self._tuners for tensor in (*tuner.parameters(), *tuner.buffers())}
+        return list(found.values())
 
-    def _unfold(self) -> None:
-        for tuner in self._tuners:
-            tuner.merged_adapters.clear()
+    def _stand_in(self, place: int) -> nn.Module:
+        # peft merges in place, so on a copy: of the layer alone, not of this method, which its `forward` leads to.
+        tuner = copy.deepcopy(self._tuners[place], {id(self): self})
+        tuner.merge()
+        return tuner.get_base_layer()
 
 
 class LoRA(PeftMethod):

@@ -104,10 +104,12 @@ class CoOp(Method):
             ids = ids[1:-1] if start_and_end == 2 else ids[:-1]
             text = getattr(tower.model, "text_model", tower.model)
             self.context = nn.Parameter(text.embeddings.token_embedding.weight[ids].detach().clone())
-        self.room = len(self.context)
-        at_least("number of tokens in words", self.room, 1)
-        if self.room > tower.context_length - 4:
-            raise ValueError(f"length {self.room} leaves no room for a class name in {tower.context_length} tokens")
+        self.reserved_tokens = len(self.context)
+        at_least("number of tokens in words", self.reserved_tokens, 1)
+        if self.reserved_tokens > tower.context_length - 4:
+            raise ValueError(
+                f"length {self.reserved_tokens} leaves no room for a class name in {tower.context_length} tokens"
+            )
         # CLIP's prompts begin with a start token; SigLIP's do not.
         self.first = 1 if tower.causal else 0
 
@@ -118,7 +120,7 @@ class CoOp(Method):
 
     def _insert(self, words: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
         context = self.context.to(words.dtype).expand(len(words), -1, -1)
-        return torch.cat([words[:, : self.first], context, words[:, self.first :]], dim=1), last + self.room
+        return torch.cat([words[:, : self.first], context, words[:, self.first :]], dim=1), last + self.reserved_tokens
 
 
 class DeepPrompt(CoOp):
@@ -146,7 +148,7 @@ class DeepPrompt(CoOp):
     ) -> None:
         super().__init__(tower, generator=generator, length=length, words=words)
         later = chosen_depth(tower, depth) - 1
-        self.prompts = nn.Parameter(0.02 * torch.randn(later, self.room, tower.width, generator=generator))
+        self.prompts = nn.Parameter(0.02 * torch.randn(later, self.reserved_tokens, tower.width, generator=generator))
 
     def attach(self, tower: Tower) -> None:
         """As `CoOp`, and before every later layer."""
@@ -156,7 +158,7 @@ class DeepPrompt(CoOp):
 
     def _replace(self, place: int, tokens: Tensor, _: Context) -> Tensor:
         prompts = self.prompts[place].to(tokens.dtype).expand(len(tokens), -1, -1)
-        return torch.cat([tokens[:, : self.first], prompts, tokens[:, self.first + self.room :]], dim=1)
+        return torch.cat([tokens[:, : self.first], prompts, tokens[:, self.first + self.reserved_tokens :]], dim=1)
 
 
 class Prefix(Method):

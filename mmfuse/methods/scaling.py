@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import peft
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 
 from mmfuse.encoders.tower import Tower
 from mmfuse.methods.low_rank import PeftMethod
-from mmfuse.methods.merging import Foldable
+from mmfuse.methods.merging import Mergeable
 from mmfuse.methods.validation import target_names
 
 
@@ -41,11 +43,11 @@ class IA3(PeftMethod):
 
 
 class ScaleAndShift(nn.Module):
-    """γ ⊙ x + β on the channels of what a frozen module gives out, as a forward hook on it.
+    """γ ⊙ x + β on the channels of x.
 
     Args:
         width: channels.
-        channel_dim: where they are in the output.
+        channel_dim: where they are in x.
         generator: source of the initial values.
     """
 
@@ -54,18 +56,17 @@ class ScaleAndShift(nn.Module):
         self.scale = nn.Parameter(1 + 0.02 * torch.randn(width, generator=generator))
         self.shift = nn.Parameter(0.02 * torch.randn(width, generator=generator))
         self.shape = (-1,) + (1,) * (-1 - channel_dim)
-        self.on = True
 
-    def hook(self, module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        """The output of the module, scaled and shifted while switched on."""
-        return output * self.scale.view(self.shape) + self.shift.view(self.shape) if self.on else output
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape as x."""
+        return x * self.scale.view(self.shape) + self.shift.view(self.shape)
 
 
-class SSF(Foldable):
+class SSF(Mergeable):
     """Scaling and shifting features (Lian et al. 2022, eq. 3): after every norm, linear map and the patch embedding.
 
-    Factors start at N(1, 0.02²) and shifts at N(0, 0.02²), as in the paper, so it is no no-op at its start. Weights and
-    biases can take up all of it.
+    Factors start at N(1, 0.02²) and shifts at N(0, 0.02²), as in the paper, so it is no no-op at its start. It can be
+    merged into weights and biases.
 
     Args:
         tower: either tower.
@@ -74,38 +75,42 @@ class SSF(Foldable):
 
     def __init__(self, tower: Tower, *, generator: torch.Generator) -> None:
         super().__init__()
-        self._targets = _operations(tower)
+        self._operations = _operations(tower)
         self._steps = [
             ScaleAndShift(
-                int(target.weight.shape[0]),
-                channel_dim=-3 if isinstance(target, nn.Conv2d) else -1,
+                int(operation.weight.shape[0]),
+                channel_dim=-3 if isinstance(operation, nn.Conv2d) else -1,
                 generator=generator,
             )
-            for target in self._targets
+            for operation in self._operations
         ]
         self.steps = nn.ModuleList(self._steps)
 
     def attach(self, tower: Tower) -> None:
         """A hook on each operation."""
-        for target, step in zip(self._targets, self._steps, strict=True):
-            target.register_forward_hook(step.hook)
+        for operation, step in zip(self._operations, self._steps, strict=True):
+            operation.register_forward_hook(partial(self._scale_and_shift, step))
 
-    def _turn(self, on: bool) -> None:
-        for step in self._steps:
-            step.on = on
+    def _scale_and_shift(self, step: nn.Module, _: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        """A forward hook: what a frozen operation gives out, scaled and shifted unless its stand-in has done so."""
+        return step(output) if self._on and not self._uses_stand_ins() else output
 
-    def _folded_into(self) -> list[Any]:
-        return self._targets
+    def _targets(self) -> list[Any]:
+        return self._operations
 
-    def _fold(self) -> None:
-        for target, step in zip(self._targets, self._steps, strict=True):
-            bias = step.shift if target.bias is None else step.scale * target.bias + step.shift
-            target.weight.data = step.scale.view(-1, *[1] * (target.weight.ndim - 1)) * target.weight
-            target.bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
-        self._turn(False)
+    def _weights(self) -> list[Tensor]:
+        return [weight for module in (*self._operations, *self._steps) for weight in module.parameters()]
 
-    def _unfold(self) -> None:
-        self._turn(True)
+    def _stand_in(self, place: int) -> nn.Module:
+        operation, step = self._operations[place], self._steps[place]
+        # Of the operation alone: its hook and its `forward` lead to this method.
+        merged = copy.deepcopy(operation, {id(self): self})
+        merged._forward_hooks.clear()
+        vars(merged).pop("forward", None)
+        bias = step.shift if operation.bias is None else step.scale * operation.bias + step.shift
+        merged.weight = nn.Parameter(step.scale.view(-1, *[1] * (operation.weight.ndim - 1)) * operation.weight)
+        merged.bias = nn.Parameter(bias.clone())
+        return merged
 
 
 HEADS = ("pooler", "head", "text_projection")  # behind the transformer, where the paper has its classifier

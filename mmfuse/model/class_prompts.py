@@ -38,12 +38,12 @@ class ClassPrompts:
     ) -> None:
         self.names = check_names(names)
         self.templates = ["{}."] if method.replaces_template else check_templates(templates)
-        self._tower, self._reserved, self._trim = tower, method.room, trim
+        self._tower, self._reserved, self._trim = tower, method.reserved_tokens, trim
         self._prompts = self._tokenize(self.names)
 
     def _tokenize(self, names: Sequence[str]) -> list[Prompts]:
         texts = [[template.format(name) for name in names] for template in self.templates]
-        return [self._tower.tokenize(prompts, room=self._reserved, trim=self._trim) for prompts in texts]
+        return [self._tower.tokenize(prompts, reserved_tokens=self._reserved, trim=self._trim) for prompts in texts]
 
     @property
     def length(self) -> int:

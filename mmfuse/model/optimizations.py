@@ -19,7 +19,7 @@ class Speed:
         features: a frozen image tower looks at each view of a clip once for all cells, and its features are kept.
         lower_layers: the layers below the first adapted one do the same, on a CPU and where their tokens fit the disk.
         compose: DoRA multiplies its weight once a batch, or portion of one, instead of running beside the frozen one.
-        merge: methods that can be are folded into the towers' weights for the test.
+        merge: a test computes with weights into which the method is merged, where it can be.
         trim: prompts for a causal text tower are padded to the longest of them, not to the context length.
         portions: on a CPU, a large batch is trained on and tested in portions whose memory is used again.
         attention: on a CPU in bf16, the image tower's attention takes its gradients by products of matrices.

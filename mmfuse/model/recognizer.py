@@ -397,7 +397,7 @@ class ActionRecognizer(L.LightningModule):
 
     def on_fit_start(self) -> None:
         """Train in training mode, whatever mode the model was left in; the towers stay in evaluation mode."""
-        self.unmerge()  # what a test that was broken off left folded in
+        self.unmerge()  # what a test that was broken off left merged
         self.train()
         self.sampling = getattr(getattr(self.trainer, "datamodule", None), "sampling", self.sampling)
 
@@ -436,9 +436,9 @@ class ActionRecognizer(L.LightningModule):
         self.log("val/top1", hits.mean(), batch_size=len(hits), prog_bar=True)
 
     def on_test_start(self) -> None:
-        """Forget what an earlier test has seen, and fold what can be folded into the towers' weights.
+        """Forget what an earlier test has seen, and compute with merged weights where methods can be merged.
 
-        The weights are kept in full precision, so that under autocast only their sum is rounded, as the frozen weight
+        Weights are merged in full precision, so that under autocast only their sum is rounded, as the frozen weight
         would have been. Not where the weights themselves are in half precision: there a small change would be lost.
         """
         self.metrics.reset()
@@ -447,11 +447,11 @@ class ActionRecognizer(L.LightningModule):
                 method.merge()
 
     def on_test_end(self) -> None:
-        """Give the towers their own weights back."""
+        """Compute as in training again."""
         self.unmerge()
 
     def unmerge(self) -> None:
-        """Give the towers their own weights back, where methods are folded into them."""
+        """Compute as in training again, where methods are merged."""
         for method in (self.image_method, self.text_method):
             method.unmerge()
 

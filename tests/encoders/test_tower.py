@@ -84,7 +84,7 @@ def test_a_prompt_must_fit() -> None:
     with pytest.raises(MmfuseError, match=r"tokens; the text tower 'clip-text' reads 32$"):
         tower.tokenize(["short", "a very long prompt " * 20])
     with pytest.raises(MmfuseError, match="reads 32 less 30 for learned context"):
-        tower.tokenize(["moving to the left"], room=30)
+        tower.tokenize(["moving to the left"], reserved_tokens=30)
 
 
 def test_an_unknown_role_names_the_known_ones() -> None:

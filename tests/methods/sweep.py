@@ -47,7 +47,7 @@ def adapt(kind: str, name: str, *, seed: int = 0, **arguments: Any) -> Adapted:
 def inputs(tower: ImageTower | TextTower, method: Method | None = None, *, trim: bool = True) -> Tensor | Prompts:
     if isinstance(tower, ImageTower):
         return towers.clips()
-    return tower.tokenize(towers.PHRASES, room=method.room if method else 0, trim=trim)
+    return tower.tokenize(towers.PHRASES, reserved_tokens=method.reserved_tokens if method else 0, trim=trim)
 
 
 def trained(tower: nn.Module, method: nn.Module) -> dict[str, nn.Parameter]:

@@ -101,7 +101,7 @@ def test_coop() -> None:
     for layer in plain.text_model.encoder.layers:
         tokens = layer(tokens, attention_mask=future)
     expected = plain.text_model.final_layer_norm(tokens)[:, -1] @ plain.text_projection.weight.T
-    prompts = tower.tokenize(["moving to the left", words], room=method.room)
+    prompts = tower.tokenize(["moving to the left", words], reserved_tokens=method.reserved_tokens)
     torch.testing.assert_close(tower(prompts)[1:], expected, **CLOSE)
 
 
@@ -110,7 +110,9 @@ def test_coop_starts_from_words() -> None:
     tower, method = adapt("clip-text", "coop", words="a video of a person")
     plain = towers.text_tower("clip-text")
     named = [f"a video of a person {phrase}" for phrase in towers.PHRASES]
-    inserted = tower(tower.tokenize([f" {phrase}" for phrase in towers.PHRASES], room=method.room))
+    inserted = tower(
+        tower.tokenize([f" {phrase}" for phrase in towers.PHRASES], reserved_tokens=method.reserved_tokens)
+    )
     torch.testing.assert_close(inserted, plain(plain.tokenize(named)), **CLOSE)
 
 
@@ -168,7 +170,7 @@ def test_prefix() -> None:
 @torch.no_grad()
 def test_a_prefix_is_seen_by_every_token_of_a_causal_tower() -> None:
     tower, method = adapted("clip-text", "prefix", length=3, layers=[0])
-    start = tower.tokenize(["moving to the left"], room=0)
+    start = tower.tokenize(["moving to the left"], reserved_tokens=0)
     alone = type(start)(
         start.ids[:, :1], torch.zeros(1, dtype=torch.long)
     )  # the first token sees itself and the prefix

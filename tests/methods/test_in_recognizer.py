@@ -29,7 +29,7 @@ CASES = [
 ]
 
 
-METHODS_FOLDED = {"dora": True, "ssf": True, "oft": True, "ia3": True, "vera": True, "frozen": False, "adapter": False}
+MERGEABLE = {"dora": True, "ssf": True, "oft": True, "ia3": True, "vera": True, "frozen": False, "adapter": False}
 
 
 def build(image: str, text: str, *, fusion: str = "joint", feature: str = "both") -> ActionRecognizer:
@@ -96,12 +96,19 @@ def batches() -> DataLoader[Any]:
 @pytest.mark.parametrize(
     ("image", "text"), [("dora", "ssf"), ("oft", "ia3"), ("frozen", "frozen"), ("adapter", "vera")]
 )
-def test_testing_folds_methods_in_and_leaves_no_trace(image: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_testing_merges_methods_and_leaves_no_trace(image: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = build(image, text)
     disturb(model, torch.nn.Identity())
     before, merged = model.fingerprints(), []
     seen = model.test_step
-    monkeypatch.setattr(model, "test_step", lambda *given: merged.append(model.fingerprints()) or seen(*given))
+    methods = {"image": model.image_method, "text": model.text_method}
+
+    def step(*given: Any) -> None:
+        merged.append({side: getattr(method, "merged", False) for side, method in methods.items()})
+        assert model.fingerprints() == before
+        seen(*given)
+
+    monkeypatch.setattr(model, "test_step", step)
     for _ in range(2):  # a test, a training, and a test of what was trained
         trainer().test(model, batches(), verbose=False)
         with torch.no_grad():
@@ -110,28 +117,28 @@ def test_testing_folds_methods_in_and_leaves_no_trace(image: str, text: str, mon
         assert model.fingerprints() == before
         trainer().fit(model, batches())
     for side, method in (("image", image), ("text", text)):
-        assert all((prints[side] != before[side]) is METHODS_FOLDED[method] for prints in merged), side
+        assert all(sides[side] is MERGEABLE[method] for sides in merged), side
 
 
-def test_under_autocast_folding_rounds_no_more_than_the_path_beside_it() -> None:
+def test_under_autocast_merging_rounds_no_more_than_the_path_beside_it() -> None:
     model = build("dora", "frozen")
     disturb(model, torch.nn.Identity())
-    model.image_method.compose(False)  # a composed weight is the folded one
+    model.image_method.compose(False)  # a composed weight is the merged one
     found = {}
     for name, precision, merge in [
         ("exact", "32-true", False),
         ("beside", "bf16-mixed", False),
-        ("folded", "bf16-mixed", True),
+        ("merged", "bf16-mixed", True),
     ]:
         model.speed = Speed(merge=merge)
         trainer(precision=precision).test(model, batches(), verbose=False)
         found[name] = model.test_predictions["probabilities"]
-    beside, folded = ((found[name] - found["exact"]).abs().mean() for name in ("beside", "folded"))
-    assert folded < 3 * beside < 0.05, (folded, beside)
-    assert not torch.equal(found["folded"], found["beside"]), "nothing was folded in"
+    beside, merged = ((found[name] - found["exact"]).abs().mean() for name in ("beside", "merged"))
+    assert merged < 3 * beside < 0.05, (merged, beside)
+    assert not torch.equal(found["merged"], found["beside"]), "nothing was merged"
 
 
-def test_weights_in_half_precision_are_not_folded_into(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_in_half_precision_are_not_merged(monkeypatch: pytest.MonkeyPatch) -> None:
     model = build("dora", "frozen")
     disturb(model, torch.nn.Identity())
     merged: list[str] = []

@@ -77,7 +77,7 @@ def test_trimmed_prompts_equal_full_length_ones(name: str, kind: str) -> None:
     tower, method = adapt(kind, name)
     disturb(tower, method)
     short, full = inputs(tower, method, trim=True), inputs(tower, method, trim=False)
-    assert short.ids.shape[1] < full.ids.shape[1] == tower.context_length - method.room
+    assert short.ids.shape[1] < full.ids.shape[1] == tower.context_length - method.reserved_tokens
     with torch.no_grad():
         torch.testing.assert_close(tower(short), tower(full), **CLOSE)
 
