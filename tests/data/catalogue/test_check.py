@@ -100,7 +100,7 @@ def test_damage_that_only_decoding_shows(tmp_path: Path) -> None:
     assert check(catalogue, tmp_path).good
     deep = check(catalogue, tmp_path, decode=True)
     assert list(deep.truncated) == [str(path)]
-    assert "a packet cannot be decoded" in deep.truncated[str(path)]
+    assert "a frame is corrupt" in deep.truncated[str(path)]
 
 
 def test_a_stopped_check_goes_on_from_there(
