@@ -79,6 +79,8 @@ def run_cell(job: Job, *, progress: Report) -> Outcome:
         environment.free_memory()
         with companions(job, batch // 2):
             trained = train_and_test(job, batch // 2, progress)
+    if trained.data.features_fault:
+        notes.append(trained.data.features_fault)
     return _outcome(job, trained, started=started, seconds=time.monotonic() - begun, notes=tuple(notes))
 
 

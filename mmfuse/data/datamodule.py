@@ -158,6 +158,11 @@ class FewShotVideoDataModule(L.LightningDataModule):
         )
 
     @property
+    def features_fault(self) -> str:
+        """Why served features are not kept on the disk; empty as long as they are."""
+        return "" if self._features is None else self._features.fault
+
+    @property
     def sampling(self) -> dict[str, int]:
         """How frames are taken from a video: what whoever names the action in another video has to know."""
         return {"frames": self.frames, "size": self.size, "short_side": self.card.scale_for(self.size)}

@@ -9,8 +9,11 @@ Shape legend: B clips, T frames, S side of the square, F width of a frame featur
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
+import weakref
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -37,53 +40,134 @@ BLOCK = 16
 clip's features come out bit for bit the same whatever it was computed together with."""
 
 
+MEMORY = 2**30
+"""Bytes of features that a process keeps in memory where the disk does not take them."""
+
+ITEM, SUM = np.dtype("<f4"), np.dtype("<u8")
+
+
 class FeatureStore:
-    """Features by (clip, view) in one memory-mapped file that any number of processes read and fill.
+    """Features by (clip, view) in one file that any number of processes read and fill.
 
     Each entry has a checksum over its features and over a mark of the video it came from (size and times of the file),
     written after the features. An entry that is absent, was cut short, has a flipped bit or comes from a video that has
     changed since fails its checksum and is computed again.
+
+    The file has holes where nothing was written yet. It is read and written by system calls and not by mapping it into
+    memory: where the disk is full, a write into a hole then gives an error, and a mapping would end the process. What
+    cannot be written is kept in memory as far as there is room; a store that can only be read is read.
     """
 
-    def __init__(self, folder: Path, *, clips: int, views: int, frames: int, width: int) -> None:
+    def __init__(self, folder: Path, *, clips: int, views: int, frames: int, width: int, memory: int = MEMORY) -> None:
         """Args:
         folder: one for each (data set, tower, sampling); made if absent.
         clips: rows of the data set's table.
         views: V + 1, the last one for testing.
         frames, width: T and F.
+        memory: bytes of features that may be kept in memory where they cannot be written.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        shape = (clips, views, frames, width)
-        write_atomically(folder / "shape.json", json.dumps(shape))
-        self._features = _mapped(folder / "features.f32", np.dtype("<f4"), shape)
-        self._sums = _mapped(folder / "checksums.u64", np.dtype("<u8"), shape[:2])
+        self._shape = (frames, width)
+        self._views = views
+        self._bytes = frames * width * ITEM.itemsize
+        self._memory: dict[tuple[int, int], tuple[int, NDArray[np.float32]]] = {}
+        self._memory_left = memory
+        self.fault = ""
+        """Why features are not kept on the disk; empty as long as they are."""
+        entries = clips * views
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_once(folder / "shape.json", json.dumps((clips, views, frames, width)))
+        except OSError as error:
+            self._note(error)
+        self._features = self._opened(folder / "features.f32", entries * self._bytes)
+        self._sums = self._opened(folder / "checksums.u64", entries * SUM.itemsize)
 
     def read(self, clip: int, view: int, mark: int) -> NDArray[np.float32] | None:
         """Features (T, F), or None where there are none to trust."""
-        kept = int(self._sums[clip, view])
-        if not kept:
+        kept_mark, remembered = self._memory.get((clip, view), (0, None))
+        if remembered is not None and kept_mark == mark:
+            return remembered
+        place = clip * self._views + view
+        content = _read(self._features, place * self._bytes, self._bytes)
+        kept = int.from_bytes(_read(self._sums, place * SUM.itemsize, SUM.itemsize) or b"", "little")
+        if not kept or content is None:
             return None
-        found = np.array(self._features[clip, view])
+        found = np.frombuffer(content, dtype=ITEM).reshape(self._shape)
         return found if kept == _checksum(found, mark) else None
 
     def write(self, clip: int, view: int, mark: int, features: NDArray[np.float32]) -> None:
         """Keep features (T, F)."""
-        self._features[clip, view] = features
-        self._sums[clip, view] = _checksum(features, mark)
+        place = clip * self._views + view
+        content = np.ascontiguousarray(features, dtype=ITEM)
+        if not self.fault:
+            try:
+                _write(self._features, content.tobytes(), place * self._bytes)
+                _write(self._sums, _checksum(content, mark).to_bytes(SUM.itemsize, "little"), place * SUM.itemsize)
+                return
+            except OSError as error:
+                self._note(error)
+        if content.nbytes <= self._memory_left:
+            self._memory_left -= content.nbytes
+            self._memory[clip, view] = (mark, content)
+
+    def _note(self, error: OSError) -> None:
+        self.fault = self.fault or f"features are not kept on the disk: {error.strerror or error}"
+
+    def _opened(self, path: Path, length: int) -> int | None:
+        """A file of the right length; for reading only, or none at all, where it cannot be written."""
+        if not self.fault:
+            try:
+                file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                weakref.finalize(self, os.close, file)
+                if os.fstat(file).st_size != length:
+                    os.ftruncate(file, length)
+                return file
+            except OSError as error:
+                self._note(error)
+        with contextlib.suppress(OSError):
+            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            weakref.finalize(self, os.close, file)
+            return file
+        return None
+
+
+def _write_once(path: Path, text: str) -> None:
+    """Write a small file, unless it says the same already."""
+    try:
+        if path.read_text(encoding="utf-8") == text:
+            return
+    except (OSError, UnicodeDecodeError):
+        pass
+    write_atomically(path, text)
+
+
+def _read(file: int | None, at: int, length: int) -> bytes | None:
+    """Bytes of a file; None where it has none there."""
+    if file is None:
+        return None
+    try:
+        content = os.pread(file, length, at)
+    except OSError:
+        return None
+    return content if len(content) == length else None
+
+
+def _write(file: int | None, content: bytes, at: int) -> None:
+    """Write bytes, all of them.
+
+    Raises:
+        OSError: the disk is full, or the file cannot be written.
+    """
+    if file is None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+    done = 0
+    while done < len(content):
+        done += os.pwrite(file, content[done:], at + done)
 
 
 def _checksum(features: NDArray[np.float32], mark: int) -> int:
     """Never 0, which stands for absent."""
-    return 1 + zlib.crc32(np.ascontiguousarray(features, dtype="<f4").data, mark & 0xFFFFFFFF)
-
-
-def _mapped(path: Path, dtype: np.dtype, shape: Sequence[int]) -> np.memmap:
-    """A file of the right length, with holes where nothing was written yet."""
-    length = int(np.prod(shape)) * dtype.itemsize
-    with path.open("ab") as file:
-        if os.fstat(file.fileno()).st_size != length:
-            file.truncate(length)
-    return np.memmap(path, dtype=dtype, mode="r+", shape=tuple(shape))
+    return 1 + zlib.crc32(np.ascontiguousarray(features, dtype=ITEM).data, mark & 0xFFFFFFFF)
 
 
 class FeatureBatches(Dataset[Batch]):
@@ -152,11 +236,18 @@ class Features:
         self._shape = {"frames": frames, "views": views + 1, "width": width}
         self._key = key
         self._folder = folder or cache_folder() / "features"
+        self._stores: list[FeatureStore] = []
+
+    @property
+    def fault(self) -> str:
+        """Why features are not kept on the disk; empty as long as they are."""
+        return next((store.fault for store in self._stores if store.fault), "")
 
     def through(self, batches: ClipBatches, clips: pd.DataFrame, catalogue: Catalogue) -> FeatureBatches:
         """The same clips as features."""
         name = sha256_of_json({**self._key, "clips": catalogue.fingerprint, "version": VERSION})[:32]
         store = FeatureStore(self._folder / name, clips=len(catalogue.table), **self._shape)
+        self._stores.append(store)
         place = {clip: row for row, clip in enumerate(catalogue.table["clip"])}
         return FeatureBatches(
             batches,

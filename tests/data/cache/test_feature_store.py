@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +132,74 @@ def test_an_absent_entry_and_one_of_zeros_are_told_apart(tmp_path: Path) -> None
     assert not found.any()
     assert store.read(0, 0, mark=8) is None
     assert store.read(1, 0, mark=7) is None
+
+
+@contextlib.contextmanager
+def mounted(folder: Path, *options: str) -> Iterator[None]:
+    """A file system of its own, where this process may mount one."""
+    folder.mkdir(exist_ok=True)
+    if not shutil.which("mount") or subprocess.run(["mount", *options, str(folder)], capture_output=True).returncode:
+        pytest.skip("this process may not mount file systems")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk_costs_time_and_nothing_else(mine: dict[str, Any], tmp_path: Path) -> None:
+    """Writing into a hole of a mapped file would end the process with SIGBUS."""
+    expected = epochs(served(mine, tmp_path / "roomy", Tower()))
+    with mounted(tmp_path / "full", "-t", "tmpfs", "-o", "size=16k", "tmpfs"):
+        (tmp_path / "full" / "filler").write_bytes(bytes(8192))
+        tower = Tower()
+        data = served(mine, tmp_path / "full", tower)
+        found = epochs(data)
+        assert "No space left on device" in data.features_fault
+        del data
+    for shown, right in zip(found, expected, strict=True):
+        assert all(torch.equal(shown[index], right[index]) for index in right)
+
+
+def test_a_complete_store_that_can_only_be_read_is_read(mine: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "features"
+    expected = epochs(served(mine, folder, Tower()))
+    with mounted(folder, "--bind", "-o", "ro", str(folder)):
+        tower = Tower()
+        data = served(mine, folder, tower)
+        found = epochs(data)
+        assert "Read-only file system" in data.features_fault
+        del data
+    assert tower.clips == 0
+    for shown, right in zip(found, expected, strict=True):
+        assert all(torch.equal(shown[index], right[index]) for index in right)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_what_the_disk_does_not_take_stays_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "pwrite", refuse)
+    store = FeatureStore(tmp_path, clips=3, views=1, frames=3, width=2, memory=2 * 24)
+    features = np.arange(6, dtype=np.float32).reshape(3, 2)
+    for clip in range(3):
+        store.write(clip, 0, 7, features + clip)
+    assert os.strerror(code) in store.fault
+    np.testing.assert_array_equal(store.read(1, 0, 7), features + 1)
+    assert store.read(1, 0, 8) is None, "of a video that has changed since"
+    assert store.read(2, 0, 7) is None, "there was room for two"
+
+
+def test_a_folder_that_cannot_be_made_is_done_without(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    store = FeatureStore(tmp_path / "file" / "store", clips=1, views=1, frames=3, width=2)
+    store.write(0, 0, 7, np.ones((3, 2), np.float32))
+    found = store.read(0, 0, 7)
+    assert found is not None
+    assert found.all()
+    assert store.fault
 
 
 def test_endless_views_cannot_be_kept(mine: dict[str, Any], tmp_path: Path) -> None:
