@@ -17,7 +17,7 @@ from mmfuse.data.cache.plan import Look, Need, needs, placed_catalogue
 from mmfuse.data.catalogue.load import Catalogue
 from mmfuse.errors import MmfuseError
 from mmfuse.records.cell import Cell
-from mmfuse.utils.files import cache_folder
+from mmfuse.utils.files import cache_folder, user_path
 
 AUTO, OFF = "auto", "off"
 SHARE = 4
@@ -97,7 +97,7 @@ def choose(cells: Sequence[Cell], *, data_root: Path, wish: str, annotations: Pa
     """
     if wish == OFF or not cells:
         return Keeping()
-    named = AUTO if wish == AUTO else str(Path(wish).expanduser().absolute())
+    named = AUTO if wish == AUTO else str(user_path(wish).absolute())
     folder = store_folder(named)
     if named != AUTO:
         _refuse_unwritable(folder)

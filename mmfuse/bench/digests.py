@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 import yaml
 
 from mmfuse.data.catalogue.cards import load_card
+from mmfuse.data.catalogue.custom import CLASSES_FILE
 from mmfuse.encoders.preprocessing import FILES as PREPROCESSING
 from mmfuse.encoders.preprocessing import read_preprocessing
 from mmfuse.errors import MmfuseError
 from mmfuse.records.cell import Cell, Dataset, Inputs
 from mmfuse.utils.content import Report, digests_of
-from mmfuse.utils.files import sha256_of_file, sha256_of_json
+from mmfuse.utils.files import sha256_of_file, sha256_of_json, user_path
 from mmfuse.utils.resources import assets_folder, cards_folder
 
 if TYPE_CHECKING:
@@ -58,12 +59,15 @@ def dataset_digest(dataset: Dataset) -> str | None:
     """Digest of a data set's card, whatever its comments; of the lists, or of the names, where it is the user's own."""
     if not dataset.own:
         return _card_digest(*_mark(cards_folder() / f"{dataset.name}.yaml"))
+    classes = _below(dataset.root, CLASSES_FILE)  # the words of the prompts and the order of the labels
+    named = [_file_digest(*_mark(classes))] if dataset.root and not dataset.classes and classes.is_file() else []
     if dataset.train is None:
-        return _names_digest(Path(dataset.root or "."))
+        names = _names_digest(Path(dataset.root or "."))
+        return sha256_of_json([names, *named]) if names and named else names
     lists = [_below(dataset.root, name) for name in (dataset.train, dataset.test) if name is not None]
     if not all(path.is_file() for path in lists):
         return None
-    return sha256_of_json([_file_digest(*_mark(path)) for path in lists])
+    return sha256_of_json([_file_digest(*_mark(path)) for path in lists] + named)
 
 
 def own_videos_digest(dataset: Dataset, *, report: Report | None = None) -> str | None:
@@ -99,7 +103,7 @@ def videos_digest(catalogue: Catalogue, *, report: Report | None = None) -> str 
 
 
 def _below(root: str | None, name: str) -> Path:
-    path = Path(name).expanduser()
+    path = user_path(name)
     return path if root is None or path.is_absolute() else Path(root) / path
 
 
@@ -176,9 +180,9 @@ def _native_size(folder: Path, name: str, _files: tuple[tuple[Path, int, int], .
 def _hub_cache() -> Path:
     """Where huggingface_hub keeps what it has fetched, by its documented environment variables."""
     if own := os.environ.get("HF_HUB_CACHE"):
-        return Path(own).expanduser()
+        return user_path(own)
     if home := os.environ.get("HF_HOME"):
-        return Path(home).expanduser() / "hub"
+        return user_path(home) / "hub"
     shared = os.environ.get("XDG_CACHE_HOME")
     return (Path(shared) if shared else Path.home() / ".cache") / "huggingface" / "hub"
 

@@ -16,7 +16,7 @@ from mmfuse.data.catalogue.cards import load_card
 from mmfuse.records.cell import Cell, Dataset
 from mmfuse.records.record import Record
 from mmfuse.records.status import Entry
-from mmfuse.utils.files import cache_folder, parse_json, write_atomically
+from mmfuse.utils.files import cache_folder, parse_json, user_path, write_atomically
 
 BACKWARD = 3.0
 """A training step through a tower costs about three forwards."""
@@ -50,7 +50,7 @@ def size_of(dataset: Dataset, split: int) -> Size:
 
 @lru_cache
 def _lines(root: str | None, name: str | None) -> int:
-    path = Path(root or ".") / Path(name or "").expanduser()
+    path = Path(root or ".") / user_path(name or "")
     return path.read_bytes().count(b"\n") if path.is_file() else 100
 
 

@@ -14,6 +14,7 @@ from mmfuse.bench.yaml_source import YamlSource
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.methods.registry import IMAGE, METHODS, TEXT, names, parse_pair
 from mmfuse.records.cell import AXES, Axes, Cell, Clip, Dataset, Encoders, Fusion, Pair, Shots, Strict, Train
+from mmfuse.utils.files import user_path
 from mmfuse.utils.resources import cards_folder, grids_folder
 
 SETTINGS = ("encoders", "clip", "fusion", "train")
@@ -310,7 +311,7 @@ class LoadedGrid:
 
 
 def _absolute(path: str, beside: Path) -> str:
-    given = Path(path).expanduser()
+    given = user_path(path)
     near = beside / given
     return str((near if near.exists() else given).absolute())
 
@@ -342,7 +343,7 @@ def load_grid(name: str) -> LoadedGrid:
         MmfuseError: no such grid, or a fault in its file, with file, line and key.
     """
     if name.endswith((".yaml", ".yml")) or "/" in name:
-        path = Path(name).expanduser()
+        path = user_path(name)
         if not path.is_file():
             raise MmfuseError(f"there is no grid file {path}; see mmfuse-bench list grids for those that ship")
         return LoadedGrid(YamlSource(path))

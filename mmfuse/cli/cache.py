@@ -11,6 +11,7 @@ from mmfuse.data.cache.clip_store import ClipStore
 from mmfuse.data.cache.fill import Plan, ensure, plan, size
 from mmfuse.data.cache.plan import Look, Need, needs, placed_catalogue
 from mmfuse.data.catalogue.load import Catalogue
+from mmfuse.data.frames.video import Damaged
 from mmfuse.errors import MmfuseError
 from mmfuse.utils.files import cache_folder
 from mmfuse.utils.processes import usable_cores
@@ -30,6 +31,7 @@ class Wishes:
     draws: str
     frames: int | None
     size: int | None
+    damaged: Damaged = "error"
 
 
 def cache(wishes: Wishes, *, store: Path | None, workers: int | None, dry_run: bool, json: bool) -> bool:
@@ -91,7 +93,9 @@ def _stores(wishes: Wishes, folder: Path) -> list[Need]:
     if not all(part.strip().isdecimal() for part in wishes.draws.split(",")):
         raise MmfuseError(f"draws are numbers with commas between them, such as 0,1,2; not {wishes.draws!r}")
     shots = shots_of(wishes.shots)
-    looks = [Look("", shots, int(draw), None, wishes.frames, wishes.size) for draw in wishes.draws.split(",")]
+    looks = [
+        Look("", shots, int(draw), None, wishes.frames, wishes.size, wishes.damaged) for draw in wishes.draws.split(",")
+    ]
     return needs(looks, folder=folder, catalogue_of=lambda _: _named(wishes))
 
 

@@ -11,12 +11,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
 
 from mmfuse.errors import MmfuseError, MmfuseWarning
+from mmfuse.utils.files import user_path
 from mmfuse.utils.terminal import UNSAFE, SafeConsole, visible
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
@@ -29,6 +30,10 @@ DataRoot = Annotated[
 Annotations = Annotated[
     Path | None,
     typer.Option(help="Folder with the official lists; default below the data, else $MMFUSE_ANNOTATIONS."),
+]
+Damaged = Annotated[
+    Literal["error", "keep"],
+    typer.Option(help="Damaged videos: stop at them, or keep the frames that can be read."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
@@ -127,7 +132,7 @@ def print_json(value: Any) -> None:
 
 def default_data_root() -> Path:
     """Where data sets are looked for: `$MMFUSE_DATA`, else `data` in the current folder."""
-    return Path(os.environ.get("MMFUSE_DATA") or "data").expanduser()
+    return user_path(os.environ.get("MMFUSE_DATA") or "data")
 
 
 def duration(seconds: float | None) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mmfuse.cli import completion
-from mmfuse.cli.common import DONE, FAILED, AsJson
+from mmfuse.cli.common import DONE, FAILED, AsJson, Damaged
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -105,6 +105,7 @@ def cache(
     frames: Annotated[int | None, typer.Option(min=1, help="Frames of a clip; default the data set's.")] = None,
     size: Annotated[int | None, typer.Option(min=1, help="Side of the squares; default the data set's.")] = None,
     workers: Workers = None,
+    damaged: Damaged = "error",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell the disk need and stop.")] = False,
     json: AsJson = False,
 ) -> None:
@@ -121,6 +122,7 @@ def cache(
         draws=draws,
         frames=frames,
         size=size,
+        damaged=damaged,
     )
     whole = cache.cache(wishes, store=store, workers=workers, dry_run=dry_run, json=json)
     raise typer.Exit(0 if whole else 1)

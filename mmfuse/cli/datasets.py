@@ -18,7 +18,7 @@ from mmfuse.data.catalogue.locate import dataset_folder
 from mmfuse.data.few_shot import Shots
 from mmfuse.data.protocols import ListFile, Protocol, find_list, load_protocol
 from mmfuse.errors import MmfuseError, unknown
-from mmfuse.utils.files import write_atomically
+from mmfuse.utils.files import user_path, write_atomically
 from mmfuse.utils.processes import usable_cores
 from mmfuse.utils.progress import progress_bar
 
@@ -27,7 +27,7 @@ _SHOWN = 10
 
 def named(dataset: str) -> str | dict[str, Any]:
     """A data set by what a user calls it on the command line: a name, or a folder of clips."""
-    folder = Path(dataset).expanduser()
+    folder = user_path(dataset)
     if dataset in card_names() or not folder.is_dir():
         return dataset
     own = {"name": folder.absolute().name, "root": str(folder.absolute())}
@@ -88,7 +88,7 @@ def _folder(dataset: str, root: Path | None) -> Path:
         from mmfuse.data.tiny.dataset import generate
 
         return generate()
-    given = root or Path(dataset).expanduser()
+    given = root or user_path(dataset)
     if not given.is_dir():
         if root is None:
             # A mistyped name deserves to hear of the right one first.

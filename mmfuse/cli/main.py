@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mmfuse.cli import completion, data
-from mmfuse.cli.common import Annotations, AsJson, DataRoot, run_app
+from mmfuse.cli.common import Annotations, AsJson, Damaged, DataRoot, run_app
 from mmfuse.utils.interrupts import undisturbed
 
 app = typer.Typer(
@@ -67,6 +67,7 @@ def train(
         int | None,
         typer.Option(help="CPU threads; default all. With 1 the numbers are those of a grid's cell to the last digit."),
     ] = None,
+    damaged: Damaged = "error",
     json: AsJson = False,
 ) -> None:
     """Train and test one model, and keep it."""
@@ -84,6 +85,7 @@ def train(
         data_root=data_root,
         annotations=annotations,
         threads=threads,
+        damaged=damaged,
         json=json,
     )
     raise typer.Exit(carry_out(request))
@@ -111,6 +113,7 @@ def predict(
         typer.Option(metavar="PICTURE", help="Draw the sampled frames and each one's share in the decision."),
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Videos that go through the towers together.")] = 8,
+    damaged: Damaged = "error",
     json: AsJson = False,
 ) -> None:
     """Name the action in videos."""
@@ -125,6 +128,7 @@ def predict(
         classes=classes,
         explain=explain,
         batch_size=batch_size,
+        damaged=damaged,
         json=json,
     )
     raise typer.Exit(carry_out(request))

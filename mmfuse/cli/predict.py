@@ -12,9 +12,11 @@ import torch
 
 from mmfuse.bench.run_cell import quiet
 from mmfuse.cli.common import DONE, FAILED, complain, notes, out, print_json
+from mmfuse.data.frames.video import Damaged
 from mmfuse.errors import MmfuseError
 from mmfuse.inference.predict import Prediction, Vocabulary, each, find_videos, vocabulary
 from mmfuse.model.recognizer import ActionRecognizer
+from mmfuse.utils.files import user_path
 from mmfuse.utils.progress import progress_bar
 
 
@@ -28,6 +30,7 @@ class PredictRequest:
     classes: str | None = None
     explain: Path | None = None
     batch_size: int = 8
+    damaged: Damaged = "error"
     json: bool = False
 
 
@@ -52,9 +55,9 @@ def predict(request: PredictRequest) -> int:
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     words = vocabulary(model, names)
     if request.explain is not None:
-        told = _explained(model, next(iter(found)), words, request.explain)
+        told = _explained(model, next(iter(found)), words, request)
     else:
-        told = _with_bar(each(model, found, words, batch_size=request.batch_size), len(found))
+        told = _with_bar(each(model, found, words, batch_size=request.batch_size, damaged=request.damaged), len(found))
     return _tell(request, words, told)
 
 
@@ -64,7 +67,7 @@ def class_names(given: str) -> list[str]:
     Raises:
         MmfuseError: a file that cannot be read, or fewer than two names.
     """
-    path = Path(given).expanduser()
+    path = user_path(given)
     try:
         is_file = path.is_file()
         lines = path.read_text(encoding="utf-8-sig").splitlines() if is_file else given.split(",")
@@ -88,12 +91,16 @@ def _check_picture(picture: Path, videos: Sequence[Path]) -> None:
         raise MmfuseError(f"--explain {picture}: there is no folder {picture.parent}; make it, or name another")
 
 
-def _explained(model: ActionRecognizer, video: Path, words: Vocabulary, picture: Path) -> Iterator[Prediction]:
+def _explained(
+    model: ActionRecognizer, video: Path, words: Vocabulary, request: PredictRequest
+) -> Iterator[Prediction]:
     from mmfuse.inference.explain import explain
     from mmfuse.inference.explanation_figure import draw
 
+    picture = request.explain
+    assert picture is not None
     try:
-        explanation = explain(model, video, words)
+        explanation = explain(model, video, words, damaged=request.damaged)
     except MmfuseError as error:
         yield Prediction(video, error=str(error))
         return

@@ -18,6 +18,7 @@ from mmfuse.model.optimizations import USUAL, Speed
 from mmfuse.records.cell import Cell
 from mmfuse.records.folder import Manifest, PlannedCell, ResultsFolder
 from mmfuse.records.status import Entry, as_row, counts, read_entries
+from mmfuse.utils.files import user_path
 
 ENGINES = ("local", "ray")
 
@@ -211,7 +212,7 @@ def _run_cells(
             Job(
                 cell=entry.cell,
                 data_root=str(request.root.absolute()),
-                annotations=str(request.annotations.expanduser().absolute()) if request.annotations else None,
+                annotations=str(user_path(request.annotations).absolute()) if request.annotations else None,
                 known=entry.planned.inputs,
                 command=rerun_command(request, entry.cell, folder),
                 keep_checkpoint=settings.keep_checkpoints,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -22,7 +22,7 @@ from mmfuse.records.cell import Cell, Pair
 from mmfuse.records.folder import PlannedCell
 from mmfuse.records.record import Record, as_document
 from mmfuse.records.status import Entry
-from mmfuse.utils.files import write_atomically
+from mmfuse.utils.files import user_path, write_atomically
 from mmfuse.utils.interrupts import undisturbed
 from mmfuse.utils.progress import progress_bar
 
@@ -46,6 +46,7 @@ class TrainRequest:
     data_root: Path | None = None
     annotations: Path | None = None
     threads: int | None = None
+    damaged: Literal["error", "keep"] = "error"
     json: bool = False
 
 
@@ -63,7 +64,7 @@ def train(request: TrainRequest) -> int:
     from mmfuse.bench.clip_cache import has_store
     from mmfuse.bench.preflight import prepare
 
-    lists = request.annotations.expanduser().absolute() if request.annotations else None
+    lists = user_path(request.annotations).absolute() if request.annotations else None
     [planned] = prepare([Entry(PlannedCell(cell), "missing")], data_root=root, will_run=list, annotations=lists)
     made = _claim_folder(request.out)
     job = Job(
@@ -107,9 +108,10 @@ def build_cell(request: TrainRequest) -> Cell:
         if len(pair) != 1:
             raise MmfuseError(f"train takes one pair, such as dora+adapter; got {request.pair!r}")
         both = {tower: {**getattr(pair[0], tower), **arguments} for tower, arguments in methods.items()}
+        given = dataset if isinstance(dataset, dict) else {"name": dataset}
         return Cell.model_validate(
             {
-                "dataset": dataset,
+                "dataset": {**given, "damaged": request.damaged},
                 "pair": Pair.model_validate({"name": pair[0].name, **both}),
                 "shots": shots_of(request.shots),
                 "draw": request.draw,

@@ -20,6 +20,7 @@ from mmfuse.data.frames.sources import Decoding, FrameSource, Remembering
 from mmfuse.data.frames.video import Damaged, decoder_version
 from mmfuse.data.published_lists import read_list
 from mmfuse.errors import MmfuseError
+from mmfuse.utils.files import user_path
 
 MEMORY_BUDGET = 2**30
 
@@ -290,7 +291,7 @@ class FewShotVideoDataModule(L.LightningDataModule):
 
 
 def _path(given: Path | str | None) -> Path | None:
-    return None if given is None else Path(given).expanduser().absolute()
+    return None if given is None else user_path(given).absolute()
 
 
 def _check(**settings: float | int | None) -> None:

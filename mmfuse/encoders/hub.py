@@ -20,7 +20,7 @@ from huggingface_hub.utils import get_session
 from mmfuse.encoders import unsupported
 from mmfuse.encoders.architectures import CHECKPOINTS
 from mmfuse.errors import MmfuseError, one_line
-from mmfuse.utils.files import parse_json
+from mmfuse.utils.files import parse_json, user_path
 from mmfuse.utils.resources import assets_folder
 
 EMBEDDED = {"tiny-dinov2": "image", "tiny-clip-text": "text"}
@@ -132,7 +132,7 @@ def _on_this_machine(name: str, kind: str) -> Path | None:
             wanted = "an image tower" if kind == "image" else "a text tower"
             raise MmfuseError(f"{name!r} is the embedded {EMBEDDED[name]} tower; {wanted} is wanted")
         return _complete(assets_folder() / name, name, kind)
-    folder = Path(name).expanduser()
+    folder = user_path(name)
     if folder.is_dir():
         return _complete(folder, name, kind)
     if folder.exists():

@@ -27,7 +27,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -38,6 +37,7 @@ from torch.utils.checkpoint import checkpoint
 from mmfuse.encoders.architectures import Layout, find_layout, submodule
 from mmfuse.encoders.cpu_attention import use_products
 from mmfuse.errors import MmfuseError
+from mmfuse.utils.files import user_path
 
 
 @dataclass
@@ -144,7 +144,7 @@ class Tower(nn.Module):
     @property
     def lasting_name(self) -> str:
         """The name under which the tower is found again: that of a local folder with its whole path."""
-        return str(Path(self.name).expanduser().resolve()) if Path(self.name).expanduser().is_dir() else self.name
+        return str(user_path(self.name).resolve()) if user_path(self.name).is_dir() else self.name
 
     @property
     def layers(self) -> nn.ModuleList:

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from mmfuse.data.batches import Request
 from mmfuse.data.frames.sampling import Chooser, Indices, segment_centres
-from mmfuse.data.frames.video import probe, read_counted
+from mmfuse.data.frames.video import Damaged, probe, read_counted
 from mmfuse.inference.predict import Prediction, Vocabulary, as_prediction, as_test_clips, evaluating, sampling_of
 
 if TYPE_CHECKING:
@@ -73,19 +73,20 @@ class Explanation:
         return tuple(part / whole if whole else 0.0 for part in self.contributions)
 
 
-def explain(model: ActionRecognizer, path: str | Path, words: Vocabulary) -> Explanation:
+def explain(model: ActionRecognizer, path: str | Path, words: Vocabulary, *, damaged: Damaged = "error") -> Explanation:
     """Name the action in one video, and find each frame's share in that decision.
 
     Args:
         model: a trained recogniser.
         path: the video.
         words: the classes to tell apart, from `mmfuse.inference.predict.vocabulary`.
+        damaged: what to do with a damaged video: "error", or "keep" what can be read of it.
 
     Raises:
         MmfuseError: the video cannot be read, or the recogniser does not know how frames are taken.
     """
     sampling = sampling_of(model)
-    source = _Counting(sampling.short_side)
+    source = _Counting(sampling.short_side, damaged)
     video = as_test_clips([Path(path)], sampling, source)[Request(0, [0])]["video"]
     with torch.no_grad(), evaluating(model):
         seen = model.frame_features(video.to(model.device))
@@ -110,13 +111,14 @@ def explain(model: ActionRecognizer, path: str | Path, words: Vocabulary) -> Exp
 class _Counting:
     """Frames from the file, as `mmfuse.data.frames.sources.Decoding` gives them, remembering how many there are."""
 
-    def __init__(self, short_side: int) -> None:
+    def __init__(self, short_side: int, damaged: Damaged) -> None:
         self._short_side = short_side
+        self._damaged = damaged
         self.count = 0
 
     def pick(self, path: str, choose: Chooser) -> tuple[NDArray[np.uint8], Indices]:
         """As in `FrameSource`."""
-        frames, self.count = read_counted(path, choose, short_side=self._short_side)
+        frames, self.count = read_counted(path, choose, short_side=self._short_side, damaged=self._damaged)
         return frames, np.arange(len(frames))
 
 

@@ -12,10 +12,19 @@ from typing import Any
 from mmfuse.errors import MmfuseError
 
 
+def user_path(path: Path | str) -> Path:
+    """A path with `~` and `~name` filled in; where there is no such user, the tilde is a part of the name.
+
+    >>> user_path("~no-such-user.mp4")
+    PosixPath('~no-such-user.mp4')
+    """
+    return Path(os.path.expanduser(path))
+
+
 def cache_folder() -> Path:
     """The folder for what can be made again: `$MMFUSE_CACHE`, else `mmfuse` in the user's cache folder."""
     if own := os.environ.get("MMFUSE_CACHE"):
-        return Path(own).expanduser()
+        return user_path(own)
     shared = os.environ.get("XDG_CACHE_HOME")
     return (Path(shared) if shared else Path.home() / ".cache") / "mmfuse"
 

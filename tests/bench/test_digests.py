@@ -104,6 +104,7 @@ def test_a_video_replaced_under_its_name_is_another_input(listed: Path, lists: d
     if lists:  # one that is listed and not there
         assert known_inputs(asked).videos is None
     else:
+        video.parent.rmdir()
         assert before.changes(known_inputs(asked)) == ["dataset", "videos"]
 
 
@@ -145,3 +146,20 @@ def test_videos_are_read_once_and_again_when_they_changed(listed: Path, monkeypa
     assert again[0] != first[0]
     assert again[1:] == first[1:]
     assert len(read) == len(videos) + 1
+
+
+def test_words_for_classes_are_a_part_of_the_data_set(own: dict[str, str], tmp_path: Path) -> None:
+    """Prompts are made of them, and the order of the labels."""
+
+    def digest() -> str | None:
+        return known_inputs(cell(own, "tiny-dinov2")).dataset
+
+    for path in ("train/0/a.mp4", "train/1/b.mp4", "test/0/c.mp4", "test/1/d.mp4"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(path)
+    found = [digest()]
+    for words in ("name,phrase\n0,waving\n1,running\n", "name,phrase\n0,waving\n1,walking\n"):
+        (tmp_path / "classes.csv").write_text(words)
+        found.append(digest())
+    assert None not in found
+    assert len(set(found)) == 3

@@ -197,6 +197,31 @@ def test_cache_tells_the_need_and_decodes_once(call, mine: Path, tmp_path: Path)
     assert "0.mp4: cannot be decoded" in err
 
 
+def test_what_is_left_of_a_damaged_video_is_cached_on_demand(call, tmp_path: Path, mine: Path) -> None:
+    whole = encode(tmp_path / "whole.avi", count=40, width=320, height=240).read_bytes()
+    (mine / "train" / "jump" / "cut.avi").write_bytes(whole[: len(whole) * 4 // 5])
+    words = ["cache", mine, "--store", tmp_path / "store", "--workers", "1", "--frames", "4", "--size", "32"]
+    code, _, err = call(*words)
+    assert code == 1
+    assert "--damaged keep" in err
+    code, _, err = call(*words, "--damaged", "keep", "--json")
+    assert (code, err) == (0, "")
+
+
+def test_warnings_are_told_with_the_findings_and_before_a_draw(call, mine: Path) -> None:
+    for label, number in (("jump", "0"), ("wave", "1")):
+        for part in ("train", "test"):
+            (mine / part / label).rename(mine / part / number)
+    code, out, _ = call("check", mine)
+    assert code == 0
+    assert "warnings    1\n    the 2 classes are numbers" in out
+    code, out, _ = call("check", mine, "--json")
+    assert len(json.loads(out)["warnings"]) == 1
+    code, out, err = call("split", mine, "--shots", "1")
+    assert (code, out.count("\n")) == (0, 3)
+    assert err.startswith("mmfuse: warning: mine: the 2 classes are numbers")
+
+
 def test_missing_videos_stop_caching(call, tmp_path: Path, mine: Path) -> None:
     for part in ("train", "test"):
         (mine / f"{part}.csv").write_text(

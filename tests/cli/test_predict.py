@@ -14,6 +14,7 @@ import torch
 from mmfuse.cli import main
 from mmfuse.model.recognizer import ActionRecognizer
 from tests.bench.real import CLASSES, SIZE, make_clips, make_towers
+from tests.data.videos import encode
 from tests.methods.sweep import disturb
 
 
@@ -86,6 +87,32 @@ def test_a_bad_video_is_named_and_the_others_are_answered(call) -> None:
     assert bad["video"] == "no.mp4"
     assert "cannot be decoded" in bad["error"]
     assert set(good) == {"video", "classes"}
+
+
+def test_what_is_left_of_a_damaged_video_is_answered_on_demand(call, world: Path, tmp_path: Path) -> None:
+    whole = encode(tmp_path / "whole.avi", count=40, width=320, height=240).read_bytes()
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(whole[: len(whole) * 4 // 5])
+    code, out, err = call("model", cut)
+    assert (code, out) == (1, "")
+    assert "--damaged keep" in err
+    code, out, err = call("model", cut, "--damaged", "keep")
+    assert (code, err) == (0, "")
+    assert out.startswith(str(cut))
+    code, _, _ = call("model", cut, "--damaged", "keep", "--explain", tmp_path / "why.svg")
+    assert (code, (tmp_path / "why.svg").is_file()) == (0, True)
+    code, _, err = call("model", cut, "--damaged", "kep")
+    assert code == 2
+
+
+def test_what_a_folder_holds_beside_videos_is_told(call, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    encode(folder / "clip.ts", codec="mpeg2video", count=8)
+    (folder / "noise.ts").write_bytes(b"\0noise")
+    code, out, err = call("model", folder)
+    assert code == 0
+    assert "clip.ts" in out
+    assert err == f"mmfuse: warning: {folder}: 1 was passed over (no video that can be opened), such as noise.ts\n"
 
 
 @pytest.mark.parametrize("names", ["playing the cello,standing still, singing", "names.txt"])

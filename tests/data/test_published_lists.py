@@ -33,15 +33,42 @@ def test_both_styles_name_the_same_clips(tmp_path: Path, style: str) -> None:
         (f"{FIRST['clip']}.mp4", "list.txt:2: expected 'clip label'"),
         (f"{FIRST['clip']}.mp4 {FIRST['class']}", "list.txt:2: expected 'clip label'"),
         ("nothing.mp4 0", "list.txt:2: nothing.mp4 is not a clip of Tiny Actions split 1"),
-        (f"{FIRST['clip']}.mp4 1", "label 1 is MoveLeft, but MoveRight_g01_c01 shows MoveRight: .* another order"),
+        (
+            f"{FIRST['clip']}.mp4 1",
+            "label 1 is MoveLeft, but MoveRight_g01_c01 shows MoveRight: some labels.* are wrong",
+        ),
         (f"{FIRST['clip']}.mp4 99", "label 99 is none of the 12 classes, but MoveRight_g01_c01 shows MoveRight"),
         (f"{TESTED['clip']}.mp4 0", "is in the test part of split 1; training on it would leak"),
-        ("MoveRight_g02_c01.mp4 0", "list.txt:2: MoveRight_g02_c01.mp4 is on line 1 already"),
+        ("MoveRight_g02_c01.mp4 0", r"list.txt:2: MoveRight_g02_c01.mp4 is named already \(.*list.txt:1\)"),
     ],
 )
 def test_wrong_lines(tmp_path: Path, line: str, message: str) -> None:
     path = tmp_path / "list.txt"
     path.write_text(f"MoveRight_g02_c01.mp4 0\n{line}\n")
+    with pytest.raises(MmfuseError, match=message):
+        read_list(TINY, path)
+
+
+OF_OTHER_KINDS = {
+    "raw frames": ("{clip} 24 {label}", "list.txt:1: this is a list of raw frames"),
+    "from 1": ("{clip} {from_1}", "label 1 is MoveLeft, but .* shows MoveRight: the list counts its labels from 1"),
+    "another order": ("{clip} {reversed}", "the list numbers the classes in another order"),
+    "base to novel": (
+        "{clip} {among_even}",
+        "holds 6 of the 12 classes and numbers these by .*base-to-novel",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OF_OTHER_KINDS)
+def test_lists_of_other_kinds_are_named(tmp_path: Path, kind: str) -> None:
+    style, message = OF_OTHER_KINDS[kind]
+    rows = draw(TINY, shots=2, draw=0)
+    if kind == "base to novel":
+        rows = rows[rows["label"] % 2 == 0]
+    rows = rows.assign(from_1=rows["label"] + 1, reversed=11 - rows["label"], among_even=rows["label"] // 2)
+    path = tmp_path / "list.txt"
+    path.write_text("\n".join(style.format(**row) for row in rows.to_dict("records")))
     with pytest.raises(MmfuseError, match=message):
         read_list(TINY, path)
 

@@ -6,7 +6,6 @@ What the classes are called in prompts is said by `classes` in the request, or b
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from mmfuse.data.catalogue.duplicates import Entry, refuse_duplicates
 from mmfuse.data.catalogue.official_lists import Row
 from mmfuse.data.catalogue.walk import described, walk, why_no_video
 from mmfuse.errors import MmfuseError, unknown
-from mmfuse.utils.files import refuse_name
+from mmfuse.utils.files import refuse_name, user_path
 
 _KEYS = ("name", "root", "train", "test", "classes")
 LONGEST_PATH = 4000
@@ -60,7 +59,7 @@ def read(dataset: Mapping[str, Any], *, root: Path | None = None) -> Custom:
         raise MmfuseError("a data set of your own needs a name")
     refuse_name(str(name), what="data set")
     given = dataset.get("root") or root
-    folder = Path(os.path.expanduser(given)).absolute() if given else None
+    folder = user_path(given).absolute() if given else None
     warnings: list[str] = []
     entries = list(_entries(str(name), dataset, folder, warnings))
     classes, named = _classes(dataset, entries, str(name), folder)
@@ -248,7 +247,7 @@ def _located(path: str, folder: Path | None) -> str:
     """Where a file of a list lies: below the folder, at home (`~/`), absolute, or a `file://` address."""
     if path.startswith("file://"):
         path = unquote(urlsplit(path).path)
-    given = Path(os.path.expanduser(path) if path.startswith("~") and not _lies_in(folder, path) else path)
+    given = Path(path) if path.startswith("~") and _lies_in(folder, path) else user_path(path)
     placed = given if given.is_absolute() or folder is None else folder / given
     if "\\" in path and not placed.exists():  # as Windows writes paths; here it may be part of a name
         return _located(path.replace("\\", "/"), folder)

@@ -65,6 +65,7 @@ class _File(NamedTuple):
     identity: tuple[int, int]
     size: int
     changed: int
+    """The time of the last status change, which no program can set."""
 
 
 def _status(path: str) -> _File | None:
@@ -72,7 +73,7 @@ def _status(path: str) -> _File | None:
         status = os.stat(path)
     except (OSError, ValueError):  # missing, or no path at all: other checks tell of it
         return None
-    return _File((status.st_dev, status.st_ino), status.st_size, status.st_mtime_ns) if status.st_ino else None
+    return _File((status.st_dev, status.st_ino), status.st_size, status.st_ctime_ns) if status.st_ino else None
 
 
 def _grouped(entries: Sequence[Entry], keys: Iterable[Hashable]) -> list[list[Entry]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from mmfuse.data.catalogue.walk import walk
+from mmfuse.utils.files import user_path
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def dataset_folder(root: Path, name: str) -> Path:
 
     `UCF-101`, `ucf101` and `UCF101` are one name.
     """
-    root = Path(os.path.expanduser(root)).absolute()
+    root = user_path(root).absolute()
     if not root.is_dir():
         return root
     wanted = {_plain(name)}

@@ -34,9 +34,9 @@ _JSON_NAMES: Mapping[type, str] = {list: "list", dict: "mapping"}
 def _ucf101(card: DataCard, split: int, places: list[Path]) -> list[Row]:
     """`trainlistNN.txt`: `Class/v_Class_gXX_cYY.avi label`; `testlistNN.txt`: the path alone."""
     folder = find_folder(card, places, "ucfTrainTestlist", f"trainlist{split:02d}.txt")
-    numbered = [line.split() for line in _lines(folder / "classInd.txt")]
-    _check_classes(card, [name for _, name in numbered], folder / "classInd.txt")
-    # Folders are matched without case: copies in the wild rename HandstandPushups to HandStandPushups or back.
+    numbered = [line.partition(" ") for line in _lines(folder / "classInd.txt")]
+    _check_classes(card, [name.strip() or number for number, _, name in numbered], folder / "classInd.txt")
+    # Names are matched without case: copies in the wild rename HandstandPushups to HandStandPushups or back.
     label_of = {name.casefold(): label for label, name in enumerate(card.class_names)}
     rows = []
     for part in ("train", "test"):
@@ -49,9 +49,17 @@ def _ucf101(card: DataCard, split: int, places: list[Path]) -> list[Row]:
             if label is None or group is None:
                 raise MmfuseError(f"{path}:{number}: not a clip of UCF101: {line!r}")
             if given and given != [str(label + 1)]:
-                raise MmfuseError(f"{path}:{number}: label {given[0]} is not that of {card.class_names[label]}")
+                raise MmfuseError(f"{path}:{number}: {_other_list(given, label)} {card.class_names[label]}")
             rows.append(_row(card, published.stem, label, group[1], part, str(published)))
     return rows
+
+
+def _other_list(given: list[str], label: int) -> str:
+    """What stands behind a clip in lists that are not the official ones."""
+    if len(given) > 1:
+        return "this is a list of raw frames (path frames label), not the official one of videos; here of"
+    from_0 = " (this list counts from 0, the official one from 1)" if given == [str(label)] else ""
+    return f"label {given[0]}{from_0} is not that of"
 
 
 def _hmdb51(card: DataCard, split: int, places: list[Path]) -> list[Row]:
@@ -150,8 +158,9 @@ def _subfolders(place: Path) -> Iterator[Path]:
 
 def _check_classes(card: DataCard, found: Iterable[str], where: Path) -> None:
     names = list(found)
-    if names != list(card.class_names):
-        wrong = next((pair for pair in zip(names, card.class_names, strict=False) if pair[0] != pair[1]), None)
+    pairs = list(zip(names, card.class_names, strict=False))
+    wrong = next((pair for pair in pairs if pair[0].casefold() != pair[1].casefold()), None)
+    if wrong or len(names) != len(card.class_names):
         how = f"{wrong[0]!r} stands where {wrong[1]!r} should" if wrong else f"{len(names)} of {len(card.class_names)}"
         raise MmfuseError(f"{where}: not the classes of {card.title} ({how}); fetch the official lists again")
 

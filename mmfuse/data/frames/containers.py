@@ -120,7 +120,10 @@ def video_stream(container: InputContainer, path: Path | str) -> av.VideoStream:
 
 def damaged_video(path: Path | str, how: str) -> UnreadableVideo:
     """The error for a file whose damage is not accepted."""
-    return UnreadableVideo(f"{path}: damaged ({how}); replace the file, or accept what can be read with damaged=keep")
+    return UnreadableVideo(
+        f"{path}: damaged ({how}); replace the file, or accept what can be read by --damaged keep (in a grid: "
+        "damaged: keep)"
+    )
 
 
 def video_without_frames(path: Path | str) -> UnreadableVideo:

@@ -123,6 +123,9 @@ def test_a_list_that_lost_lines_is_refused(tmp_path: Path) -> None:
             r"trainlist01.txt:1: label 2 is not that of ApplyEyeMakeup",
         ),
         ("testlist01.txt", "ApplyEyeMakeup/", "ApplyEyes/", r"testlist01.txt:1: not a clip of UCF101"),
+        ("trainlist01.txt", "_c01.avi 1\n", "_c01 120 0\n", r"trainlist01.txt:1: this is a list of raw frames"),
+        ("trainlist01.txt", "_c01.avi 1\n", "_c01.avi 0\n", r"trainlist01.txt:1: label 0 \(this list counts from 0"),
+        ("classInd.txt", "1 ApplyEyeMakeup", "1 Apply Eye Makeup", "'Apply Eye Makeup' stands where 'ApplyEyeMakeup'"),
     ],
 )
 def test_edited_lists_are_refused(tmp_path: Path, file: str, old: str, new: str, message: str) -> None:
@@ -131,6 +134,17 @@ def test_edited_lists_are_refused(tmp_path: Path, file: str, old: str, new: str,
         (tmp_path / source.name).write_text(text.replace(old, new, 1) if source.name == file else text)
     with pytest.raises(MmfuseError, match=message):
         load_catalogue("ucf101", annotations=tmp_path)
+
+
+@needs_official_lists
+def test_lists_that_circulate_write_a_class_otherwise(tmp_path: Path) -> None:
+    """Some copies of classInd.txt have `37 HandStandPushups`."""
+    for source in (ANNOTATIONS / "ucfTrainTestlist").iterdir():
+        text = source.read_text()
+        (tmp_path / source.name).write_text(text.replace("HandstandPushups", "HandStandPushups"))
+    written_otherwise = load_catalogue("ucf101", annotations=tmp_path)
+    assert "HandstandPushups" in written_otherwise.class_names
+    assert written_otherwise.fingerprint == load_catalogue("ucf101", annotations=ANNOTATIONS).fingerprint
 
 
 def test_lists_that_are_not_there(tmp_path: Path) -> None:
