@@ -21,8 +21,8 @@ from mmfuse.data.few_shot import draw
 from mmfuse.data.frames.sampling import segment_centres
 from mmfuse.data.frames.video import read_frames
 from mmfuse.data.tiny.dataset import generate
+from mmfuse.encoders.image import ImageTower
 from mmfuse.encoders.loading import load_image_tower
-from mmfuse.encoders.tower import ImageTower
 
 FRAMES = 8
 

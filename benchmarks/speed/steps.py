@@ -130,7 +130,7 @@ def sides(size: str, method: str, precision: str, *, clips: int, device: str) ->
 def recognizer(size: str, method: str) -> Any:
     """Ours: a tower of real size, the embedded text tower, a joint fusion."""
     from mmfuse import ActionRecognizer
-    from mmfuse.encoders.tower import ImageTower
+    from mmfuse.encoders.image import ImageTower
 
     model = ActionRecognizer(
         [f"class {number}" for number in range(CLASSES)],

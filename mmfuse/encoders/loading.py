@@ -12,10 +12,11 @@ import torch
 import transformers
 from transformers.utils import logging
 
-from mmfuse.encoders.architectures import CHECKPOINTS, OPTIONS, find_layout
+from mmfuse.encoders.architectures import CHECKPOINTS, find_layout
 from mmfuse.encoders.hub import check_config, find_folder
+from mmfuse.encoders.image import ImageTower
 from mmfuse.encoders.preprocessing import read_preprocessing
-from mmfuse.encoders.tower import ImageTower, TextTower
+from mmfuse.encoders.text import TextTower
 from mmfuse.errors import MmfuseError, one_line
 
 
@@ -30,8 +31,6 @@ def load_image_tower(name: str) -> ImageTower:
     """
     folder = find_folder(name, "image")
     model = _load(folder, name, "image")
-    if model.config.model_type == "siglip_vision_model" and not model.use_head:
-        raise MmfuseError(f"image tower {name!r} has neither a CLS token nor a pooling head, so no feature of a frame")
     pixels = read_preprocessing(folder, name)
     return ImageTower(model, name=name, mean=pixels.mean, std=pixels.std, native_size=pixels.size)
 
@@ -65,10 +64,10 @@ def load_text_tower(name: str) -> TextTower:
 
 def _load(folder: Path, name: str, kind: str) -> Any:
     check_config(folder, name, kind)
-    model_class = CHECKPOINTS[kind][_read_config(folder, name, kind).model_type]
+    architecture = CHECKPOINTS[kind][_read_config(folder, name, kind).model_type]
     try:
         with _quiet():
-            model, report = getattr(transformers, model_class).from_pretrained(
+            model, report = getattr(transformers, architecture.model_class).from_pretrained(
                 folder,
                 dtype=torch.float32,
                 attn_implementation="sdpa",
@@ -77,7 +76,7 @@ def _load(folder: Path, name: str, kind: str) -> Any:
                 trust_remote_code=False,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are refused below, by name
-                **OPTIONS.get(model_class, {}),
+                **architecture.options,
             )
     except pickle.UnpicklingError as error:
         raise MmfuseError(
@@ -86,18 +85,17 @@ def _load(folder: Path, name: str, kind: str) -> Any:
         ) from error
     except Exception as error:  # broken files raise whatever their reader raises
         raise MmfuseError(f"{kind} tower {name!r} cannot be loaded: {one_line(error)}") from error
-    _account_for_every_tensor(model, report, name, kind)
+    _account_for_every_tensor(find_layout(model, architecture).layers, report, name, kind)
     return model
 
 
-def _account_for_every_tensor(model: Any, report: dict[str, Any], name: str, kind: str) -> None:
+def _account_for_every_tensor(layers: str, report: dict[str, Any], name: str, kind: str) -> None:
     """Refuse a checkpoint that fits only in part.
 
     Tensors that the model has no place for are heads and other towers, and are left; but not whole layers, which would
     mean that the configuration is another model's.
     """
     shapes = sorted(str(entry[0] if isinstance(entry, tuple) else entry) for entry in report["mismatched_keys"])
-    layers = find_layout(model).layers
     own = tuple(f"{prefix}{layers}." for prefix in ("", f"{'vision' if kind == 'image' else 'text'}_model."))
     more = sorted(key for key in report["unexpected_keys"] if key.startswith(own))
     faults = {

@@ -7,15 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmfuse.encoders.architectures import CHECKPOINTS, IMAGENET, ImageArchitecture
 from mmfuse.errors import MmfuseError, one_line
 from mmfuse.utils.files import parse_json
 
 FILES = ("preprocessor_config.json", "processor_config.json")
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-# What the architectures were trained with, for checkpoints that do not say.
-PIXELS = {"clip": CLIP, "clip_vision_model": CLIP, "siglip": HALF, "siglip_vision_model": HALF, "vit": HALF}
 
 
 @dataclass(frozen=True)
@@ -52,13 +48,19 @@ def read_preprocessing(folder: Path, name: str) -> Preprocessing:
             content = _read(folder / file, name)
             settings = content.get("image_processor", content)
             break
-    usual = PIXELS.get(config.get("model_type", ""), IMAGENET)
+    usual = _usual_pixels(config.get("model_type"))
     mean, std = settings.get("image_mean") or usual[0], settings.get("image_std") or usual[1]
     if settings.get("do_normalize") is False:
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if not (len(mean) == len(std) == 3 and all(value > 0 for value in std)):
         raise MmfuseError(f"image tower {name!r}: pixels cannot be normalised with mean {mean} and std {std}")
     return Preprocessing(_size(settings, config), tuple(map(float, mean)), tuple(map(float, std)))
+
+
+def _usual_pixels(model_type: object) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std that an architecture was trained with, for checkpoints that do not say."""
+    architecture = CHECKPOINTS["image"].get(str(model_type))
+    return (architecture.mean, architecture.std) if isinstance(architecture, ImageArchitecture) else IMAGENET
 
 
 def _read(path: Path, name: str) -> Mapping[str, Any]:

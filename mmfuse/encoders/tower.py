@@ -22,7 +22,6 @@ length, E the width of a class embedding.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -34,7 +33,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
-from mmfuse.encoders.architectures import Layout, find_layout, submodule
+from mmfuse.encoders.architectures import Architecture, Layout, Rope, find_layout, submodule
 from mmfuse.encoders.cpu_attention import use_products
 from mmfuse.errors import MmfuseError
 from mmfuse.utils.files import user_path
@@ -47,12 +46,12 @@ class Context:
     Args:
         frames: T, frames a clip (1 in the text tower).
         special: tokens before the patches: CLS, registers, and whatever a method has inserted so far.
-        rope: cosines and sines of the patches' rotary positions, where the tower has them.
+        rope: the patches' rotary positions, where the tower has them.
     """
 
     frames: int = 1
     special: int = 0
-    rope: tuple[Tensor, Tensor] | None = None
+    rope: Rope | None = None
 
 
 Socket = Callable[[Tensor, Context], Tensor]
@@ -90,25 +89,23 @@ class Adaptation(Protocol):
         """Bring up to date what is computed from weights and kept; called before each forward pass."""
 
 
-BEHIND_LAYERS = ("head", "pooler", "text_projection")
-"""Parts of the models that read out what the layers and the final norm have made."""
-
-
 class Tower(nn.Module):
     """A frozen transformer and its sockets; the base of `ImageTower` and `TextTower`.
 
     Args:
         model: the model of `transformers`; it is frozen and put into evaluation mode.
         name: how the user called it, for messages and records.
+        architecture: the record of the model's architecture.
     """
 
     kind = "tower"
 
-    def __init__(self, model: Any, *, name: str) -> None:
+    def __init__(self, model: Any, *, name: str, architecture: Architecture) -> None:
         super().__init__()
         self.model = model.requires_grad_(False).eval()
         self.name = name
-        self.layout: Layout = find_layout(model)
+        self.layout: Layout = find_layout(model, architecture)
+        self.readout, self.unused = architecture.readout, architecture.unused
         self.sockets = [Sockets() for _ in self.layers]
         self.enter: list[Socket] = []
         self.leave: list[Socket] = []
@@ -204,11 +201,11 @@ class Tower(nn.Module):
 
     def _attention_arguments(self, hidden: Tensor, context: Context) -> dict[str, Any]:
         """What the attention needs beside its input."""
-        return {}
+        raise NotImplementedError
 
     def run_layers(self, tokens: Tensor, context: Context, *, first: int = 0, last: int | None = None) -> Tensor:
         """Tokens (N, S, D) through the layers `first` to `last`, the one after the end."""
-        run = self._run_and_forget if self.checkpointing and torch.is_grad_enabled() else self._run_layer
+        run = self._run_checkpointed if self.checkpointing and torch.is_grad_enabled() else self._run_layer
         for layer, sockets in list(zip(self.layers, self.sockets, strict=True))[first:last]:
             tokens = run(layer, sockets if self.enabled else _NO_SOCKETS, tokens, context)
         return tokens
@@ -216,12 +213,12 @@ class Tower(nn.Module):
     def conclude(self, tokens: Tensor, context: Context) -> Tensor:
         """What comes after the last layer: the final norm."""
         if self.enabled:
-            tokens = _plug(self.leave, tokens, context)
+            tokens = plug(self.leave, tokens, context)
         norm = submodule(self.model, self.layout.final_norm)
         assert norm is not None
         return norm(tokens)
 
-    def _run_and_forget(self, layer: nn.Module, sockets: Sockets, tokens: Tensor, context: Context) -> Tensor:
+    def _run_checkpointed(self, layer: nn.Module, sockets: Sockets, tokens: Tensor, context: Context) -> Tensor:
         """A layer whose activations are not kept for the gradients (Chen et al. 2016, gradient checkpointing)."""
 
         def run(tokens: Tensor) -> tuple[Tensor, int]:
@@ -250,18 +247,18 @@ class Tower(nn.Module):
         prefix = f"{self.layout.layers}."
         if path.startswith(prefix):
             return int(path.removeprefix(prefix).split(".")[0])
-        behind = (self.layout.final_norm, *BEHIND_LAYERS)
+        behind = (self.layout.final_norm, *self.readout, *self.unused)
         return self.depth if any(f"{path}.".startswith(f"{part}.") for part in behind) else 0
 
     def _run_layer(self, layer: nn.Module, sockets: Sockets, tokens: Tensor, context: Context) -> Tensor:
-        tokens = _plug(sockets.before, tokens, context)
+        tokens = plug(sockets.before, tokens, context)
         attend: Socket = partial(self.attend, layer)
         for wrapper in sockets.around_attention:
             attend = partial(wrapper, attend)
         attended = attend(self.part(layer, "norm1")(tokens), context)
-        tokens = tokens + _plug(sockets.after_attention, self.part(layer, "scale1")(attended), context)
+        tokens = tokens + plug(sockets.after_attention, self.part(layer, "scale1")(attended), context)
         hidden = self.part(layer, "norm2")(tokens)
-        branch = _plug(sockets.after_mlp, self.part(layer, "scale2")(self.part(layer, "mlp")(hidden)), context)
+        branch = plug(sockets.after_mlp, self.part(layer, "scale2")(self.part(layer, "mlp")(hidden)), context)
         for socket in sockets.beside_mlp:
             branch = branch + socket(hidden, context)
         return tokens + branch
@@ -302,7 +299,8 @@ class Tower(nn.Module):
             self._disabled -= 1
             self._switch()
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
+        """Let the method bring up to date what it keeps; comes before each forward pass."""
         if self.method is not None:
             self.method.refresh()
 
@@ -353,284 +351,8 @@ _NO_SOCKETS = Sockets()
 _IDENTITY = nn.Identity()
 
 
-def _plug(sockets: list[Socket], tokens: Tensor, context: Context) -> Tensor:
+def plug(sockets: list[Socket], tokens: Tensor, context: Context) -> Tensor:
+    """Tokens through the functions at one place, one after the other."""
     for socket in sockets:
         tokens = socket(tokens, context)
     return tokens
-
-
-class ImageTower(Tower):
-    """A frozen image encoder run on every frame of a clip.
-
-    Args:
-        model: DINOv2 (with or without registers), DINOv3, CLIP's or SigLIP's image tower, or a plain ViT.
-        name: how the user called it.
-        mean: pixel mean a channel, on the scale 0…1.
-        std: pixel standard deviation a channel, on the scale 0…1.
-        native_size: side of the frames that it was trained on, in pixels; by default what the model's configuration
-            says.
-    """
-
-    kind = "image"
-    pixel_scale: Tensor
-    pixel_shift: Tensor
-
-    def __init__(
-        self,
-        model: Any,
-        *,
-        name: str,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        native_size: int | None = None,
-    ) -> None:
-        super().__init__(model, name=name)
-        self._native_size = native_size
-        # uint8 pixels -> (x/255 - mean)/std, folded into one scale and one shift.
-        self.register_buffer("pixel_scale", (1 / (255 * torch.tensor(std))).view(3, 1, 1), persistent=False)
-        self.register_buffer("pixel_shift", (-torch.tensor(mean) / torch.tensor(std)).view(3, 1, 1), persistent=False)
-
-    @property
-    def patch_size(self) -> int:
-        """Side of a patch in pixels."""
-        size = self.model.config.patch_size
-        return int(size if isinstance(size, int) else size[0])
-
-    @property
-    def native_size(self) -> int:
-        """Side of the frames that it was trained on, in pixels; frames of other sizes will do as well."""
-        side = self._native_size or self.model.config.image_size
-        return int(side if isinstance(side, int) else min(side))
-
-    @property
-    def special_tokens(self) -> int:
-        """Tokens before the patches: CLS and registers (none in SigLIP)."""
-        if self.model.config.model_type == "siglip_vision_model":
-            return 0
-        return 1 + int(getattr(self.model.config, "num_register_tokens", 0) or 0)
-
-    def check_size(self, size: int) -> None:
-        """Refuse a frame side that is not a whole number of patches.
-
-        Raises:
-            MmfuseError: with the nearest sides that are.
-        """
-        patch = self.patch_size
-        if size < patch or size % patch:
-            below = max(size // patch, 1) * patch
-            raise MmfuseError(
-                f"frames of {size} pixels cannot be cut into the {patch}-pixel patches of {self.name!r}; "
-                f"use {below} or {below + patch}"
-            )
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """Encode clips.
-
-        Args:
-            frames: uint8 pixels, or floats that are normalised already, (B, T, 3, H, W).
-
-        Returns:
-            CLS token and patch tokens after the final norm, (B, T, 1 + P, D). In a tower without CLS token its pooled
-            output stands in the first place.
-
-        Raises:
-            MmfuseError: frames of another shape, or ones that cannot be cut into whole patches.
-        """
-        return self._finish(*self._begin(frames, layer=0), first=0)
-
-    def lower(self, frames: Tensor, *, layer: int) -> Tensor:
-        """Encode clips as far as a layer.
-
-        Args:
-            frames: as in `forward`.
-            layer: number of the first layer that is not run.
-
-        Returns:
-            All tokens before that layer, (B, T, S, D).
-        """
-        tokens, context = self._begin(frames, layer=layer)
-        return tokens.unflatten(0, (-1, context.frames))
-
-    def upper(self, tokens: Tensor, *, layer: int) -> Tensor:
-        """What `forward` gives of square frames, from the tokens (B, T, S, D) that `lower` gave of them."""
-        self._refresh()
-        context = Context(frames=tokens.shape[1], special=self.special_tokens)
-        side = math.isqrt(tokens.shape[2] - self.special_tokens) * self.patch_size
-        self._place(context, torch.empty(1, 3, side, side, device=tokens.device))
-        return self._finish(tokens.flatten(0, 1), context, first=layer)
-
-    def _begin(self, frames: Tensor, *, layer: int) -> tuple[Tensor, Context]:
-        if frames.ndim != 5 or frames.shape[2] != 3:
-            raise MmfuseError(f"clips are pixels of shape (B, T, 3, H, W); got {tuple(frames.shape)}")
-        for side in set(frames.shape[-2:]):
-            self.check_size(side)
-        self._refresh()
-        pixels = frames.flatten(0, 1)
-        if not pixels.is_floating_point():
-            pixels = pixels * self.pixel_scale + self.pixel_shift
-        context = Context(frames=frames.shape[1], special=self.special_tokens)
-        tokens = self._embed(pixels)
-        self._place(context, pixels)
-        if self.enabled:
-            tokens = _plug(self.enter, tokens, context)
-        return self.run_layers(tokens, context, last=layer), context
-
-    def _finish(self, tokens: Tensor, context: Context, *, first: int) -> Tensor:
-        tokens = self.conclude(self.run_layers(tokens, context, first=first), context)
-        if self.special_tokens:
-            tokens = torch.cat([tokens[:, :1], tokens[:, self.special_tokens :]], dim=1)
-        else:
-            tokens = torch.cat([self.model.head(tokens).unsqueeze(1), tokens], dim=1)
-        if self.enabled:
-            tokens = _plug(self.finish, tokens, context)
-        return tokens.unflatten(0, (-1, context.frames))
-
-    def try_out(self) -> None:
-        """See `Tower.try_out`: one black frame of two by two patches."""
-        side = 2 * self.patch_size
-        with torch.no_grad():
-            self(torch.zeros(1, 1, 3, side, side, device=self.pretrained[0].device))
-
-    def _embed(self, pixels: Tensor) -> Tensor:
-        """Pixels (N, 3, H, W) to tokens (N, S, D)."""
-        kind = self.model.config.model_type
-        if kind in {"clip_vision_model", "siglip_vision_model", "vit"}:
-            tokens = self.model.embeddings(pixels, interpolate_pos_encoding=True)
-        else:
-            tokens = self.model.embeddings(pixels)
-        if kind == "clip_vision_model":
-            tokens = self.model.pre_layrnorm(tokens)
-        return tokens
-
-    def _place(self, context: Context, pixels: Tensor) -> None:
-        """Note the rotary positions of the patches of pixels (N, 3, H, W), of which only the size matters."""
-        if self.model.config.model_type == "dinov3_vit":
-            context.rope = self.model.rope_embeddings(pixels)
-
-    def _attention_arguments(self, hidden: Tensor, context: Context) -> dict[str, Any]:
-        if self.model.config.model_type == "clip_vision_model":
-            return {"attention_mask": None}
-        return {} if context.rope is None else {"position_embeddings": context.rope}
-
-    def attend_over_time(self, layer: nn.Module, hidden: Tensor, context: Context) -> Tensor:
-        """A layer's own attention, among the tokens that stand at the same place in all frames of a clip.
-
-        Rotary positions are places in a frame, so that none is applied here.
-
-        Shapes: normed tokens (N, S, D), N = B·T, to the same.
-        """
-        clips = hidden.unflatten(0, (-1, context.frames))  # (B, T, S, D)
-        places = clips.transpose(1, 2).flatten(0, 1)  # (B·S, T, D)
-        none = None if context.rope is None else (context.rope[0][:0], context.rope[1][:0])
-        attended = self.attend(layer, places, replace(context, rope=none))
-        return attended.unflatten(0, (-1, hidden.shape[1])).transpose(1, 2).flatten(0, 1)
-
-
-@dataclass(frozen=True)
-class Prompts:
-    """Tokenised class prompts.
-
-    Args:
-        ids: token ids, (C, L), padded at the end.
-        last: place of the token that is pooled (the end-of-text token in CLIP), (C,).
-    """
-
-    ids: Tensor
-    last: Tensor
-
-    def to(self, device: torch.device) -> Prompts:
-        """The same prompts on a device."""
-        return Prompts(self.ids.to(device), self.last.to(device))
-
-
-class TextTower(Tower):
-    """A frozen text encoder with its projection.
-
-    Args:
-        model: `CLIPTextModelWithProjection` or `SiglipTextModel`.
-        tokenizer: the checkpoint's own tokenizer.
-        name: how the user called it.
-    """
-
-    kind = "text"
-
-    def __init__(self, model: Any, *, tokenizer: Any, name: str) -> None:
-        super().__init__(model, name=name)
-        self.tokenizer = tokenizer
-        self.inserters: list[Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = []
-
-    @property
-    def context_length(self) -> int:
-        """Longest prompt the tower can read, in tokens."""
-        return int(self.model.config.max_position_embeddings)
-
-    @property
-    def causal(self) -> bool:
-        """Whether a token sees only those before it (CLIP), so that padding behind the end changes nothing."""
-        return self.model.config.model_type == "clip_text_model"
-
-    @property
-    def embedding_width(self) -> int:
-        """E, the width of a class embedding."""
-        config = self.model.config
-        return int(config.projection_dim if self.causal else config.projection_size)
-
-    def tokenize(self, texts: list[str], *, trim: bool = True, reserved_tokens: int = 0) -> Prompts:
-        """Prompts as token ids.
-
-        Args:
-            texts: C prompts.
-            trim: pad to the longest prompt instead of to the context length. Exact for a causal tower, whose pooled
-                token never sees the padding; a tower that is not causal is always padded to its full length.
-            reserved_tokens: tokens that a method will insert.
-
-        Raises:
-            MmfuseError: a prompt does not fit.
-        """
-        if not texts:
-            raise MmfuseError("there are no prompts to read")
-        limit = self.context_length - reserved_tokens
-        rows = [self.tokenizer(text, verbose=False)["input_ids"] for text in texts]
-        longest = max(range(len(rows)), key=lambda row: len(rows[row]))
-        if len(rows[longest]) > limit:
-            reserved = f" less {reserved_tokens} for learned context" if reserved_tokens else ""
-            raise MmfuseError(
-                f"the prompt {texts[longest]!r} has {len(rows[longest])} tokens; the text tower {self.name!r} reads "
-                f"{self.context_length}{reserved}"
-            )
-        length = len(rows[longest]) if trim and self.causal else limit
-        pad = self.tokenizer.pad_token_id or 0
-        ids = torch.tensor([row + [pad] * (length - len(row)) for row in rows])
-        # SigLIP pools the last place of the padded prompt, CLIP the end-of-text token.
-        last = torch.tensor([len(row) - 1 if self.causal else length - 1 for row in rows])
-        return Prompts(ids, last)
-
-    def forward(self, prompts: Prompts) -> Tensor:
-        """Class prompts (C, L) to class embeddings (C, E), projected but not normalised."""
-        self._refresh()
-        text = getattr(self.model, "text_model", self.model)
-        words, last = text.embeddings.token_embedding(prompts.ids), prompts.last
-        if self.enabled:
-            for insert in self.inserters:
-                words, last = insert(words, last)
-        length = words.shape[1]
-        tokens = words + text.embeddings.position_embedding.weight[:length]
-        context = Context()
-        if self.enabled:
-            tokens = _plug(self.enter, tokens, context)
-        tokens = self.conclude(self.run_layers(tokens, context), context)
-        pooled = tokens[torch.arange(len(tokens), device=tokens.device), last]
-        embedded = self.model.text_projection(pooled) if self.causal else self.model.head(pooled)
-        return _plug(self.finish, embedded, context) if self.enabled else embedded
-
-    def try_out(self) -> None:
-        """See `Tower.try_out`: one short prompt."""
-        with torch.no_grad():
-            self(self.tokenize(["a"]).to(self.pretrained[0].device))
-
-    def _attention_arguments(self, hidden: Tensor, context: Context) -> dict[str, Any]:
-        if not self.causal:
-            return {"attention_mask": None}
-        size = hidden.shape[1]
-        mask = torch.ones(size, size, dtype=torch.bool, device=hidden.device).tril()
-        return {"attention_mask": mask.view(1, 1, size, size)}

@@ -9,7 +9,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from mmfuse.encoders.tower import Context, ImageTower, Socket, TextTower, Tower
+from mmfuse.encoders.image import ImageTower
+from mmfuse.encoders.text import TextTower
+from mmfuse.encoders.tower import Context, Socket, Tower
 from mmfuse.methods.base import Method
 from mmfuse.methods.validation import at_least, chosen_depth, chosen_layers
 
@@ -97,21 +99,18 @@ class CoOp(Method):
         if words is None:
             self.context = nn.Parameter(0.02 * torch.randn(length, width, generator=generator))
         else:
-            start_and_end = 2 if tower.causal else 1
             if not isinstance(words, str):
                 raise ValueError(f"words must be text, got {words!r}")
             ids = tower.tokenizer(words, verbose=False)["input_ids"]
-            ids = ids[1:-1] if start_and_end == 2 else ids[:-1]
-            text = getattr(tower.model, "text_model", tower.model)
-            self.context = nn.Parameter(text.embeddings.token_embedding.weight[ids].detach().clone())
+            own = torch.tensor(ids[tower.start_tokens : -1], dtype=torch.long)  # without the end token
+            self.context = nn.Parameter(tower.word_embeddings(own).detach().clone())
         self.reserved_tokens = len(self.context)
         at_least("number of tokens in words", self.reserved_tokens, 1)
         if self.reserved_tokens > tower.context_length - 4:
             raise ValueError(
                 f"length {self.reserved_tokens} leaves no room for a class name in {tower.context_length} tokens"
             )
-        # CLIP's prompts begin with a start token; SigLIP's do not.
-        self.first = 1 if tower.causal else 0
+        self.first = tower.start_tokens
 
     def attach(self, tower: Tower) -> None:
         """Insert behind the start token, before positions are added."""

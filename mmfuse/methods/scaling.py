@@ -113,13 +113,14 @@ class SSF(Mergeable):
         return merged
 
 
-HEADS = ("pooler", "head", "text_projection")  # behind the transformer, where the paper has its classifier
-
-
 def _operations(tower: Tower) -> list[Any]:
-    """The operations of a transformer: patch embedding, norms and linear maps, in the model's own order."""
+    """The operations of a transformer: patch embedding, norms and linear maps, in the model's own order.
+
+    Not those that read its output: there the paper has its classifier.
+    """
+    left = (*tower.readout, *tower.unused)
     return [
         module
         for path, module in tower.model.named_modules()
-        if isinstance(module, (nn.Conv2d, nn.LayerNorm, nn.Linear)) and path.split(".")[0] not in HEADS
+        if isinstance(module, (nn.Conv2d, nn.LayerNorm, nn.Linear)) and path.split(".")[0] not in left
     ]

@@ -16,9 +16,6 @@ from torch.nn.utils import parametrize
 from mmfuse.encoders.tower import Tower
 from mmfuse.methods.base import Method
 
-# Weights that no tower's forward reads: a pooler for classification, a token for masked training.
-UNUSED = ("pooler", "mask_token")
-
 
 class Replacement(nn.Module):
     """A trained copy that stands in for a frozen weight while it is on.
@@ -59,7 +56,7 @@ class Selective(Method):
         """Path of every module with a weight that is to be trained, the module, and the weight's name."""
         for path, module in tower.model.named_modules():
             for name, _ in module.named_parameters(recurse=False):
-                used = not any(part in UNUSED for part in [*path.split("."), name])
+                used = not any(part in tower.unused for part in [*path.split("."), name])
                 if used and self._wanted(module, name):
                     yield path, module, name
 

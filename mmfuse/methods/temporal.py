@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmfuse.encoders.tower import Context, ImageTower, Tower
+from mmfuse.encoders.image import ImageTower
+from mmfuse.encoders.tower import Context, Tower
 from mmfuse.methods.adapters import Bottleneck, with_residual
 from mmfuse.methods.base import Method
 from mmfuse.methods.validation import at_least, chosen_layers, number

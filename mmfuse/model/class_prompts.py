@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mmfuse.encoders import TextTower
-from mmfuse.encoders.tower import Prompts
+from mmfuse.encoders.text import Prompts
 from mmfuse.errors import MmfuseError
 from mmfuse.methods.base import Method
 

@@ -331,7 +331,7 @@ class ActionRecognizer(L.LightningModule):
         """
         if self.kept_below is None:
             return self.frame_features(video)
-        lower = partial(self.image_tower.lower, layer=self.kept_below)
+        lower = partial(self.image_tower.forward_to, layer=self.kept_below)
         return joined(lower, video, self._at_once(video)).flatten(2)
 
     def _from_unchanging(self, kept: Tensor) -> Tensor:
@@ -341,7 +341,7 @@ class ActionRecognizer(L.LightningModule):
         tower, layer = self.image_tower, self.kept_below
 
         def run(kept: Tensor) -> Tensor:
-            tokens = tower.upper(kept.unflatten(2, (-1, tower.width)), layer=layer)
+            tokens = tower.forward_from(kept.unflatten(2, (-1, tower.width)), layer=layer)
             return frame_features(tokens, kind=self.feature, rows=math.isqrt(tokens.shape[2] - 1))
 
         return joined(run, kept, self._at_once(kept))

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from mmfuse.encoders.preprocessing import CLIP, HALF, IMAGENET, read_preprocessing
+from mmfuse.encoders.architectures import CLIP, HALF, IMAGENET
+from mmfuse.encoders.preprocessing import read_preprocessing
 from mmfuse.errors import MmfuseError
 
 

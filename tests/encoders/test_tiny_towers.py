@@ -19,8 +19,8 @@ from mmfuse.data.frames.sampling import segment_centres
 from mmfuse.data.tiny import dataset
 from mmfuse.data.tiny.dataset import ACTIONS, choreograph
 from mmfuse.data.tiny.rendering import COLOUR_NAMES, SHAPE_NAMES, random_pictures
+from mmfuse.encoders.image import ImageTower
 from mmfuse.encoders.loading import load_image_tower, load_text_tower
-from mmfuse.encoders.tower import ImageTower
 from mmfuse.utils.resources import assets_folder
 
 IMAGE, TEXT = assets_folder() / "tiny-dinov2", assets_folder() / "tiny-clip-text"

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmfuse.encoders.tower import ImageTower, Prompts
+from mmfuse.encoders.image import ImageTower
+from mmfuse.encoders.text import Prompts
 from mmfuse.errors import MmfuseError
 from tests import towers
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mmfuse.encoders.tower import ImageTower, Prompts, TextTower
+from mmfuse.encoders.image import ImageTower
+from mmfuse.encoders.text import Prompts, TextTower
 from mmfuse.methods import METHODS
 from mmfuse.methods.base import Method, attach
 from tests import towers

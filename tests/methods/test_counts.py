@@ -8,7 +8,8 @@ import pytest
 import torch
 import transformers
 
-from mmfuse.encoders.tower import ImageTower, TextTower
+from mmfuse.encoders.image import ImageTower
+from mmfuse.encoders.text import TextTower
 from mmfuse.methods import METHODS, attach
 from tests import towers
 from tests.methods.sweep import trained

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mmfuse.encoders.tower import ImageTower, TextTower
+from mmfuse.encoders.image import ImageTower
+from mmfuse.encoders.text import TextTower
 from mmfuse.methods.base import Method
 from tests import towers
 from tests.methods.sweep import adapt, disturb

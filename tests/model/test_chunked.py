@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mmfuse import ActionRecognizer
-from mmfuse.encoders.tower import ImageTower
+from mmfuse.encoders.image import ImageTower
 from mmfuse.errors import MmfuseError
 from mmfuse.methods import METHODS
 from mmfuse.model import chunked

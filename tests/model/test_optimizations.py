@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from mmfuse import ActionRecognizer
-from mmfuse.encoders.tower import ImageTower, Tower
+from mmfuse.encoders.image import ImageTower
+from mmfuse.encoders.tower import Tower
 from mmfuse.errors import MmfuseError
 from mmfuse.methods import METHODS
 from mmfuse.model.optimizations import USUAL, Speed
@@ -138,7 +139,7 @@ def test_a_tower_that_is_run_in_two_parts_gives_the_same(kind: str) -> None:
     assert tower.first_adapted_layer == 1
     clips = towers.clips()
     for layer in (0, 1, 2):
-        assert torch.equal(tower.upper(tower.lower(clips, layer=layer), layer=layer), tower(clips)), layer
+        assert torch.equal(tower.forward_from(tower.forward_to(clips, layer=layer), layer=layer), tower(clips)), layer
 
 
 LATE = [{"method": info.name, "layers": [1]} for info in METHODS.values() if "layers" in info.defaults]
@@ -152,9 +153,9 @@ def test_what_enters_the_first_adapted_layer_is_frozen_whatever_is_trained(spec:
     disturb(tower, method)
     layer, clips, frozen = tower.first_adapted_layer, towers.clips(), towers.image_tower("dinov2")
     assert layer == (1 if arguments else {"frozen": 2, "clip-adapter": 2}.get(name, 0))
-    assert torch.equal(tower.lower(clips, layer=layer), frozen.lower(clips, layer=layer)) or layer == 0
+    assert torch.equal(tower.forward_to(clips, layer=layer), frozen.forward_to(clips, layer=layer)) or layer == 0
     if layer < tower.depth:
-        kept, changed = (each.lower(clips, layer=layer + 1) for each in (frozen, tower))
+        kept, changed = (each.forward_to(clips, layer=layer + 1) for each in (frozen, tower))
         assert kept.shape != changed.shape or not torch.allclose(kept, changed, atol=1e-4), "the layer is not adapted"
 
 
