@@ -511,7 +511,7 @@ def test_any_other_name_of_a_pair_is_only_a_name(
         assert code == 0
         if "latex" not in words and "markdown" not in words:
             assert name in written
-    assert {path.name for path in tmp_path.iterdir()} == {"mine.yaml", "results"}
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.yaml", "results", "cache"}
 
 
 # -- lists of clips ----------------------------------------------------------------------------------------------------

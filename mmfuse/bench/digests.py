@@ -11,8 +11,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from mmfuse.data.catalogue.cards import load_card
 from mmfuse.data.catalogue.custom import CLASSES_FILE
 from mmfuse.encoders.preprocessing import FILES as PREPROCESSING
@@ -22,6 +20,7 @@ from mmfuse.records.cell import Cell, Dataset, Inputs
 from mmfuse.utils.content import Report, digests_of
 from mmfuse.utils.files import sha256_of_file, sha256_of_json, user_path
 from mmfuse.utils.resources import assets_folder, cards_folder
+from mmfuse.utils.yaml12 import parse_yaml
 
 if TYPE_CHECKING:
     from mmfuse.data.catalogue.load import Catalogue
@@ -115,7 +114,7 @@ def _names_digest(root: Path) -> str | None:
 
 @lru_cache
 def _card_digest(path: Path, _size: int, _changed: int) -> str:
-    return sha256_of_json(yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader))
+    return sha256_of_json(parse_yaml(path.read_text(encoding="utf-8")))
 
 
 def tower_digest(name: str, kind: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -13,7 +14,23 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 from mmfuse.bench.yaml_source import YamlSource
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.methods.registry import IMAGE, METHODS, TEXT, names, parse_pair
-from mmfuse.records.cell import AXES, Axes, Cell, Clip, Dataset, Encoders, Fusion, Pair, Shots, Strict, Train
+from mmfuse.records.cell import (
+    AXES,
+    MOST_SHOTS,
+    Axes,
+    Cell,
+    Clip,
+    Dataset,
+    Encoders,
+    Fusion,
+    Pair,
+    Seed,
+    Shots,
+    Split,
+    Strict,
+    Train,
+    no_boolean,
+)
 from mmfuse.utils.files import user_path
 from mmfuse.utils.resources import cards_folder, grids_folder
 
@@ -22,6 +39,9 @@ SETTINGS = ("encoders", "clip", "fusion", "train")
 
 PLURALS = {axis: axis if axis == "shots" else f"{axis}s" for axis in AXES}
 """The key that lists the values of an axis, in a grid and in the `where` of its overrides."""
+
+MOST_CELLS = 50_000
+"""Cells of a grid: more than the largest study, and few enough to be listed within seconds."""
 
 LOGGERS = ("csv", "mlflow", "tensorboard", "wandb")
 """Loggers of Lightning that a grid may ask for; all but `csv` need their own package."""
@@ -36,20 +56,19 @@ def _listed(value: Any) -> Any:
 
 def _no_doubles(values: tuple[Any, ...]) -> tuple[Any, ...]:
     """Refuse a value that stands twice: it would run no cell, and is a slip of the pen."""
-    for position, value in enumerate(values):
+    seen: set[Any] = set()
+    for value in values:
         name = getattr(value, "name", value)
-        if any(name == getattr(other, "name", other) for other in values[:position]):
+        if name in seen:
             raise ValueError(f"{name!r} stands here twice")
+        seen.add(name)
     return values
 
 
 def _count(value: Any) -> Any:
-    """Shots as grids write them.
-
-    A boolean is no count, although Python takes it for one.
-    """
-    if value != "all" and (isinstance(value, bool) or not str(value).isdecimal() or int(value) < 1):
-        raise ValueError(f"shots are a number from 1 on, or all; got {value!r}")
+    """Shots as grids write them. A boolean is no count, although Python takes it for one."""
+    if value != "all" and (isinstance(value, bool) or not str(value).isdecimal() or not 1 <= int(value) <= MOST_SHOTS):
+        raise ValueError(f"shots are a number from 1 to {MOST_SHOTS:,}, or all; got {value!r:.80}")
     return value
 
 
@@ -69,8 +88,9 @@ def _logger(value: Any) -> str:
 Logger = Annotated[str, BeforeValidator(_logger)]
 ShotCount = Annotated[Shots, BeforeValidator(_count)]
 Precision = Annotated[str, BeforeValidator(_precision)]
-From0 = Annotated[int, Field(ge=0)]
-From1 = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, BeforeValidator(no_boolean), Field(gt=0, le=1e9, allow_inf_nan=False)]
+Workers = Annotated[int, BeforeValidator(no_boolean), Field(ge=0, le=1024)]
+Devices = Annotated[int, BeforeValidator(no_boolean), Field(ge=1, le=1024)]
 Axis = (BeforeValidator(_listed), AfterValidator(_no_doubles), Field(min_length=1))
 
 
@@ -137,10 +157,10 @@ class Where(Strict):
     """Which cells an override is for; every key that is given must fit. Names may hold wildcards (`lora+*`)."""
 
     datasets: Annotated[list[str] | None, BeforeValidator(_listed)] = None
-    splits: Annotated[list[int] | None, BeforeValidator(_listed)] = None
-    shots: Annotated[list[Shots] | None, BeforeValidator(_listed)] = None
-    draws: Annotated[list[int] | None, BeforeValidator(_listed)] = None
-    seeds: Annotated[list[int] | None, BeforeValidator(_listed)] = None
+    splits: Annotated[list[Split] | None, BeforeValidator(_listed)] = None
+    shots: Annotated[list[ShotCount] | None, BeforeValidator(_listed)] = None
+    draws: Annotated[list[Seed] | None, BeforeValidator(_listed)] = None
+    seeds: Annotated[list[Seed] | None, BeforeValidator(_listed)] = None
     pairs: Annotated[list[str] | None, BeforeValidator(_listed)] = None
 
     def fits(self, axes: Axes) -> bool:
@@ -170,13 +190,13 @@ class Override(Strict):
 class RunSettings(Strict):
     """How cells are run: not part of their identity, since `devices` and `threads` change no more than rounding."""
 
-    time_limit: float | None = Field(default=None, gt=0)
-    silence_limit: float | None = Field(default=1800.0, gt=0)
+    time_limit: Seconds | None = None
+    silence_limit: Seconds | None = 1800.0
     keep_checkpoints: bool = False
-    loader_workers: int = Field(default=0, ge=0)
-    devices: int = Field(default=1, ge=1)
-    gpu_share: float = Field(default=1.0, gt=0, le=1)
-    threads: int | None = Field(default=None, ge=1)
+    loader_workers: Workers = 0
+    devices: Devices = 1
+    gpu_share: Annotated[float, BeforeValidator(no_boolean), Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
+    threads: Devices | None = None
     loggers: Annotated[tuple[Logger, ...], BeforeValidator(_listed)] = ()
 
 
@@ -186,10 +206,10 @@ class Grid(Strict):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,60}$")
     description: str = ""
     datasets: Annotated[tuple[Dataset, ...], *Axis]
-    splits: Annotated[tuple[From1, ...], *Axis] = (1,)
+    splits: Annotated[tuple[Split, ...], *Axis] = (1,)
     shots: Annotated[tuple[ShotCount, ...], *Axis]
-    draws: Annotated[tuple[From0, ...], *Axis] = (0,)
-    seeds: Annotated[tuple[From0, ...], *Axis] = (0,)
+    draws: Annotated[tuple[Seed, ...], *Axis] = (0,)
+    seeds: Annotated[tuple[Seed, ...], *Axis] = (0,)
     pairs: Annotated[tuple[GridPair, ...], *Axis]
     encoders: Encoders = Encoders()
     clip: Clip = Clip()
@@ -212,8 +232,18 @@ class LoadedGrid:
             self.grid = Grid.model_validate(source.value)
         except ValidationError as fault:
             raise source.first_error(fault) from None
+        self._check_size()
         self._check_names()
         self._check_overrides()
+
+    def _check_size(self) -> None:
+        """Count the cells before any is made."""
+        numbers = {key: len(getattr(self.grid, key)) for key in PLURALS.values()}
+        numbers["pairs"] = len(self.pairs())
+        if (cells := math.prod(numbers.values())) > MOST_CELLS:
+            factors = " × ".join(f"{number:,} {key}" for key, number in numbers.items() if number > 1)
+            problem = f"{factors} are {cells:,} cells, and a grid may have {MOST_CELLS:,}; part it into several grids"
+            raise self.source.error([max(numbers, key=lambda key: numbers[key])], problem)
 
     def _check_names(self) -> None:
         known = dataset_names()
@@ -236,8 +266,9 @@ class LoadedGrid:
         values["pairs"] = [pair.name for _, pair in self.pairs()]
         for position, override in enumerate(grid.overrides):
             for key, known in values.items():
+                exact = set(map(str, known))
                 for pattern in getattr(override.where, key) or ():
-                    if not any(_same(value, pattern) for value in known):
+                    if str(pattern) not in exact and not any(_same(value, pattern) for value in known):
                         problem = unknown(f"value of {key}", pattern, map(str, known))
                         raise self.source.error(["overrides", position, "where", key], str(problem))
 

@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from mmfuse.errors import MmfuseError, one_line
+from mmfuse.utils.yaml12 import SafeLoader12, parse_yaml
 
 LARGEST = 100_000
 """Values in a file, aliases written out."""
@@ -26,15 +27,17 @@ class YamlSource:
         self.path = path
         try:
             text = path.read_text(encoding="utf-8")
-            self._root = yaml.compose(text, Loader=yaml.SafeLoader)
+            self._root = yaml.compose(text, Loader=SafeLoader12)
             self._refuse_endless(self._root)
-            self.value: Any = yaml.safe_load(text)
+            self.value: Any = parse_yaml(text)
         except (OSError, UnicodeDecodeError) as error:
             raise MmfuseError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             line = f":{mark.line + 1}" if mark else ""
-            raise MmfuseError(f"{path}{line}: not YAML: {getattr(error, 'problem', None) or one_line(error)}") from None
+            problem = getattr(error, "problem", None) or one_line(error)
+            what = "" if isinstance(error, yaml.constructor.ConstructorError) else "not YAML: "
+            raise MmfuseError(f"{path}{line}: {what}{problem}") from None
         except RecursionError:
             raise MmfuseError(f"{path}: nested too deeply; write it flatter") from None
         self._refuse_doubles(self._root, set())

@@ -21,6 +21,8 @@ from mmfuse.records.status import Entry, as_row, counts, read_entries
 from mmfuse.utils.files import user_path
 
 ENGINES = ("local", "ray")
+LONGEST = 1_000_000_000
+"""Seconds that a time limit may have, as in a grid."""
 
 
 @dataclass(frozen=True)
@@ -316,3 +318,5 @@ def check_request(request: Request) -> None:
         raise unknown("value of --rerun", request.rerun, ("stale", "all"))
     if request.workers is not None and request.workers < 1:
         raise MmfuseError(f"--workers counts from 1; got {request.workers}")
+    if request.time_limit is not None and not 0 < request.time_limit <= LONGEST:
+        raise MmfuseError(f"--time-limit is a number of seconds above 0, at most {LONGEST:,}; got {request.time_limit}")

@@ -25,6 +25,7 @@ from mmfuse.records.status import Entry
 from mmfuse.utils.files import user_path, write_atomically
 from mmfuse.utils.interrupts import undisturbed
 from mmfuse.utils.progress import progress_bar
+from mmfuse.utils.yaml12 import parse_yaml
 
 SETTINGS = ("train", "clip", "fusion", "encoders", "image", "text")
 # What Ctrl-C and SIGTERM become inside Lightning.
@@ -140,7 +141,7 @@ def _apply(text: str, settings: dict[str, Any], top: dict[str, Any]) -> None:
     if not equals:
         raise MmfuseError(f"--set is written KEY=VALUE, such as train.method_lr=1e-3; got {text!r}")
     try:
-        parsed = yaml.safe_load(value)
+        parsed = parse_yaml(value)
     except yaml.YAMLError:
         raise MmfuseError(f"--set {text!r}: the value cannot be read") from None
     if name and group in settings:

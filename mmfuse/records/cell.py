@@ -22,7 +22,28 @@ from mmfuse.methods.registry import IMAGE, METHODS, TEXT, split_spec
 from mmfuse.records import protocol
 from mmfuse.utils.files import refuse_name, refuse_unprintable, sha256_of_json
 
-Shots: TypeAlias = int | Literal["all"]
+
+def no_boolean(value: Any) -> Any:
+    """A boolean is no number, although Python takes it for one."""
+    if isinstance(value, bool):
+        raise ValueError(f"a number is meant, not {str(value).lower()}")
+    return value
+
+
+# Every number has bounds, far beyond what anybody needs: what lies outside is a slip of the pen, and would cost hours
+# or end in a traceback.
+_NUMBER = BeforeValidator(no_boolean)
+MOST_SHOTS = 1_000_000
+Split: TypeAlias = Annotated[int, _NUMBER, Field(ge=1, le=1000)]
+Shots: TypeAlias = Annotated[int, _NUMBER, Field(ge=1, le=MOST_SHOTS)] | Literal["all"]
+Seed: TypeAlias = Annotated[int, _NUMBER, Field(ge=0, le=2**32 - 1)]
+"""The number of a draw, or a seed."""
+Count: TypeAlias = Annotated[int, _NUMBER, Field(ge=1, le=100_000)]
+Number: TypeAlias = Annotated[float, _NUMBER, Field(ge=0, le=1e6, allow_inf_nan=False)]
+Rate: TypeAlias = Annotated[float, _NUMBER, Field(gt=0, le=1e6, allow_inf_nan=False)]
+Share: TypeAlias = Annotated[float, _NUMBER, Field(ge=0, lt=1, allow_inf_nan=False)]
+LARGEST_ARGUMENT = 1e9
+"""Of the numbers among the arguments of methods and fusions, which say themselves what they can work with."""
 
 
 def _misnamed(key: str, error: MmfuseError) -> PydanticCustomError:
@@ -58,6 +79,21 @@ def _named(what: str, refuse: Callable[..., None]) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _called_by_texts(classes: list[Any] | None) -> list[Any] | None:
+    """Refuse names of classes that YAML takes for something else than a text or a whole number."""
+    for entry in classes or ():
+        named = entry.get("name", "") if isinstance(entry, Mapping) else entry
+        if isinstance(named, bool) or not isinstance(named, str | int):
+            raise ValueError(f"a class is called by a text; put {_as_written(named)} in quotes")
+    return classes
+
+
+def _as_written(value: Any) -> str:
+    return (
+        {None: "null", True: "true", False: "false"}[value] if value is None or value in (True, False) else str(value)
+    )
+
+
 class Dataset(Strict):
     """A data set by name, or a user's own clips: two CSV files, or folders train/<class> and test/<class>.
 
@@ -69,7 +105,7 @@ class Dataset(Strict):
     root: str | None = None
     train: str | None = None
     test: str | None = None
-    classes: list[Any] | None = None
+    classes: Annotated[list[Any] | None, AfterValidator(_called_by_texts)] = None
     damaged: Literal["error", "keep"] = "error"
     train_lists: dict[Shots, str] | None = None
 
@@ -105,23 +141,23 @@ class Encoders(Strict):
 class Clip(Strict):
     """How a video becomes a tensor. `None` means what the data set's card says."""
 
-    frames: int | None = Field(default=None, ge=1, le=1024)
-    size: int | None = Field(default=None, ge=8, le=2048)
+    frames: Annotated[int, _NUMBER, Field(ge=1, le=1024)] | None = None
+    size: Annotated[int, _NUMBER, Field(ge=8, le=2048)] | None = None
     flip: bool | None = None
-    views: int | None = Field(default=None, ge=0)
+    views: Annotated[int, _NUMBER, Field(ge=0, le=100_000)] | None = None
 
 
 class Train(Strict):
     """How a model is trained. `None` stands for what the recipes of the methods and the fusion say."""
 
-    epochs: int = Field(default=20, ge=1)
-    batch_size: int = Field(default=16, ge=1)
-    method_lr: float | None = Field(default=None, gt=0)
-    fusion_lr: float | None = Field(default=None, gt=0)
-    weight_decay: float | None = Field(default=None, ge=0)
-    warmup: float | None = Field(default=None, ge=0, lt=1)
-    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
-    validation: float = Field(default=0.0, ge=0, lt=1)
+    epochs: Count = 20
+    batch_size: Count = 16
+    method_lr: Rate | None = None
+    fusion_lr: Rate | None = None
+    weight_decay: Number | None = None
+    warmup: Share | None = None
+    label_smoothing: Share = 0.1
+    validation: Share = 0.0
 
 
 RECIPE_KEYS = ("method_lr", "fusion_lr", "weight_decay", "warmup")
@@ -142,6 +178,54 @@ FUSIONS: dict[str, dict[str, Any]] = {
 """The fusions of `mmfuse.model.fusion` with their arguments, as a table that needs no torch."""
 
 
+def _check_argument(key: str, value: Any, default: Any) -> None:
+    """Refuse an argument of a fusion of another kind than its default, or beyond all bounds."""
+    try:
+        refuse_endless(value)
+        if isinstance(default, bool) is not isinstance(value, bool):
+            raise ValueError(f"such as {str(default).lower()}; got {value!r:.80}")
+        if isinstance(default, int) and (not isinstance(value, int) or (value < 1 and not isinstance(default, bool))):
+            raise ValueError(f"a whole number from 1 on; got {value!r:.80}")
+        if isinstance(default, float) and not isinstance(value, int | float):
+            raise ValueError(f"a number; got {value!r:.80}")
+    except ValueError as fault:
+        raise PydanticCustomError("unknown_key", "{text}", {"text": str(fault), "key": key}) from None
+
+
+def _check_kind(key: str, value: Any, default: Any) -> None:
+    """Refuse an argument of a method whose kind is not that of its default; the method itself knows its range.
+
+    Raises:
+        ValueError: naming the argument.
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise ValueError(f"{key} is true or false; got {value!r:.80}")
+    elif isinstance(default, int | float):
+        if not number:
+            raise ValueError(f"{key} is a number; got {value!r:.80}")
+    elif isinstance(value, bool | Mapping):
+        raise ValueError(f"{key} is no {type(value).__name__}; got {value!r:.80}")
+    elif default is None and isinstance(value, list) and not all(type(part) is int for part in value):
+        raise ValueError(f"{key} is a list of whole numbers; got {value!r:.80}")
+
+
+def refuse_endless(value: Any) -> None:
+    """Refuse a number that is not finite or beyond all bounds, also deep inside lists and keys.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if isinstance(value, Mapping):
+        value = [*value, *value.values()]
+    if isinstance(value, list | tuple):
+        for part in value:
+            refuse_endless(part)
+    elif isinstance(value, int | float) and not -LARGEST_ARGUMENT <= value <= LARGEST_ARGUMENT:
+        raise ValueError(f"a number between -1e9 and 1e9 is meant; got {value if isinstance(value, float) else 'more'}")
+
+
 class Fusion(Strict):
     """The fusion's kind; every other key is an argument of that kind."""
 
@@ -160,6 +244,8 @@ class Fusion(Strict):
             for key in given:
                 if key != "kind" and key not in FUSIONS[kind]:
                     raise _misnamed(str(key), unknown_argument("fusion", kind, key, FUSIONS))
+                if key != "kind":
+                    _check_argument(key, given[key], FUSIONS[kind][key])
         return given
 
     def resolved(self) -> dict[str, Any]:
@@ -171,10 +257,13 @@ def _method(tower: str) -> BeforeValidator:
     def normalise(value: Any) -> dict[str, Any]:
         if not isinstance(value, str | dict):
             raise ValueError(f"a method is a name or keys such as {{method: lora, rank: 32}}; got {value!r}")
+        refuse_endless(value if isinstance(value, dict) else None)
         try:
             name, arguments = split_spec(value, tower)
         except MmfuseError as error:
             raise ValueError(str(error)) from None
+        for key in arguments.keys() & METHODS[name].defaults.keys():
+            _check_kind(key, arguments[key], METHODS[name].defaults[key])
         return {"method": name, **arguments}
 
     return BeforeValidator(normalise)
@@ -215,11 +304,11 @@ class Cell(Strict):
     """One training run: its axes with all settings that change its numbers."""
 
     dataset: Dataset
-    split: int = Field(default=1, ge=1)
+    split: Split = 1
     pair: Pair
     shots: Annotated[Shots, Field(union_mode="left_to_right")]
-    draw: int = Field(default=0, ge=0)
-    seed: int = Field(default=0, ge=0)
+    draw: Seed = 0
+    seed: Seed = 0
     encoders: Encoders = Encoders()
     clip: Clip = Clip()
     fusion: Fusion = Fusion()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
-from mmfuse.bench.grid import grid_names, load_grid
+from mmfuse.bench.grid import RunSettings, grid_names, load_grid
 from mmfuse.bench.plan import select
 from mmfuse.errors import MmfuseError
 from mmfuse.methods.registry import METHODS, names
+from mmfuse.records.cell import Clip, Train
 
 GRID = """\
 name: mine
@@ -100,8 +103,8 @@ def test_paths_are_found_beside_the_grid_file(tmp_path: Path) -> None:
         ("[ucf101,", "[{name: ucf101, train_lists: {4: l}},", 2, r"train_lists\.4: unknown .* '4'"),
         ("[ucf101,", "[{name: ucf101, train_lists: {few: l}},", 2, r"datasets\[0\]\.train_lists\.few"),
         ("shots: [2, 16, all]", "shots: [2, 16, 16]", 4, r"shots: 16 stands here twice"),
-        ("shots: [2, 16, all]", "shots: [0]", 4, r"shots\[0\]: shots are a number from 1 on, or all; got 0"),
-        ("shots: [2, 16, all]", "shots: [yes]", 4, r"shots\[0\]: .*got True"),
+        ("shots: [2, 16, all]", "shots: [0]", 4, r"shots\[0\]: shots are a number from 1 to 1,000,000, or all; got 0"),
+        ("shots: [2, 16, all]", "shots: [true]", 4, r"shots\[0\]: .*got True"),
         ("shots: [2, 16, all]", "shots: []", 4, "shots: "),
         ("where: {shots: [2]}", "where: {shots: [3]}", 15, r"unknown value of shots '3'"),
         ("where: {shots: [2]}", "where: {shot: [2]}", 15, r"overrides\[0\]\.where\.shot: .*did you mean 'shots'\?"),
@@ -195,3 +198,100 @@ def test_a_hostile_grid_runs_no_code(tmp_path: Path) -> None:
     with pytest.raises(MmfuseError, match=r"mine\.yaml:1"):
         load_grid(path)
     assert not mark.exists()
+
+
+NUMBERS = {
+    "splits: [{}]": (1, 1000),
+    "draws: [{}]": (0, 2**32 - 1),
+    "seeds: [{}]": (0, 2**32 - 1),
+    "shots: [{}]": (1, 1_000_000),
+    "clip: {{frames: {}}}": (1, 1024),
+    "clip: {{size: {}}}": (8, 2048),
+    "clip: {{views: {}}}": (0, 100_000),
+    "train: {{epochs: {}}}": (1, 100_000),
+    "train: {{batch_size: {}}}": (1, 100_000),
+    "train: {{method_lr: {}}}": (1e-9, 1e6),
+    "train: {{fusion_lr: {}}}": (1e-9, 1e6),
+    "train: {{weight_decay: {}}}": (0, 1e6),
+    "train: {{warmup: {}}}": (0, 0.9),
+    "train: {{label_smoothing: {}}}": (0, 0.9),
+    "train: {{validation: {}}}": (0, 0.9),
+    "fusion: {{width: {}}}": (1, 65_536),
+    "fusion: {{layers: {}}}": (1, 64),
+    "fusion: {{dropout: {}}}": (0.0, 0.9),
+    "run: {{time_limit: {}}}": (1e-3, 1e9),
+    "run: {{silence_limit: {}}}": (1e-3, 1e9),
+    "run: {{loader_workers: {}}}": (0, 1024),
+    "run: {{devices: {}}}": (1, 1024),
+    "run: {{threads: {}}}": (1, 1024),
+    "run: {{gpu_share: {}}}": (0.1, 1),
+    "pairs: [{{name: p, image: {{method: lora, rank: {}}}, text: frozen}}]": (1, 64),
+    "pairs: [{{name: p, image: {{method: lora, layers: [{}]}}, text: frozen}}]": (-1, 3),
+}
+"""Every number of a grid, with what it may be."""
+
+
+def _small(key: str, value: object) -> str:
+    base = {"name": "n", "datasets": "[tiny]", "shots": "[2]", "pairs": "[frozen+frozen]"}
+    place, _, rest = key.format(value).partition(": ")
+    return "\n".join(f"{name}: {text}" for name, text in {**base, place: rest}.items())
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+@pytest.mark.parametrize(
+    "value", [".nan", ".inf", "-.inf", "1e999", "-1e999", "true", "9" * 5000, "9" * 90, "0x" + "f" * 5000, "[[1]]", "x"]
+)
+def test_no_number_of_a_grid_is_without_bounds(tmp_path: Path, key: str, value: str) -> None:
+    with pytest.raises(MmfuseError, match=r"mine\.yaml:\d: ") as error:
+        load_grid(write(tmp_path, _small(key, value))).cells()
+    assert len(str(error.value)) < 1000
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+@pytest.mark.parametrize("end", [0, 1])
+def test_numbers_within_their_bounds_are_taken(tmp_path: Path, key: str, end: int) -> None:
+    cells = load_grid(write(tmp_path, _small(key, NUMBERS[key][end]))).cells()
+    assert len(cells) == 1
+    assert len(cells[0].config_hash) == 64
+
+
+def test_the_list_of_numbers_is_complete() -> None:
+    def numbers(model: type[BaseModel]) -> set[str]:
+        fields = model.model_fields.items()
+        return {name for name, field in fields if {"int", "float"} & set(re.findall(r"\w+", str(field.annotation)))}
+
+    for model, place in ((Clip, "clip"), (Train, "train"), (RunSettings, "run")):
+        assert {f"{place}: {{{{{name}: {{}}}}}}" for name in numbers(model)} <= set(NUMBERS)
+
+
+@pytest.mark.parametrize(
+    ("axes", "told"),
+    [
+        (
+            "draws: [{many}]\nseeds: [{many}]",
+            "3,000 draws × 3,000 seeds are 9,000,000 cells, and a grid may have 50,000",
+        ),
+        ("draws: [{more}]", "90,000 draws are 90,000 cells"),
+        ('pairs: ["*+*"]\ndraws: [{many}]', r"\d+ pairs × 3,000 draws are [\d,]+ cells"),
+    ],
+)
+def test_the_cells_of_a_grid_are_counted_before_they_are_made(tmp_path: Path, axes: str, told: str) -> None:
+    text = axes.format(many=", ".join(map(str, range(3000))), more=", ".join(map(str, range(90_000))))
+    base = ["name: n", "datasets: [tiny]", "shots: [2]", *([] if "pairs" in axes else ["pairs: [frozen+frozen]"])]
+    with pytest.raises(MmfuseError, match=rf"mine\.yaml:\d: (draws|pairs): {told}"):
+        load_grid(write(tmp_path, "\n".join([*base, text])))
+
+
+def test_words_that_yaml_once_took_for_something_else_are_words(tmp_path: Path) -> None:
+    text = "name: n\ndatasets: [{name: own, root: x, classes: [yes, no, on, off, 1:30, 2024-01-01, 1_0]}]\nshots: [2]\n"
+    [cell] = load_grid(write(tmp_path, text + "pairs: [frozen+frozen]\ndraws: [010]")).cells()
+    assert cell.dataset.classes == ["yes", "no", "on", "off", "1:30", "2024-01-01", "1_0"]
+    assert cell.draw == 10
+
+
+@pytest.mark.parametrize("name", ["true", "null", "1.5", "[a]"])
+def test_a_class_is_called_by_a_text(tmp_path: Path, name: str) -> None:
+    text = f"name: n\ndatasets: [{{name: own, root: x, classes: [a, {name}]}}]\nshots: [2]\npairs: [frozen+frozen]"
+    with pytest.raises(MmfuseError, match=r"mine\.yaml:2: datasets\[0\].classes: .*quotes"):
+        load_grid(write(tmp_path, text))

@@ -81,6 +81,10 @@ def test_a_plan_needs_neither_data_nor_weights_nor_torch(tmp_path: Path) -> None
         (["--grid", "smoke", "--engine", "rai"], "did you mean 'ray'?"),
         (["--grid", "smoke", "--rerun", "stael"], "did you mean 'stale'?"),
         (["--grid", "smoke", "--workers", "0"], "--workers counts from 1"),
+        *(
+            (["--grid", "smoke", "--time-limit", text], "--time-limit is a number")
+            for text in ("0", "-1", "nan", "inf")
+        ),
         (["list", "method"], "did you mean 'methods'?"),
         (["tables", "--results", "."], "holds no results"),
         (["tables"], "--results"),

@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.utils.resources import cards_folder
+from mmfuse.utils.yaml12 import parse_yaml
 
 USUAL_SIZE = 224
 DEFAULT_TEMPLATES = ("a video of a person {}.",)
@@ -101,7 +100,7 @@ def load_card(name: str) -> DataCard:
     path = cards_folder() / f"{name}.yaml"
     if name not in card_names():
         raise unknown("data set", name, card_names())
-    return parse_card(yaml.safe_load(path.read_text(encoding="utf-8")), path)
+    return parse_card(parse_yaml(path.read_text(encoding="utf-8")), path)
 
 
 def parse_card(content: Any, path: Path) -> DataCard:

@@ -78,9 +78,10 @@ def test_an_incomplete_row_says_so(tmp_path: Path) -> None:
 
 def test_damaged_predictions_are_told_and_the_rest_is_used(tmp_path: Path) -> None:
     folder = plain(tmp_path)
+    entries = read_entries(folder)
     damaged = sorted(folder.records.glob("*.csv.gz"))[0]
     damaged.write_bytes(b"no gzip")
-    text = words(page_of(folder))
+    text = words(build_page(folder, entries))
     assert "1 cells have predictions that cannot be used" in text
     assert "by the 11 trained models" in text
 
