@@ -35,8 +35,11 @@ class EpochBatches(DistributedSampler[Request]):
 
     Every process makes the same number of steps, so that none waits for gradients that never come; where the rows do
     not divide evenly, some batches are smaller (or, with batches of one row, one is larger). In one process only the
-    last batch can be smaller. A subclass of torch's
-    distributed sampler, whose place it takes: that one pads with repeated rows.
+    last batch can be smaller. A subclass of torch's distributed sampler, whose place it takes: that one pads with
+    repeated rows.
+
+    Each pass is the next epoch, so that a loop written by hand sees new orders and views as a trainer does, which sets
+    the epoch itself (`set_epoch`).
     """
 
     def __init__(
@@ -62,11 +65,19 @@ class EpochBatches(DistributedSampler[Request]):
         return min(math.ceil(largest / self._batch_size), smallest)
 
     def __iter__(self) -> Iterator[Request]:
+        # A generator: a loader with workers asks for two iterators at its first pass, and uses one.
+        parts = self._parts()
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        for part in parts:
+            yield Request(epoch, part.tolist())
+
+    def _parts(self) -> list[Indices]:
+        """The rows of each batch of this process in the current epoch."""
         share = self._order()[self.rank :: self.num_replicas]
         parts = np.split(share, range(self._batch_size, len(share), self._batch_size))
         if len(parts) != len(self):  # a row more or fewer than others have makes it another number of batches
             parts = np.array_split(share, len(self))
-        return (Request(self.epoch, part.tolist()) for part in parts)
+        return parts
 
     def _order(self) -> Indices:
         if not self.shuffle:
@@ -80,7 +91,7 @@ class ClipBatches(Dataset[Batch]):
 
     Returns:
         "video" uint8 (B, T, C, S, S), its frames as stored in memory with colours last; "label" and "index" (the row)
-        int64 (B,); in training "flip" bool (B,), for `flipped` to carry out on the device.
+        int64 (B,).
     """
 
     def __init__(
@@ -138,12 +149,12 @@ class ClipBatches(Dataset[Batch]):
 
     def __getitem__(self, request: Request) -> Batch:
         rows = request.rows
-        video = np.empty((len(rows), self._frames, self._size, self._size, 3), dtype=np.uint8)
-        flip = np.zeros(len(rows), dtype=bool)
+        frames = np.empty((len(rows), self._frames, self._size, self._size, 3), dtype=np.uint8)
+        video = torch.from_numpy(frames).permute(0, 1, 4, 2, 3)
         for place, row in enumerate(rows):
-            flip[place] = self._fill(video[place], row, request.epoch)
-        batch = {"video": torch.from_numpy(video).permute(0, 1, 4, 2, 3), **self.answers(rows)}
-        return batch | {"flip": torch.from_numpy(flip)} if self._training and self._flip else batch
+            if self._fill(frames[place], row, request.epoch):
+                video[place].copy_(video[place].flip(-1))
+        return {"video": video, **self.answers(rows)}
 
     def _fill(self, target: Frames, row: int, epoch: int) -> bool:
         """Write one clip's frames, cropped, to `target` (T, S, S, C); returns whether it is to be mirrored."""
@@ -167,13 +178,4 @@ class ClipBatches(Dataset[Batch]):
         left = int(right * (held.shape[2] - self._size + 1))
         for place, index in enumerate(wanted.tolist()):
             target[place] = held[index, top : top + self._size, left : left + self._size]
-        return bool(mirror < 0.5)
-
-
-def flipped(batch: Batch) -> Batch:
-    """Mirror the clips that are marked so; the mark is taken away."""
-    if "flip" not in batch:
-        return batch
-    rest = {name: value for name, value in batch.items() if name != "flip"}
-    marked = batch["flip"][:, None, None, None, None]
-    return rest | {"video": torch.where(marked, batch["video"].flip(-1), batch["video"])}
+        return bool(self._flip and mirror < 0.5)

@@ -11,7 +11,7 @@ import torch.distributed
 from torch.utils.data import DataLoader
 
 from mmfuse.data import few_shot
-from mmfuse.data.batches import Batch, ClipBatches, EpochBatches, flipped
+from mmfuse.data.batches import Batch, ClipBatches, EpochBatches
 from mmfuse.data.cache.clip_store import ClipStore, Sampling, Wanted, wanted_clips
 from mmfuse.data.cache.feature_store import Compute, Features
 from mmfuse.data.catalogue.load import Catalogue, load_catalogue
@@ -97,6 +97,9 @@ class FewShotVideoDataModule(L.LightningDataModule):
                 were passed over.
         """
         super().__init__()
+        shots, draw, split, frames, size, views, batch_size, seed, num_workers = map(
+            few_shot.plain_number, (shots, draw, split, frames, size, views, batch_size, seed, num_workers)
+        )
         _check(frames=frames, size=size, batch_size=batch_size, num_workers=num_workers, validation=validation)
         self.catalogue: Catalogue = load_catalogue(
             dataset, split=split, root=_path(root), annotations=_path(annotations)
@@ -107,7 +110,7 @@ class FewShotVideoDataModule(L.LightningDataModule):
         self.templates: list[str] = list(self.card.templates)
         self.frames = self.card.frames if frames is None else frames
         self.size = self.card.usual_size if size is None else size
-        self.flip = self.card.flip if flip is None else flip
+        self.flip = self.card.flip if flip is None else bool(flip)
         self.views = (self.card.views if views is None else views) or None
         self.batch_size = batch_size
         self.seed = seed
@@ -126,6 +129,17 @@ class FewShotVideoDataModule(L.LightningDataModule):
         self._clip_store = self._store_in(_path(store))
         self._ready = False
         self._features: Features | None = None
+        self._order: EpochBatches | None = None
+        self._keep_hyperparameters(shots=shots, draw=draw, validation=float(validation), train_list=train_list)
+
+    def _keep_hyperparameters(self, **settings: Any) -> None:
+        """Put into `hparams`, for loggers and Lightning's checkpoints, which clips these are and how they are shown."""
+        shown = {name: getattr(self, name) for name in ("frames", "size", "flip", "views", "batch_size", "seed")}
+        drawn = {"draw_fingerprint": self.draw_fingerprint, "test_fingerprint": self.test_fingerprint}
+        named = {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()}
+        of = {"dataset": self.catalogue.name, "split": self.catalogue.split, "damaged": self._decoding.damaged}
+        # One group, as a model has a seed and a number of frames of its own.
+        self.save_hyperparameters({"data": {**of, **named, **shown, **drawn}})
 
     def serve_features(self, compute: Compute, *, width: int, key: str, folder: Path | None = None) -> None:
         """Give batches of frame features instead of video, computed once and shared.
@@ -229,7 +243,11 @@ class FewShotVideoDataModule(L.LightningDataModule):
     # --- batches -----------------------------------------------------------------------------------------------
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Every training clip once an epoch, in a new order each time."""
+        """Every training clip once an epoch, in a new order and from the next view each time, mirrored where due.
+
+        So too in a loop that is written by hand: each pass over a loader is the next epoch. To begin again, call
+        `loader.sampler.set_epoch(0)`.
+        """
         self._be_ready()
         if self.num_workers and self._clip_store is None:
             self._memory.fill(self.train_clips["path"])
@@ -247,9 +265,9 @@ class FewShotVideoDataModule(L.LightningDataModule):
         self._be_ready()
         return self._loader(self.test_clips, self._source(self._decoding), training=False)
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Mirror the marked clips, on the device."""
-        return flipped(batch)
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """The same as for testing: `trainer.predict` goes over the test list."""
+        return self.test_dataloader()
 
     def _be_ready(self) -> None:
         if not self._ready:
@@ -277,6 +295,10 @@ class FewShotVideoDataModule(L.LightningDataModule):
             processes=torch.distributed.get_world_size() if several else 1,
             rank=torch.distributed.get_rank() if several else 0,
         )
+        if training:
+            # A loop that asks for a new loader each epoch goes on from the epoch that the last one has come to.
+            order.set_epoch(0 if self._order is None else self._order.epoch)
+            self._order = order
         workers = 0 if self._features else self.num_workers  # a tower stays in the process that trains
         # batch_size=None: what the sampler yields is a whole batch already.
         shown = batches if self._features is None else self._features.through(batches, clips, self.catalogue)

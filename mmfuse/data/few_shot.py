@@ -11,6 +11,7 @@ import hashlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import cache
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,11 +40,17 @@ def draw(catalogue: Catalogue, *, shots: Shots, draw: int) -> pd.DataFrame:
     Raises:
         MmfuseError: `shots` is not a number of clips, or a class has fewer; the class is named.
     """
+    shots, draw = plain_number(shots), plain_number(draw)
     if shots != "all" and (not isinstance(shots, int) or isinstance(shots, bool) or shots < 1):
         raise MmfuseError(f"shots is a whole number from 1, or 'all'; not {shots!r}")
     if not isinstance(draw, int) or isinstance(draw, bool) or draw < 0:
         raise MmfuseError(f"draw is a whole number from 0; not {draw!r}")
     return _first(catalogue, _order(catalogue, draw), shots)
+
+
+def plain_number(value: Any) -> Any:
+    """Whole numbers of numpy and pandas as Python's, which can be hashed, logged and written; others as they are."""
+    return value if isinstance(value, bool) or not isinstance(value, Integral) else int(value)
 
 
 def _first(catalogue: Catalogue, order: dict[int, list[int]], shots: Shots) -> pd.DataFrame:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 
 from mmfuse import FewShotVideoDataModule
@@ -360,3 +363,71 @@ def test_a_published_list_takes_the_place_of_a_draw(tmp_path: Path) -> None:
     assert not data.certified
     with pytest.raises(MmfuseError, match="say either shots"):
         FewShotVideoDataModule("tiny", shots=2, train_list=path)
+
+
+# --- loops written by hand, loggers, other people's numbers ------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("anew", [False, True], ids=["one loader", "a new loader each epoch"])
+def test_a_loop_by_hand_sees_what_a_trainer_shows(mine: dict[str, Any], anew: bool, workers: int) -> None:
+    """Another order and view each epoch, and mirrored clips; without a call of `set_epoch` and without a hook."""
+    expected = [epoch(module(mine, flip=True), number) for number in range(3)]
+    data = module(mine, flip=True, num_workers=workers)
+    loader = data.train_dataloader()
+    orders = []
+    for number in range(3):
+        batches = list(data.train_dataloader() if anew else loader)
+        assert all(set(batch) == {"video", "label", "index"} for batch in batches)
+        orders.append([index for batch in batches for index in batch["index"].tolist()])
+        seen = {i: video for b in batches for i, video in zip(b["index"].tolist(), b["video"], strict=True)}
+        assert all(torch.equal(seen[index], video) for index, video in expected[number].items())
+    assert len({tuple(order) for order in orders}) > 1
+    loader.sampler.set_epoch(0)  # type: ignore[attr-defined]
+    assert [index for batch in loader for index in batch["index"].tolist()] == orders[0]
+
+
+def test_mirrored_clips_are_mirrored(mine: dict[str, Any]) -> None:
+    plain, mirrored = epoch(module(mine)), epoch(module(mine, flip=True))
+    same = {index for index in plain if torch.equal(plain[index], mirrored[index])}
+    turned = {index for index in plain if torch.equal(plain[index].flip(-1), mirrored[index])}
+    assert same | turned == set(plain)
+    assert turned - same
+
+
+def test_prediction_goes_over_the_test_list(mine: dict[str, Any]) -> None:
+    data = module(mine)
+    indices = [index for batch in data.predict_dataloader() for index in batch["index"].tolist()]
+    assert indices == list(range(len(data.test_clips)))
+
+
+def test_numbers_of_numpy_and_pandas_are_numbers(mine: dict[str, Any]) -> None:
+    plain = module(mine, draw=1, split=1, validation=0.4)
+    table = pd.DataFrame({"shots": [3], "draw": [1], "split": [1], "frames": [4], "size": [56], "views": [0]}).iloc[0]
+    other = module(mine, **table, batch_size=np.int32(4), flip=np.False_, validation=np.float32(0.4), seed=np.int8(0))
+    assert other.draw_fingerprint == plain.draw_fingerprint
+    assert other.validation_clips.equals(plain.validation_clips)
+    assert json.dumps(other.hparams["data"] | {"validation": 0.4}) == json.dumps(plain.hparams["data"])
+
+
+def test_loggers_are_told_which_clips_these_are(mine: dict[str, Any], tmp_path: Path) -> None:
+    data = module(mine)
+    logger = CSVLogger(tmp_path)
+
+    class Model(L.LightningModule):
+        def __init__(self, seed: int) -> None:
+            super().__init__()
+            self.save_hyperparameters()
+            self.layer = nn.Linear(1, 1)
+
+        def training_step(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+            return self.layer(batch["label"].float()[:, None]).sum()
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    trainer = L.Trainer(max_epochs=1, logger=logger, accelerator="cpu", enable_progress_bar=False)
+    trainer.fit(Model(seed=5), data)
+    logged = (Path(logger.log_dir) / "hparams.yaml").read_text()
+    for word in ("seed: 5", "dataset: mine", "shots: 3", "draw: 0", f"draw_fingerprint: {data.draw_fingerprint}"):
+        assert word in logged

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmfuse.data.batches import Batch, ClipBatches, Request, flipped
+from mmfuse.data.batches import Batch, ClipBatches, Request
 from mmfuse.data.catalogue.load import Catalogue
 from mmfuse.utils.files import cache_folder, sha256_of_json, write_atomically
 
@@ -212,7 +212,7 @@ class FeatureBatches(Dataset[Batch]):
         return {"features": torch.from_numpy(features), **self._clips.answers(request.rows)}
 
     def _computed(self, rows: list[int], epoch: int, view: int) -> dict[int, NDArray[np.float32]]:
-        video = flipped(self._clips[Request(epoch, rows)])["video"]
+        video = self._clips[Request(epoch, rows)]["video"]
         whole = torch.cat([video, video[-1:].expand(BLOCK - len(video), *video.shape[1:])])
         features = self._compute(whole)[: len(rows)].float().cpu().numpy()
         for row, value in zip(rows, features, strict=True):
