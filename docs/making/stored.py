@@ -56,7 +56,7 @@ def fusions() -> str:
     lines = ["| fusion | what it is | text | order of frames | arguments |", "|:--|:--|:-:|:-:|:--|"]
     for name, kind in FUSIONS.items():
         summary = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
-        marks = ["yes" if flag else "no" for flag in (kind.names_new_classes, kind.sees_order)]
+        marks = ["yes" if flag else "no" for flag in (kind.open_vocabulary, kind.sees_order)]
         given = ", ".join(f"`{key}: {value}`" for key, value in ARGUMENTS[name].items())
         lines.append(f"| `{name}` | {summary} | {marks[0]} | {marks[1]} | {given} |")
     return "\n".join(lines)

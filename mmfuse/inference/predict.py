@@ -184,7 +184,7 @@ def vocabulary(model: ActionRecognizer, classes: Sequence[str] | None = None) ->
     if classes is None:
         with torch.no_grad(), evaluating(model):
             return Vocabulary(tuple(model.class_names), model.class_embeddings())
-    if not model.fusion.names_new_classes:
+    if not model.fusion.open_vocabulary:
         kind = type(model.fusion).__name__.lower()
         raise MmfuseError(
             f"this recogniser's fusion {kind!r} reads no text: it has one output for each class it was trained on, and "

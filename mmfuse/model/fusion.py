@@ -69,11 +69,11 @@ class OrderedPooling(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Weighted sum over the frames."""
-        return torch.einsum("btw,tw->bw", frames, self.weight)
+        return torch.einsum("btw,tw->bw", frames, self.weight)  # (B, T, W) -> (B, W)
 
 
 class CosineHead(nn.Module):
-    """Logit of a class: τ · cos(video, class), with a learned τ.
+    """Logit of a class: τ · cos(video, class), with a learned τ (Radford et al. 2021, CLIP, section 2.3).
 
     Shapes: video (B, W) or (B, C, W), classes (C, W) or (B, C, W) -> (B, C).
     """
@@ -84,8 +84,8 @@ class CosineHead(nn.Module):
 
     def forward(self, video: Tensor, classes: Tensor) -> Tensor:
         """Scaled cosines."""
-        video = video.unsqueeze(1) if video.ndim == 2 else video
-        cosine = functional.cosine_similarity(video, classes.expand(len(video), -1, -1), dim=-1)
+        video = video.unsqueeze(1) if video.ndim == 2 else video  # (B, 1 or C, W)
+        cosine = functional.cosine_similarity(video, classes.expand(len(video), -1, -1), dim=-1)  # (B, C)
         return self.log_temperature.exp().clamp(max=100) * cosine
 
 
@@ -99,11 +99,11 @@ class Fusion(nn.Module):
         classes: C at training.
 
     Attributes:
-        names_new_classes: text is an input, so classes may be others than those trained on.
+        open_vocabulary: text is an input, so classes may be others than those trained on.
         sees_order: shuffling the frames changes the logits.
     """
 
-    names_new_classes = True
+    open_vocabulary = True
     sees_order = True
 
     def __init__(self, *, frame_width: int, class_width: int, frames: int, classes: int) -> None:
@@ -147,8 +147,8 @@ class Pool(Projected):
 
     def forward(self, frames: Tensor, classes: Tensor) -> Tensor:
         """See `Fusion.forward`."""
-        video = self.dropout(self.pooling(self.frame_projection(frames)))
-        return self.head(video, self.class_projection(centred(classes)))
+        video = self.dropout(self.pooling(self.frame_projection(frames)))  # (B, T, F) -> (B, T, W) -> (B, W)
+        return self.head(video, self.class_projection(centred(classes)))  # (B, W), (C, W) -> (B, C)
 
 
 class Mean(Projected):
@@ -158,8 +158,8 @@ class Mean(Projected):
 
     def forward(self, frames: Tensor, classes: Tensor) -> Tensor:
         """See `Fusion.forward`."""
-        video = self.dropout(self.frame_projection(frames).mean(dim=1))
-        return self.head(video, self.class_projection(centred(classes)))
+        video = self.dropout(self.frame_projection(frames).mean(dim=1))  # (B, T, F) -> (B, T, W) -> (B, W)
+        return self.head(video, self.class_projection(centred(classes)))  # (B, W), (C, W) -> (B, C)
 
 
 class Joint(Projected):
@@ -191,20 +191,20 @@ class Joint(Projected):
 
     def forward(self, frames: Tensor, classes: Tensor) -> Tensor:
         """See `Fusion.forward`."""
-        frames = self.frame_projection(frames)
-        video = self.pooling(frames) if self.gated else self.video.expand(len(frames), -1)
-        named = self.class_projection(centred(classes)).expand(len(frames), -1, -1)
-        tokens = torch.cat([video.unsqueeze(1), frames + self.time, named], dim=1)
+        frames = self.frame_projection(frames)  # (B, T, F) -> (B, T, W)
+        video = self.pooling(frames) if self.gated else self.video.expand(len(frames), -1)  # (B, W)
+        named = self.class_projection(centred(classes)).expand(len(frames), -1, -1)  # (C, E) -> (B, C, W)
+        tokens = torch.cat([video.unsqueeze(1), frames + self.time, named], dim=1)  # (B, 1 + T + C, W)
         kinds = torch.cat(
             [
                 self.modality[:1],
                 self.modality[1:2].expand(frames.shape[1], -1),
                 self.modality[2:].expand(len(classes), -1),
             ]
-        )
-        mixed = self.transformer(tokens + kinds)
+        )  # (1 + T + C, W)
+        mixed = self.transformer(tokens + kinds)  # the same shape as the tokens
         fused = tokens + self.gate * mixed if self.gated else mixed
-        return self.head(self.dropout(fused[:, 0]), fused[:, 1 + frames.shape[1] :])
+        return self.head(self.dropout(fused[:, 0]), fused[:, 1 + frames.shape[1] :])  # (B, W), (B, C, W) -> (B, C)
 
 
 class Plain(Joint):
@@ -226,10 +226,10 @@ class Late(Projected):
 
     def forward(self, frames: Tensor, classes: Tensor) -> Tensor:
         """See `Fusion.forward`."""
-        frames = self.frame_projection(frames) + self.time
-        tokens = torch.cat([self.video.expand(len(frames), 1, -1), frames], dim=1)
-        video = self.dropout(self.transformer(tokens)[:, 0])
-        return self.head(video, self.class_projection(centred(classes)))
+        frames = self.frame_projection(frames) + self.time  # (B, T, F) -> (B, T, W)
+        tokens = torch.cat([self.video.expand(len(frames), 1, -1), frames], dim=1)  # (B, 1 + T, W)
+        video = self.dropout(self.transformer(tokens)[:, 0])  # (B, W)
+        return self.head(video, self.class_projection(centred(classes)))  # (B, W), (C, W) -> (B, C)
 
 
 class Cross(Projected):
@@ -239,7 +239,7 @@ class Cross(Projected):
         self, *, frames: int, width: int = 256, layers: int = 2, heads: int = 4, dropout: float = 0.1, **shared: Any
     ) -> None:
         super().__init__(frames=frames, width=width, dropout=dropout, **shared)
-        _check_heads(width, heads)
+        _check_sizes(width, layers=layers, heads=heads)
         self.time = nn.Parameter(0.5 * torch.randn(frames, width))
         layer = nn.TransformerDecoderLayer(
             width, heads, 4 * width, dropout=dropout, activation="gelu", batch_first=True, norm_first=True
@@ -248,15 +248,16 @@ class Cross(Projected):
 
     def forward(self, frames: Tensor, classes: Tensor) -> Tensor:
         """See `Fusion.forward`."""
-        frames = self.frame_projection(frames) + self.time
-        named = self.class_projection(centred(classes)).expand(len(frames), -1, -1)
-        return self.head(self.dropout(self.transformer(named, frames)), named)
+        frames = self.frame_projection(frames) + self.time  # (B, T, F) -> (B, T, W)
+        named = self.class_projection(centred(classes)).expand(len(frames), -1, -1)  # (C, E) -> (B, C, W)
+        gathered = self.dropout(self.transformer(named, frames))  # a view of the clip for each class, (B, C, W)
+        return self.head(gathered, named)  # (B, C)
 
 
 class Linear(Fusion):
-    """A linear probe on the mean frame, without text (as DINOv2's video evaluation does)."""
+    """A linear probe on the mean frame, without text (as in Oquab et al. 2023, DINOv2, table 7)."""
 
-    names_new_classes = False
+    open_vocabulary = False
     sees_order = False
 
     def __init__(self, *, frame_width: int, classes: int, **shared: Any) -> None:
@@ -265,13 +266,13 @@ class Linear(Fusion):
 
     def forward(self, frames: Tensor, classes: Tensor) -> Tensor:
         """See `Fusion.forward`; `classes` only says which ones are asked for, and is not read."""
-        return self.probe(frames.mean(dim=1))
+        return self.probe(frames.mean(dim=1))  # (B, T, F) -> (B, F) -> (B, C)
 
 
 class Concat(Fusion):
     """A linear probe on the concatenated frames, without text: what a fusion must beat."""
 
-    names_new_classes = False
+    open_vocabulary = False
 
     def __init__(self, *, frame_width: int, frames: int, classes: int, **shared: Any) -> None:
         super().__init__(frame_width=frame_width, frames=frames, classes=classes, **shared)
@@ -280,7 +281,7 @@ class Concat(Fusion):
 
     def forward(self, frames: Tensor, classes: Tensor) -> Tensor:
         """See `Fusion.forward`; `classes` is not read."""
-        return self.probe(self.norm(frames).flatten(1))
+        return self.probe(self.norm(frames).flatten(1))  # (B, T, F) -> (B, T·F) -> (B, C)
 
 
 FUSIONS: dict[str, type[Fusion]] = {
@@ -296,17 +297,17 @@ FUSIONS: dict[str, type[Fusion]] = {
 
 
 def transformer(width: int, *, layers: int, heads: int, dropout: float) -> nn.TransformerEncoder:
-    """Pre-norm transformer layers with a final norm; a width of 4·W in the MLP."""
-    _check_heads(width, heads)
-    if layers < 1:
-        raise ValueError(f"layers must be at least 1, got {layers}")
+    """Pre-norm transformer layers (Xiong et al. 2020) with a final norm; a width of 4·W in the MLP."""
+    _check_sizes(width, layers=layers, heads=heads)
     layer = nn.TransformerEncoderLayer(
         width, heads, 4 * width, dropout=dropout, activation="gelu", batch_first=True, norm_first=True
     )
     return nn.TransformerEncoder(layer, layers, norm=nn.LayerNorm(width), enable_nested_tensor=False)
 
 
-def _check_heads(width: int, heads: int) -> None:
+def _check_sizes(width: int, *, layers: int, heads: int) -> None:
+    if layers < 1:
+        raise ValueError(f"layers must be at least 1, got {layers}")
     if heads < 1 or width % heads:
         raise ValueError(f"a width of {width} cannot be shared by {heads} heads")
 

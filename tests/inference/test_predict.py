@@ -165,11 +165,11 @@ def test_names_it_was_trained_on_are_not_zero_shot(clips: Path) -> None:
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-def test_every_fusion_names_new_classes_or_says_why_not(fusion: str, clips: Path) -> None:
+def test_every_fusion_takes_new_classes_or_says_why_not(fusion: str, clips: Path) -> None:
     width = {} if fusion in {"linear", "concat"} else {"width": 16}
     model = recognizer(fusion={"kind": fusion, **width}, text_method="frozen")
     names = ["one", "two"]
-    if FUSIONS[fusion].names_new_classes:
+    if FUSIONS[fusion].open_vocabulary:
         [told] = model.predict(clips / "a.mp4", classes=names)
         assert sorted(told.labels) == names
     else:

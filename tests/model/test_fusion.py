@@ -47,12 +47,12 @@ def test_logits_and_gradients(kind: str) -> None:
     torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2])).backward()
     assert frames.grad is not None
     assert frames.grad.any()
-    assert bool(classes.grad is not None and classes.grad.any()) is fusion.names_new_classes
+    assert bool(classes.grad is not None and classes.grad.any()) is fusion.open_vocabulary
     still = [name for name, weight in fusion.named_parameters() if weight.grad is None or not weight.grad.any()]
     assert not still, f"no gradient reaches {still}"
 
 
-@pytest.mark.parametrize("kind", [kind for kind, fusion in FUSIONS.items() if fusion.names_new_classes])
+@pytest.mark.parametrize("kind", [kind for kind, fusion in FUSIONS.items() if fusion.open_vocabulary])
 def test_permuting_the_classes_permutes_the_logits(kind: str) -> None:
     fusion, (frames, classes) = disturbed(build(kind)), random_inputs()
     order = torch.tensor([3, 0, 4, 1, 2])
@@ -107,6 +107,7 @@ def test_the_generator_alone_decides_the_weights(kind: str) -> None:
         ({"kind": "pool", "layers": 2}, "unknown argument of fusion 'pool' 'layers'"),
         ({"kind": "joint", "width": 10}, "fusion 'joint': a width of 10 cannot be shared by 4 heads"),
         ({"kind": "joint", "width": 0}, "fusion 'joint': width must be at least 1, got 0"),
+        ({"kind": "cross", "layers": 0}, "fusion 'cross': layers must be at least 1, got 0"),
         ({"kind": "late", "layers": 0}, "fusion 'late': layers must be at least 1, got 0"),
     ],
 )

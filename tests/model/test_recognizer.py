@@ -69,7 +69,7 @@ def test_training_changes_methods_and_fusion_and_leaves_the_towers_bit_identical
         assert torch.equal(model.text_tower(model.text_tower.tokenize(PHRASES)), words)
 
 
-@pytest.mark.parametrize("kind", [kind for kind, fusion in FUSIONS.items() if fusion.names_new_classes])
+@pytest.mark.parametrize("kind", [kind for kind, fusion in FUSIONS.items() if fusion.open_vocabulary])
 def test_permuting_the_classes_permutes_the_logits(kind: str) -> None:
     order = torch.tensor([3, 0, 4, 1, 2])
     model = recognizer(fusion={"kind": kind, "width": 16}).eval()
