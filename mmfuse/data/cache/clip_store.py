@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import time
 import zlib
@@ -129,7 +130,7 @@ class ClipStore:
     def renew(self, wanted: Wanted) -> int:
         """Decode a clip into the store, whatever stands there.
 
-        Returns, raises: as `add`.
+        Returns, raises: as `add`; MmfuseError too where the video changes meanwhile.
         """
         source = Path(wanted.path)
         before = source.stat()
@@ -142,6 +143,8 @@ class ClipStore:
             "changed": before.st_ctime_ns,
             "sha256": sha256_of_file(source),
         }
+        if _identity(source.stat()) != _identity(before):
+            raise MmfuseError(f"{source}: has changed while it was read; try again when it is complete")
         origin["checksum"] = _checksum(origin, held.frames, held.numbers)
         # One entry: the format does not keep the order of several, and the same clip is to give the same bytes.
         content = save({"frames": held.frames, "numbers": held.numbers}, metadata={"origin": json.dumps(origin)})
@@ -222,6 +225,10 @@ class StoreReader:
         except OSError:  # full or read-only: that only costs the time to decode again
             return None
         return self._store.read(want)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def free_bytes(folder: Path) -> int:

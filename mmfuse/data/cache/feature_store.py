@@ -27,6 +27,7 @@ from torch.utils.data import Dataset
 
 from mmfuse.data.batches import Batch, ClipBatches, Request
 from mmfuse.data.catalogue.load import Catalogue
+from mmfuse.data.frames.video import decoder_version
 from mmfuse.utils.files import cache_folder, sha256_of_json, write_atomically
 
 Compute = Callable[[Tensor], Tensor]
@@ -245,7 +246,9 @@ class Features:
 
     def through(self, batches: ClipBatches, clips: pd.DataFrame, catalogue: Catalogue) -> FeatureBatches:
         """The same clips as features."""
-        name = sha256_of_json({**self._key, "clips": catalogue.fingerprint, "version": VERSION})[:32]
+        name = sha256_of_json(
+            {**self._key, "clips": catalogue.fingerprint, "version": VERSION, "decoder": decoder_version()}
+        )[:32]
         store = FeatureStore(self._folder / name, clips=len(catalogue.table), **self._shape)
         self._stores.append(store)
         place = {clip: row for row, clip in enumerate(catalogue.table["clip"])}

@@ -114,7 +114,8 @@ def video_stream(container: InputContainer, path: Path | str) -> av.VideoStream:
             "pixels that are decoded; scale the file down"
         )
     context.thread_count = 1
-    context.options = {"max_pixels": str(MOST_PIXELS)}  # for streams that change their size on the way
+    # For streams that change their size on the way. MJPEG's decoder tells of no error unless it is to stop at one.
+    context.options = {"max_pixels": str(MOST_PIXELS)} | ({"err_detect": "explode"} if context.name == "mjpeg" else {})
     return streams[0]
 
 

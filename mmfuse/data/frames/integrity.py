@@ -6,6 +6,7 @@ the middle cannot be read, decoders go on without a word: what is compared here 
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +19,11 @@ LEEWAY_SECONDS = 0.5
 """How much earlier than announced the last packet may end: writers round, and count the last picture or not."""
 ZERO_RUN = bytes(512)
 """A hole: no packet of the codecs below holds as many zeros in a row."""
-NEVER_ZERO = frozenset({"h264", "hevc", "mpeg4"})
+NEVER_ZERO = frozenset({"h264", "hevc", "mpeg4", "vp8", "vp9", "av1"})
 
 _BOXES = frozenset(b"ftyp moov mdat moof free skip wide uuid meta sidx styp mfra pnot".split())
 _MOST_BOXES = 100_000
+_AVI_CHUNK_HEAD = 8
 _ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ASF_HEADER_READ = 65_536
 _TS_PACKET, _TS_SYNC = 188, 0x47
@@ -69,22 +71,60 @@ def announced_seconds(path: Path, container: InputContainer) -> float | None:
     return None
 
 
-def incomplete(*, packets: int, indexed: int, ends: float, seconds: float | None) -> str:
+def incomplete(*, positions: list[int], index: list[int], ends: float, seconds: float | None) -> str:
     """What is missing of a stream whose packets have all been read; empty where nothing is.
 
     How many frames a header announces is not asked: it counts samples that an edit list leaves out, and one too many in
     many sound AVIs.
 
     Args:
-        packets: packets that were read.
-        indexed: packets that the container's index names, the empty ones left out.
+        positions: where each packet that was read lies in the file, in bytes.
+        index: where the container's index says that packets lie, the empty ones left out.
         ends: where the last packet of any stream ends, in seconds.
         seconds: see `announced_seconds`.
     """
-    if packets < indexed:
-        return f"{indexed - packets} of {indexed} packets cannot be found"
+    # The last packet of a sound AVI may be listed and not be there. An AVI's index points at the head of each chunk.
+    missing = len(index) - len(positions)
+    if missing == 1 and index[0] + _AVI_CHUNK_HEAD == positions[0]:
+        missing = int(index[-1] + _AVI_CHUNK_HEAD in positions)
+    if missing > 0:
+        return f"{missing} of {len(index)} packets cannot be found"
     if seconds is not None and ends < seconds - LEEWAY_SECONDS:
         return f"{seconds - ends:.1f} of {seconds:.1f} seconds are missing"
+    return ""
+
+
+def broken_chain(path: Path, container: InputContainer) -> str:
+    """Whether the elements of a Matroska or WebM file follow each other up to its end.
+
+    Where one does not, the library goes on with the next cluster, and what lies between is lost without a word.
+    """
+    if not container.format.name.startswith("matroska"):
+        return ""
+    with path.open("rb") as file:
+        length = file.seek(0, os.SEEK_END)
+        for identifier, start, size in _elements(file, 0, None):
+            if identifier == _MKV_SEGMENT:
+                return _chain_end(file, start, length if size is None else min(start + size, length))
+    return ""
+
+
+def _chain_end(file: BinaryIO, at: int, end: int) -> str:
+    cluster_end = end
+    while at < end:
+        found = next(_elements(file, at, end), None)
+        if found is not None and found[0] == _MKV_CLUSTER:
+            _, at, size = found
+            cluster_end = end if size is None else at + size
+            continue
+        if found is None:
+            return f"the structure breaks off at byte {at:,}"
+        _, start, size = found
+        if size is None:
+            return ""
+        if start + size > (cluster_end if at < cluster_end else end):
+            return f"the structure breaks off at byte {at:,}"
+        at = start + size
     return ""
 
 

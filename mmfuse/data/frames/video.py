@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import bisect
 import functools
+import itertools
 import math
 from collections import deque
 from collections.abc import Iterator
@@ -43,6 +44,7 @@ from mmfuse.data.frames.integrity import (
     NEVER_ZERO,
     ZERO_RUN,
     announced_seconds,
+    broken_chain,
     incomplete,
     structural_damage,
 )
@@ -65,7 +67,7 @@ __all__ = [
     "scaled_size",
 ]
 
-READER_VERSION = 2
+READER_VERSION = 3
 """Raised whenever the same file could give other pixels than before."""
 
 Damaged = Literal["error", "keep"]
@@ -81,6 +83,10 @@ _PACKETS_IN_MEMORY = 64 * 2**20
 # Formats that are scaled as they are and then converted: three times as fast as both in one step, and colours are
 # treated as in clips that need no scaling.
 _SCALED_FIRST = frozenset({"yuv420p", "yuvj420p"})
+
+
+MOST_BYTES = 2**32
+"""Bytes of RGB that one reading may give: 9,000 frames of 400 x 300 pixels."""
 
 
 def decoder_version() -> str:
@@ -126,7 +132,9 @@ def read_counted(
         clip = _Clip(container, Path(path))
         if damaged == "error" and clip.damage:
             raise damaged_video(path, clip.damage)
-        found = _by_timeline(clip, choose, short_side) or _in_order(clip, choose, short_side)
+        # What is left of a damaged file is numbered by what decoding all of it gives, whatever is wanted of it.
+        found = _by_timeline(clip, choose, short_side) if damaged == "error" else None
+        found = found or _in_order(clip, choose, short_side)
         if damaged == "error" and clip.damage:
             raise damaged_video(path, clip.damage)
         return found.frames, found.count
@@ -197,6 +205,9 @@ class _Clip:
         self.container = container
         self.stream = video_stream(container, path)
         self.damage = structural_damage(path, container, _index_end(self.stream))
+        context = self.stream.codec_context
+        self.size = (context.height, context.width)
+        """(height, width) of the first picture, as far as the header knows."""
         self._announced = announced_seconds(path, container)
         self._ends = 0.0
         self._fed = False
@@ -204,35 +215,49 @@ class _Clip:
         self.path = path
         self._held: list[av.Packet] | None = [] if path.stat().st_size <= _PACKETS_IN_MEMORY else None
         self.marks: list[_Mark] = []
-        self._index()
+        positions = self._index()
         self.keyframes = sorted(
             (m.pts, number) for number, m in enumerate(self.marks) if m.is_keyframe and m.pts is not None
         )
         if not self.damage:
             self.damage = incomplete(
-                packets=len(self.marks),
-                indexed=sum(entry.size > 0 for entry in self.stream.index_entries),
+                positions=positions,
+                index=[entry.pos for entry in self.stream.index_entries if entry.size],
                 ends=self._ends,
                 seconds=self._announced,
-            )
+            ) or broken_chain(path, container)
 
-    def _index(self) -> None:
-        never_zero = self.stream.codec_context.name in NEVER_ZERO
+    def _index(self) -> list[int]:
+        """Read every packet once; return where they lie in the file, in bytes."""
+        codec, positions = self.stream.codec_context.name, []
+        in_pieces = self.container.format.name == "mpegts"
+        decoded_at: list[int | None] = []
+        suspects: list[int] = []
         for packet in self._demux(self.container, self.stream):
-            self.marks.append(_Mark(packet.pts, packet.is_keyframe, packet.is_discard))
             if packet.is_corrupt:
-                self._note(f"packet {len(self.marks)} is broken")
-            elif never_zero and ZERO_RUN in bytes(packet):
-                self._note(f"packet {len(self.marks)} is overwritten by zeros")
+                suspects.append(len(self.marks))
+            decoded_at.append(packet.dts)
+            self.marks.append(_Mark(packet.pts, packet.is_keyframe, packet.is_discard))
+            positions.append(packet.pos or 0)
+            if codec in NEVER_ZERO:
+                content = bytes(packet)
+                # Broadcast streams are filled up to a constant rate with zeros between their pictures.
+                if ZERO_RUN in (content.rstrip(b"\0") if in_pieces else content):
+                    self._note(f"packet {len(self.marks)} is overwritten by zeros")
             if self._held is not None:
                 self._held.append(packet)
+        for number in suspects:
+            # Recordings that were joined end to end seem to lack something where the next one begins, or just before.
+            if not _goes_back(decoded_at[number : number + 3]):
+                self._note(f"packet {number + 1} is broken")
+        return positions
 
     def _note(self, damage: str) -> None:
         self.damage = self.damage or damage
 
     def _demux(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
-        # Where only the duration tells what is missing, sound counts too: it may be longer than the pictures.
-        streams = (stream,) if self._announced is None else (*container.streams.video, *container.streams.audio)
+        # Where only the duration tells what is missing, sound and subtitles count too: they may be longer.
+        streams = (stream,) if self._announced is None else tuple(container.streams)
         try:
             for packet in container.demux(*streams):
                 if packet.size and self._announced is not None and packet.pts is not None:
@@ -297,6 +322,12 @@ class _Clip:
         return pictures
 
 
+def _goes_back(times: list[int | None]) -> bool:
+    return any(
+        time is not None and following is not None and following < time for time, following in itertools.pairwise(times)
+    )
+
+
 def _index_end(stream: av.VideoStream) -> int:
     """The byte after the last packet in a stream's index."""
     return max((entry.pos + entry.size for entry in stream.index_entries), default=0)
@@ -310,14 +341,12 @@ def _by_timeline(clip: _Clip, choose: Chooser, short_side: int | None) -> _Canva
     times = _timeline(clip)
     if not times:
         return None
-    canvas = _Canvas(choose, len(times), short_side).checked()
+    canvas = _Canvas(clip.path, choose, len(times), short_side).checked()
     run = _Run(times, [times[index] for index in sorted(canvas.places)])
     while run.wanted:
         start, left = _keyframe_before(clip, run.wanted[0]), len(run.wanted)
         if start is None or not run.read(clip, start, canvas) or len(run.wanted) == left:
-            clip.damage = (
-                ""  # a decoder that starts within a stream may complain of a sound one: reading in order tells
-            )
+            clip.damage = ""  # a decoder that starts within a sound stream may complain: reading in order tells
             return None
     return canvas
 
@@ -325,10 +354,19 @@ def _by_timeline(clip: _Clip, choose: Chooser, short_side: int | None) -> _Canva
 def _timeline(clip: _Clip) -> list[int]:
     """The presentation times in order, one a picture; empty where the packets' times cannot be relied on."""
     container = set(clip.container.format.name.split(","))
-    if clip.damage or not container & _TIMED_CONTAINERS or clip.stream.codec_context.name not in _TIMED_CODECS:
+    if (
+        clip.damage
+        or not clip.marks
+        or not container & _TIMED_CONTAINERS
+        or clip.stream.codec_context.name not in _TIMED_CODECS
+    ):
         return []
     times = [mark.pts for mark in clip.marks]
     if None in times or len(set(times)) < len(times) or not _keyframes_in_order(clip.marks):
+        return []
+    # A stream that was cut out of another may begin with packets that refer to what is gone: they give no picture.
+    first = clip.marks[0]
+    if not first.is_keyframe or first.pts is None or any(time is not None and time < first.pts for time in times):
         return []
     return sorted(mark.pts for mark in clip.marks if mark.pts is not None and not mark.is_discard)
 
@@ -369,6 +407,8 @@ class _Run:
             for picture in pictures:
                 if picture.pts not in self._index_of or not last < picture.pts <= self.wanted[0]:
                     return False
+                if (picture.height, picture.width) != clip.size:  # the first picture settles the size: read in order
+                    return False
                 last = picture.pts
                 if last == self.wanted[0]:
                     canvas.put(self._index_of[self.wanted.popleft()], picture)
@@ -384,14 +424,17 @@ def _in_order(clip: _Clip, choose: Chooser, short_side: int | None) -> _Canvas:
     """Read every picture, in order, and keep the wanted ones."""
     expected = max(1, len(clip.marks))
     for _ in range(2):
-        canvas = _Canvas(choose, expected, short_side)
+        canvas = _Canvas(clip.path, choose, expected, short_side)
         # One packet a picture is the rule, and files whose last packet shows nothing are common: what would be wanted
         # of those is set aside, so that a second pass is rare.
-        one_less = _Canvas(choose, expected - 1, short_side) if expected > 1 else canvas
+        one_less = _Canvas(clip.path, choose, expected - 1, short_side) if expected > 1 else canvas
         aside: _Pictures = {}
         count = 0
         for _number, pictures in clip.decoded(0):
             for picture in pictures:
+                if count == 0:
+                    canvas.settle(picture)
+                    one_less.settle(picture)
                 if count in canvas.places:
                     canvas.put(count, picture)
                 elif count in one_less.places:
@@ -419,7 +462,8 @@ class _Canvas:
     find new memory for the next one.
     """
 
-    def __init__(self, choose: Chooser, count: int, short_side: int | None) -> None:
+    def __init__(self, path: Path, choose: Chooser, count: int, short_side: int | None) -> None:
+        self._path = path
         self.count = count
         self.places: dict[int, list[int]] = {}
         """frame number -> places in `frames`"""
@@ -446,8 +490,7 @@ class _Canvas:
 
     def put(self, index: int, picture: VideoFrame) -> None:
         """Convert frame number `index`, scaled and upright, into its places."""
-        if not self.frames.size:
-            self._make_room(picture)
+        self.settle(picture)
         height, width = self._size
         if (picture.height, picture.width) != self._size and picture.format.name in _SCALED_FIRST:
             picture = self._scaler.reformat(
@@ -459,6 +502,8 @@ class _Canvas:
         plane = rgb.planes[0]
         rows = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(height, plane.line_size)
         upright = self._orientation.applied(rows[:, : width * 3].reshape(height, width, 3))
+        if not self.frames.size:
+            self._allocate(upright.shape)
         for place in self.places[index]:
             self.frames[place] = upright
 
@@ -469,17 +514,26 @@ class _Canvas:
                 self.put(index, aside[index])
             elif index in other.places:
                 if not self.frames.size:
-                    self.frames = np.empty((len(self._indices), *other.frames.shape[1:]), dtype=np.uint8)
+                    self._allocate(other.frames.shape[1:])
                     self._size, self._orientation = other._size, other._orientation
                 self.frames[places] = other.frames[other.places[index][0]]
         return self
 
-    def _make_room(self, picture: VideoFrame) -> None:
-        """Settle the size by the first picture, should a stream change its size on the way."""
-        self._orientation = orientation_of(picture)
-        height, width = self._size = scaled_size(picture.height, picture.width, self._short_side)
-        upright = (width, height) if self._orientation.transposed else (height, width)
-        self.frames = np.empty((len(self._indices), *upright, 3), dtype=np.uint8)
+    def settle(self, picture: VideoFrame) -> None:
+        """Take size and orientation from a clip's first picture, should the stream change its size on the way."""
+        if self._size == (0, 0):
+            self._orientation = orientation_of(picture)
+            self._size = scaled_size(picture.height, picture.width, self._short_side)
+
+    def _allocate(self, shape: tuple[int, ...]) -> None:
+        needed = len(self._indices) * math.prod(shape)
+        if needed > MOST_BYTES:
+            raise UnreadableVideo(
+                f"{self._path}: {len(self._indices)} frames of {shape[1]} x {shape[0]} pixels take "
+                f"{needed / 1e9:.1f} GB, more than is read of a clip at once ({MOST_BYTES / 1e9:.1f} GB); "
+                "ask for fewer frames or a smaller size"
+            )
+        self.frames = np.empty((len(self._indices), *shape), dtype=np.uint8)
 
 
 @functools.cache

@@ -20,7 +20,7 @@ from mmfuse.data.cache import clip_store, fill
 from mmfuse.data.cache.clip_store import ClipStore, Sampling, StoreReader, Wanted
 from mmfuse.data.cache.fill import ensure, plan
 from mmfuse.data.frames import sources
-from mmfuse.data.frames.sampling import candidate_frames, segment_centres, segment_places
+from mmfuse.data.frames.sampling import candidate_frames, every_frame, segment_centres, segment_places
 from mmfuse.data.frames.sources import Decoding
 from mmfuse.data.frames.video import read_frames
 from mmfuse.errors import MmfuseError
@@ -172,6 +172,45 @@ def damage(file: Path, how: str) -> None:
 
 CUTS = ["cut", "empty", "garbage", "longer", "huge head"]
 FLIPS = ["flip in frames", "flip in last frame", "flip in numbers", "flip in head", "flip in shape"]
+
+
+def test_a_video_replaced_with_its_size_and_time_kept_is_decoded_again(tmp_path: Path) -> None:
+    path = encode(tmp_path / "clip.mp4", codec="libx264", count=30)
+    other = encode(tmp_path / "another.mp4", codec="libx264", count=20)
+    longer = max(file.stat().st_size for file in (path, other)) + 8
+    for file in (path, other):  # both are made equally long by a box of padding at their end
+        padding = longer - file.stat().st_size
+        file.write_bytes(file.read_bytes() + padding.to_bytes(4, "big") + b"free" + bytes(padding - 8))
+        os.utime(file, ns=(10**18, 10**18))
+    store, want = store_in(tmp_path / "store"), Wanted("clip", str(path), None)
+    ensure(store, [want], workers=1)
+    before = store.read(want)
+    os.replace(other, path)
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (longer, 10**18)
+    assert not store.holds(want)
+    ensure(store, [want], workers=1)
+    found = store.read(want)
+    assert before is not None
+    assert found is not None
+    assert (before.count, found.count) == (30, 20)
+    np.testing.assert_array_equal(found.frames, read_frames(path, every_frame, short_side=48))
+
+
+def test_a_video_that_changes_while_it_is_read_is_not_kept(
+    videos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(shutil.copy(videos[2], tmp_path / "clip.mp4"))
+    store, want = store_in(tmp_path / "store"), Wanted("clip", str(path), 1)
+    hold = Decoding.hold
+
+    def replaced(self: Decoding, *given: Any, **how: Any) -> Any:
+        held = hold(self, *given, **how)
+        shutil.copy(videos[3], path)
+        return held
+
+    monkeypatch.setattr(Decoding, "hold", replaced)
+    assert "has changed while it was read" in ensure(store, [want], workers=1)["clip"]
+    assert not store.holds(want)
 
 
 @pytest.mark.parametrize("how", [*CUTS, *FLIPS])

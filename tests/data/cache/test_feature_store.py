@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mmfuse import ActionRecognizer, FewShotVideoDataModule
+from mmfuse.data.cache import feature_store
 from mmfuse.data.cache.feature_store import BLOCK, FeatureStore
 from mmfuse.errors import MmfuseError
 from tests.data.videos import encode
@@ -121,6 +122,17 @@ def test_features_that_cannot_be_trusted_are_computed_again(mine: dict[str, Any]
     [found] = epochs(served(mine, tmp_path, again), 1)
     assert again.clips > 0
     assert all(torch.equal(found[index], expected[index]) for index in expected)
+
+
+def test_features_of_another_decoder_are_not_read(
+    mine: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another reader or library may show other pixels of the same file."""
+    epochs(served(mine, tmp_path, Tower()), 1)
+    monkeypatch.setattr(feature_store, "decoder_version", lambda: "another")
+    again = Tower()
+    epochs(served(mine, tmp_path, again), 1)
+    assert again.clips > 0
 
 
 def test_an_absent_entry_and_one_of_zeros_are_told_apart(tmp_path: Path) -> None:
