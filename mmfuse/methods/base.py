@@ -13,7 +13,7 @@ from torch import nn
 
 from mmfuse.encoders.tower import Tower
 from mmfuse.errors import MmfuseError, one_line
-from mmfuse.methods.registry import MethodInfo, add, lookup, split_spec
+from mmfuse.methods.registry import MethodInfo, MethodSpec, add, parse_method
 
 
 class Method(nn.Module):
@@ -76,18 +76,19 @@ class Frozen(Method):
         self.first_adapted_layer = tower.depth
 
 
-def attach(tower: Tower, spec: str | dict[str, Any], *, generator: torch.Generator) -> Method:
+def attach(tower: Tower, spec: str | dict[str, Any] | MethodSpec, *, generator: torch.Generator) -> Method:
     """Build a method by name and plug it into a tower.
 
     Args:
         tower: the frozen tower.
-        spec: a name ("lora"), or a name with arguments (`{"method": "lora", "rank": 32}`).
+        spec: a name ("lora"), or a name with arguments (`{"method": "lora", "rank": 32}`); parsed or not.
         generator: where initial weights come from.
 
     Raises:
         MmfuseError: no such method on this tower, or an argument it does not take or cannot work with.
     """
-    name, arguments = split_spec(spec, tower.kind)
+    parsed = parse_method(spec, tower.kind)
+    name = parsed.name
     # Towers may be shared as long as all that share them leave them as they are.
     if tower.adapted_by is not None and (name, tower.adapted_by) != ("frozen", "frozen"):
         raise MmfuseError(
@@ -96,7 +97,7 @@ def attach(tower: Tower, spec: str | dict[str, Any], *, generator: torch.Generat
         )
     before = _structure(tower)
     try:
-        method = _implementation(lookup(name, tower.kind))(tower, generator=generator, **arguments)
+        method = _implementation(parsed.info)(tower, generator=generator, **parsed.arguments)
         method.attach(tower)
     except (TypeError, ValueError) as error:
         raise MmfuseError(f"method {name!r} on the {tower.kind} tower: {one_line(error)}") from error

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mmfuse.methods.registry import IMAGE, TEXT, lookup, split_spec
+from mmfuse.methods.registry import IMAGE, TEXT, MethodSpec, parse_method
 
 FUSION = "fusion"
 
@@ -53,7 +53,7 @@ def recipe_of_family(family: str) -> Recipe:
     return RECIPES.get(family, RECIPES["other"])
 
 
-def recipe_of(method: str | dict[str, Any], tower: str) -> Recipe | None:
+def recipe_of(method: str | dict[str, Any] | MethodSpec, tower: str) -> Recipe | None:
     """The recipe of a method's family; `None` for `frozen`, which trains nothing.
 
     Args:
@@ -63,13 +63,13 @@ def recipe_of(method: str | dict[str, Any], tower: str) -> Recipe | None:
     Raises:
         MmfuseError: no such method on this tower.
     """
-    name, _ = split_spec(method, tower)
-    return None if name == "frozen" else recipe_of_family(lookup(name, tower).family)
+    info = parse_method(method, tower).info
+    return None if info.name == "frozen" else recipe_of_family(info.family)
 
 
 def recipes_of(
-    image: str | dict[str, Any],
-    text: str | dict[str, Any],
+    image: str | dict[str, Any] | MethodSpec,
+    text: str | dict[str, Any] | MethodSpec,
     *,
     method_lr: float | None = None,
     fusion_lr: float | None = None,

@@ -45,6 +45,19 @@ class MethodInfo:
     takes_any: bool = False
 
 
+@dataclass(frozen=True)
+class MethodSpec:
+    """A method that was asked for: its row of the catalogue, and the arguments that were given."""
+
+    info: MethodInfo
+    arguments: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The method's name."""
+        return self.info.name
+
+
 METHODS: dict[str, MethodInfo] = {}
 PLUGINS = "mmfuse.methods"
 
@@ -129,26 +142,34 @@ def parse_pair(pair: str) -> tuple[str, str]:
     return image, text
 
 
-def split_spec(spec: str | dict[str, Any], tower: str) -> tuple[str, dict[str, Any]]:
-    """A method as users write it, `"lora"` or `{"method": "lora", "rank": 32}`, as its name and arguments.
+def parse_method(spec: str | Mapping[str, Any] | MethodSpec, tower: str) -> MethodSpec:
+    """A method as users write it, `"lora"` or `{"method": "lora", "rank": 32}`, as its entry and arguments.
+
+    Args:
+        spec: the method; one that was parsed already is given back.
+        tower: "image" or "text".
 
     Raises:
         MmfuseError: no such method on this tower, or no such argument.
+
+    >>> parse_method({"method": "lora", "rank": 32}, "image").arguments
+    {'rank': 32}
     """
+    if isinstance(spec, MethodSpec):
+        return spec
     if not isinstance(spec, str | Mapping):
         raise MmfuseError(f"a method is a name or keys such as {{method: lora, rank: 32}}; got {spec!r}")
-    if isinstance(spec, str):
-        name, arguments = spec, {}
-    else:
-        if "method" not in spec:
-            raise MmfuseError(f"a method given by keys needs the key 'method'; got {', '.join(map(repr, spec))}")
-        arguments = {key: value for key, value in spec.items() if key != "method"}
-        name = spec["method"]
+    given = {"method": spec} if isinstance(spec, str) else dict(spec)
+    if "method" not in given:
+        raise MmfuseError(f"a method given by keys needs the key 'method'; got {', '.join(map(repr, given))}")
+    name = given.pop("method")
+    if not isinstance(name, str):
+        raise MmfuseError(f"the key 'method' holds the name of a method; got {name!r:.80}")
     info = lookup(name, tower)
-    for key in arguments:
+    for key in given:
         if key not in info.defaults and not info.takes_any:
             raise unknown_argument("method", name, key, {known.name: known.defaults for known in METHODS.values()})
-    return name, arguments
+    return MethodSpec(info, given)
 
 
 def _fill(entries: Iterable[MethodInfo]) -> None:

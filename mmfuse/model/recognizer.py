@@ -20,6 +20,7 @@ from mmfuse.encoders import ImageTower, TextTower, load_image_tower, load_text_t
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.methods.base import attach
 from mmfuse.methods.recipes import FUSION, recipes_of, with_rate
+from mmfuse.methods.registry import IMAGE, TEXT, parse_method
 from mmfuse.model import checkpoint, lightning_checkpoint, optim
 from mmfuse.model.chunked import clips_at_once, joined, summed
 from mmfuse.model.class_prompts import DEFAULT_TEMPLATE, ClassPrompts, EmbeddingScope, check_names, check_templates
@@ -100,9 +101,10 @@ class ActionRecognizer(L.LightningModule):
         generator = torch.Generator().manual_seed(seed)
         self.class_names, templates = check_names(class_names), check_templates(templates)
         self.frames, self.feature = frames, feature
+        on_image, on_text = parse_method(image_method, IMAGE), parse_method(text_method, TEXT)
         self.recipes = recipes_of(
-            image_method,
-            text_method,
+            on_image,
+            on_text,
             method_lr=method_lr,
             fusion_lr=fusion_lr,
             weight_decay=weight_decay,
@@ -115,8 +117,8 @@ class ActionRecognizer(L.LightningModule):
             if not isinstance(tower, kind):
                 raise MmfuseError(f"{tower!r:.80} is no {kind.kind} tower, nor the name of one")
             refuse_trainable(tower)
-        self.image_method = attach(self.image_tower, image_method, generator=generator)
-        self.text_method = attach(self.text_tower, text_method, generator=generator)
+        self.image_method = attach(self.image_tower, on_image, generator=generator)
+        self.text_method = attach(self.text_tower, on_text, generator=generator)
         self.prompts = ClassPrompts(
             self.class_names, tower=self.text_tower, method=self.text_method, templates=templates, trim=speed.trim
         )

@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from mmfuse.errors import MmfuseError, unknown, unknown_argument
 from mmfuse.methods.recipes import Recipe, recipes_of
-from mmfuse.methods.registry import IMAGE, METHODS, TEXT, split_spec
+from mmfuse.methods.registry import IMAGE, METHODS, TEXT, parse_method
 from mmfuse.records import protocol
 from mmfuse.utils.files import refuse_name, refuse_unprintable, sha256_of_json
 
@@ -259,12 +259,12 @@ def _method(tower: str) -> BeforeValidator:
             raise ValueError(f"a method is a name or keys such as {{method: lora, rank: 32}}; got {value!r}")
         refuse_endless(value if isinstance(value, dict) else None)
         try:
-            name, arguments = split_spec(value, tower)
+            parsed = parse_method(value, tower)
         except MmfuseError as error:
             raise ValueError(str(error)) from None
-        for key in arguments.keys() & METHODS[name].defaults.keys():
-            _check_kind(key, arguments[key], METHODS[name].defaults[key])
-        return {"method": name, **arguments}
+        for key in parsed.arguments.keys() & parsed.info.defaults.keys():
+            _check_kind(key, parsed.arguments[key], parsed.info.defaults[key])
+        return {"method": parsed.name, **parsed.arguments}
 
     return BeforeValidator(normalise)
 

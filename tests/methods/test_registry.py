@@ -12,7 +12,7 @@ import pytest
 
 from mmfuse.errors import MmfuseError
 from mmfuse.methods.base import _implementation
-from mmfuse.methods.registry import METHODS, MethodInfo, add, names, split_spec
+from mmfuse.methods.registry import METHODS, MethodInfo, add, names, parse_method
 
 
 def run(script: str, *, path: Path | None = None) -> str:
@@ -62,8 +62,10 @@ def test_a_name_is_taken_once() -> None:
 
 def test_a_wrong_argument_is_found_before_torch_is_needed() -> None:
     with pytest.raises(MmfuseError, match="unknown argument of method 'vpt-deep' 'lenght'; did you mean 'length'"):
-        split_spec({"method": "vpt-deep", "lenght": 4}, "image")
-    assert split_spec({"method": "peft", "type": "HRA", "r": 8}, "image") == ("peft", {"type": "HRA", "r": 8})
+        parse_method({"method": "vpt-deep", "lenght": 4}, "image")
+    parsed = parse_method({"method": "peft", "type": "HRA", "r": 8}, "image")
+    assert (parsed.name, parsed.arguments) == ("peft", {"type": "HRA", "r": 8})
+    assert parse_method(parsed, "image") is parsed
 
 
 def test_both_towers_have_their_own_methods() -> None:

@@ -14,6 +14,7 @@ from tests.methods.sweep import build_tower
 IMAGE: list[tuple[str | dict[str, Any], str]] = [
     ("dorra", "unknown image method 'dorra'; did you mean 'dora'?"),
     ("coop", "method 'coop' is not defined on the image tower; known there: adapter, "),
+    ({"method": ["lora"]}, "the key 'method' holds the name of a method; got ['lora']"),
     ({"rank": 3}, "a method given by keys needs the key 'method'; got 'rank'"),
     ({"method": "lora", "rnak": 3}, "unknown argument of method 'lora' 'rnak'; did you mean 'rank'?"),
     ({"method": "lora", "generator": 3}, "unknown argument of method 'lora' 'generator'"),
