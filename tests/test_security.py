@@ -72,7 +72,7 @@ def test_nothing_is_unpickled_but_what_a_process_of_ours_sends_its_own_child() -
         "pd.read_pickle",
     }
     found = {(path, called) for path, called, _ in _calls() if called in unpickling}
-    assert found == {("bench/engines/ddp.py", "pickle.loads")}
+    assert found == {("bench/engines/ddp_rank.py", "pickle.loads")}
 
 
 def test_nothing_is_executed_that_was_read() -> None:

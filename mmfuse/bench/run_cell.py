@@ -21,7 +21,7 @@ from transformers.utils.logging import disable_progress_bar
 from mmfuse.bench import environment, tower_cache
 from mmfuse.bench.clip_cache import store_folder
 from mmfuse.bench.digests import frame_size, known_inputs, videos_digest
-from mmfuse.bench.engines.ddp import companions
+from mmfuse.bench.engines.ddp import ddp_ranks
 from mmfuse.bench.feature_cache import serve_unchanging
 from mmfuse.bench.job import Job, Outcome, Progress, Report
 from mmfuse.bench.resolve import dataset_root
@@ -68,7 +68,7 @@ def run_cell(job: Job, *, progress: Report) -> Outcome:
     # The cell's batch is shared among its devices.
     batch, notes = max(1, job.cell.train.batch_size // job.devices), []
     try:
-        with companions(job, batch):
+        with ddp_ranks(job, batch):
             trained = train_and_test(job, batch, progress)
     except (RuntimeError, MemoryError) as error:
         if not _out_of_memory(error) or batch == 1:
@@ -77,7 +77,7 @@ def run_cell(job: Job, *, progress: Report) -> Outcome:
         notes.append(f"out of memory with batches of {batch}; run again with {batch // 2} and accumulated gradients")
     if trained is None:  # outside the handler, which would keep the tensors of the first try alive
         environment.free_memory()
-        with companions(job, batch // 2):
+        with ddp_ranks(job, batch // 2):
             trained = train_and_test(job, batch // 2, progress)
     if trained.data.features_fault:
         notes.append(trained.data.features_fault)

@@ -18,11 +18,14 @@ import torch.distributed
 
 from mmfuse.bench.job import Job
 
+RANK = "mmfuse.bench.engines.ddp_rank"
+"""The module that a further rank runs; it is named here and not imported, since what it runs starts ranks itself."""
+
 VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "NODE_RANK", "LOCAL_RANK")
 
 
 @contextlib.contextmanager
-def companions(job: Job, micro_batch: int) -> Iterator[None]:
+def ddp_ranks(job: Job, micro_batch: int) -> Iterator[None]:
     """Start the other ranks of a job, and be rank 0; afterwards they are ended and this process stands alone again.
 
     Args:
@@ -55,7 +58,7 @@ def companions(job: Job, micro_batch: int) -> Iterator[None]:
 def _start(job: Job, micro_batch: int, variables: dict[str, str]) -> subprocess.Popen[bytes]:
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     process = subprocess.Popen(
-        [sys.executable, "-m", "mmfuse.bench.engines.ddp"],
+        [sys.executable, "-m", RANK],
         env={**os.environ, **variables, "PYTHONPATH": path},
         stdin=subprocess.PIPE,
     )
@@ -69,16 +72,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def main() -> None:
-    """Entry point of the other ranks: train and test along with rank 0, and leave nothing behind."""
-    from mmfuse.bench.run_cell import train_and_test
-
-    # Our own parent wrote this, over a pipe that nobody else holds.
-    job, micro_batch = pickle.loads(sys.stdin.buffer.read())
-    train_and_test(job, micro_batch, lambda progress: None)
-
-
-if __name__ == "__main__":
-    main()
