@@ -32,7 +32,11 @@ GENERATED = "tiny"
 WEIGHTS = ("*.safetensors", "*.bin")
 SETTINGS = {
     "image": ("config.json", *PREPROCESSING),
-    "text": ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"),
+    "text": (
+        "config.json",
+        *("tokenizer.json", "vocab.json", "merges.txt", "spiece.model"),
+        *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    ),
 }
 
 

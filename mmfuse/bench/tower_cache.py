@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from mmfuse.bench.digests import tower_digest
@@ -29,12 +30,18 @@ class Warm(Generic[T]):
 
 def image_tower(name: str) -> Warm[ImageTower]:
     """The image tower of a name, read once a process, and again when its files have changed."""
-    return _image_tower(name, tower_digest(name, "image"))
+    return _image_tower(name, _files(name, "image"))
 
 
 def text_tower(name: str) -> Warm[TextTower]:
     """The text tower of a name, read once a process, and again when its files have changed."""
-    return _text_tower(name, tower_digest(name, "text"))
+    return _text_tower(name, _files(name, "text"))
+
+
+def _files(name: str, kind: str) -> str | None:
+    """Digest of a tower's files as they are now, those of a folder below the current one included."""
+    folder = Path(name).expanduser()
+    return tower_digest(str(folder.absolute()) if folder.is_dir() else name, kind)
 
 
 # A grid has one tower of each kind but for its overrides; more than two would be memory for nothing.
