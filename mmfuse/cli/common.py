@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -18,6 +17,7 @@ from rich.console import Console
 
 from mmfuse.errors import MmfuseError, MmfuseWarning
 from mmfuse.utils.files import user_path
+from mmfuse.utils.streams import prepare_streams, silence_stdout
 from mmfuse.utils.terminal import UNSAFE, SafeConsole, visible
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
@@ -40,10 +40,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document an
 
 def run_app(app: typer.Typer, name: str) -> NoReturn:
     """Run a command; a wrong request gets one line on stderr and exit code 2, never a traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # Names of files may hold bytes, and results signs, that the terminal's encoding does not know.
-            stream.reconfigure(errors="backslashreplace")
+    prepare_streams()
     try:
         with _told_warnings(name):
             code = app(prog_name=name, standalone_mode=False)
@@ -55,7 +52,7 @@ def run_app(app: typer.Typer, name: str) -> NoReturn:
         if not isinstance(error, BrokenPipeError) and not isinstance(error.__context__, BrokenPipeError):
             raise
         # The reader of our output has seen enough (`| head`); Python must not complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence_stdout()
         code = DONE
     except Exception as error:
         told = _told(error)
