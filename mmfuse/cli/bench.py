@@ -188,9 +188,9 @@ def compare(
     style: Style = "rich",
 ) -> None:
     """Set two pairs against each other: paired over draws, and apart from that over test clips."""
-    from mmfuse.cli.status import show_versus
+    from mmfuse.cli.status import show_comparison
 
-    show_versus(results, ours=ours, theirs=theirs, style=style)
+    show_comparison(results, ours=ours, theirs=theirs, style=style)
 
 
 @app.command("list")

@@ -285,7 +285,7 @@ def _conclude(request: Request, loaded: LoadedGrid, folder: ResultsFolder, chose
     if code != INTERRUPTED:
         from mmfuse.report.tables.build import print_tables
 
-        print_tables(entries, style=request.style, console=out())
+        print_tables(entries, folder, style=request.style, console=out())
         _hint(mine)
     return code
 

@@ -102,21 +102,20 @@ def show_tables(path: Path, *, style: str) -> None:
     entries = open_results(path)
     if not any(entry.state == "done" for entry in entries):
         notes().print("no cell of these results is done yet")
-    print_tables(entries, style=style, console=out())
+    print_tables(entries, ResultsFolder(path), style=style, console=out())
 
 
-def show_versus(path: Path, *, ours: str, theirs: str, style: str) -> None:
+def show_comparison(path: Path, *, ours: str, theirs: str, style: str) -> None:
     """Print two pairs against each other.
 
     Raises:
         MmfuseError: an unknown pair or format.
     """
-    from mmfuse.report.tables.accuracy import groups
+    from mmfuse.report.groups import groups
     from mmfuse.report.tables.formats import STYLES, show
-    from mmfuse.report.tables.pairwise import versus_sheet
+    from mmfuse.report.tables.pairwise import pairwise_tables
 
     if style not in STYLES:
         raise unknown("format", style, STYLES)
-    folder = ResultsFolder(path)
-    sheets = [versus_sheet(group, folder, ours=ours, theirs=theirs) for group in groups(open_results(path))]
-    show(sheets, style=style, console=out())
+    found = groups(open_results(path), ResultsFolder(path))
+    show(pairwise_tables(found, ours=ours, theirs=theirs), style=style, console=out())

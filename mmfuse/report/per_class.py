@@ -5,6 +5,7 @@ Shape legend: N test clips, C classes.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
@@ -15,12 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmfuse.errors import MmfuseError
-from mmfuse.records.folder import ResultsFolder
 from mmfuse.records.predictions import decode
 from mmfuse.records.record import Record
 from mmfuse.records.status import Entry
-from mmfuse.report.statistics import Mean, holm, mean_of, paired
-from mmfuse.report.tables.accuracy import Group
+from mmfuse.report.groups import Group
+from mmfuse.report.statistics import Mean, mean_of
 
 Place = tuple[str, Any]
 """A pair's name and K."""
@@ -36,14 +36,12 @@ class ClassGain:
     Args:
         label: the class.
         gain: paired difference in points over the repetitions that both sides share.
-        p: of the paired t-test, corrected over the classes by Holm; `None` for one repetition.
         ours, theirs: recall in per cent, means over the repetitions.
         clips: test clips of the class.
     """
 
     label: int
     gain: Mean
-    p: float | None
     ours: float
     theirs: float
     clips: int
@@ -130,20 +128,24 @@ class Evidence:
         """(C,) test clips of each class."""
         return np.bincount(self.labels, minlength=len(self.class_names))
 
-    def add(self, entry: Entry, table: dict[str, NDArray[Any]], repetition: Hashable) -> None:
+    def add(self, record: Record, table: dict[str, NDArray[Any]], *, row: str) -> None:
         """Count the predictions of one cell.
+
+        Args:
+            record: its record.
+            table: its predictions.
+            row: the row of the tables that it belongs to.
 
         Raises:
             MmfuseError: they are of other clips or classes than those counted so far.
         """
-        assert entry.record is not None
-        self._fits(entry.record, table)
+        self._fits(record, table)
         if self.models == 0:
-            self.class_names = _names(entry.record, table)
+            self.class_names = _names(record, table)
             self.clips, self.labels = table["clip"], table["label"]
             self.probability = np.zeros(len(self.clips))
-        place = self.answers[entry.cell.pair.name, entry.cell.shots]
-        place.add(self.labels, table["predicted"], len(self.class_names), repetition)
+        place = self.answers[row, record.cell.shots]
+        place.add(self.labels, table["predicted"], len(self.class_names), record.cell.draw)
         self.predicted.append(table["predicted"].astype(np.int32))
         self.probability += np.clip(np.nan_to_num(table["probability_of_label"]), 0, 1)
 
@@ -173,27 +175,19 @@ class Evidence:
             return []
         our_recalls = {key: ours.recalls(key, self.clips_of_class) for key in shared}
         their_recalls = {key: theirs.recalls(key, self.clips_of_class) for key in shared}
-        labels = [int(label) for label in np.flatnonzero(self.clips_of_class)]
-        tests = []
-        for label in labels:
-            test = paired(
-                {key: recalls[label] for key, recalls in our_recalls.items()},
-                {key: recalls[label] for key, recalls in their_recalls.items()},
+        gains = []
+        for label in map(int, np.flatnonzero(self.clips_of_class)):
+            values = [our_recalls[key][label] - their_recalls[key][label] for key in shared]
+            gains.append(
+                ClassGain(
+                    label,
+                    # Two clips, one of each side, that go either way: few clips move recall in large steps.
+                    mean_of(values, grain=math.sqrt(2) * 50 / int(self.clips_of_class[label])),
+                    ours=mean_of([our_recalls[key][label] for key in shared]).mean,
+                    theirs=mean_of([their_recalls[key][label] for key in shared]).mean,
+                    clips=int(self.clips_of_class[label]),
+                )
             )
-            assert test is not None
-            tests.append(test)
-        corrected = holm([test.p_t for test in tests])
-        gains = [
-            ClassGain(
-                label,
-                test.difference,
-                p,
-                ours=mean_of([recalls[label] for recalls in our_recalls.values()]).mean,
-                theirs=mean_of([recalls[label] for recalls in their_recalls.values()]).mean,
-                clips=int(self.clips_of_class[label]),
-            )
-            for label, test, p in zip(labels, tests, corrected, strict=True)
-        ]
         return sorted(gains, key=lambda gain: (-gain.gain.mean, gain.label))
 
     def confused(self, pair: str, shots: Any, *, most: int = 10) -> list[tuple[int, int, int, float]]:
@@ -239,21 +233,20 @@ def _names(record: Record, table: dict[str, NDArray[Any]]) -> tuple[str, ...]:
     return tuple(str(number) for number in range(highest + 1))
 
 
-def gather(group: Group, folder: ResultsFolder, *, watch: Watch = iter) -> Evidence:
+def gather(group: Group, *, watch: Watch = iter) -> Evidence:
     """Count the predictions of a group's finished cells. What cannot be used is told and left out.
 
     Args:
         group: the cells of one data set and split.
-        folder: where their predictions lie.
         watch: wraps the cells that are read.
     """
     evidence = Evidence()
-    single = len({entry.cell.draw for entry in group.entries}) == 1
+    rows = {id(entry): row for entry, row in zip(group.entries, group.row_of, strict=True)}
     for entry in watch([entry for entry in group.entries if entry.state == "done" and entry.record is not None]):
-        repetition = ("seed", entry.cell.seed) if single else ("draw", entry.cell.draw)
         assert entry.record is not None
         try:
-            evidence.add(entry, decode(folder.predictions_of(entry.record)), repetition)
+            table = decode(group.folder.predictions_of(entry.record))
+            evidence.add(entry.record, table, row=rows[id(entry)])
         except MmfuseError as error:
             evidence.problems.append(f"{entry.cell.name}: {error}")
     return evidence

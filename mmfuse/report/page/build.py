@@ -17,26 +17,26 @@ from markupsafe import Markup
 from mmfuse.errors import MmfuseError
 from mmfuse.records.folder import Manifest, ResultsFolder
 from mmfuse.records.status import MARKS, Entry, counts
+from mmfuse.report.groups import Group, finished, groups
 from mmfuse.report.page import provenance
 from mmfuse.report.page.payload import CELL_COLUMNS, ClassRoom, cells
-from mmfuse.report.page.summary import Story
+from mmfuse.report.page.summary import Summary
 from mmfuse.report.page.thumbnails import Find, Strip, Videos
 from mmfuse.report.per_class import Evidence, HardClip, Watch, gather
 from mmfuse.report.plots import html
 from mmfuse.report.plots.points import COSTS, Plots
-from mmfuse.report.plots.styles import REST, Look, looks
+from mmfuse.report.plots.styles import REST, PairStyle, pair_styles
 from mmfuse.report.plots.svg import key
-from mmfuse.report.tables.accuracy import Group, groups
+from mmfuse.report.tables.accuracy import Comparison
 from mmfuse.report.tables.build import group_tables
-from mmfuse.report.tables.cost import finished
-from mmfuse.report.tables.table import Sheet, Value
+from mmfuse.report.tables.table import Table, Value
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
 class Place:
-    """One place of the map: the repetitions of a pair at some K."""
+    """One place of the map: the cells of a pair at some K."""
 
     label: str
     marks: tuple[tuple[str, str], ...]
@@ -48,13 +48,14 @@ class Section:
 
     def __init__(self, group: Group, *, number: int) -> None:
         self.group = group
+        self.comparison = Comparison(group)
         self.number = number
         self.id = f"group-{number}"
-        self.plots = Plots(group)
-        self.story = Story(self.plots)
+        self.plots = Plots(self.comparison)
+        self.summary = Summary(self.plots)
         self.evidence = Evidence()
         self.clips: list[tuple[HardClip, Strip | None]] = []
-        self.looks: Mapping[str, Look] = {}
+        self.styles: Mapping[str, PairStyle] = {}
         self.videos_missing = ""
 
     @property
@@ -63,30 +64,30 @@ class Section:
         return self.group.title
 
     @cached_property
-    def sheets(self) -> list[Sheet]:
+    def tables(self) -> list[Table]:
         """The tables, as `mmfuse-bench tables` prints them."""
-        return group_tables(self.group)
+        return group_tables(self.comparison)
 
     @cached_property
     def against_shots(self) -> Markup | None:
         """Accuracy against shots."""
-        return html.against_shots(self.plots, self.looks)
+        return html.against_shots(self.plots, self.styles)
 
     @cached_property
     def against_cost(self) -> list[tuple[Any, list[Markup]]]:
         """For each K with numbers: accuracy against parameters and against seconds."""
         made = []
         for shots in self.plots.shots_with_numbers:
-            found = [html.against_cost(self.plots, self.looks, shots, cost) for cost in COSTS]
+            found = [html.against_cost(self.plots, self.styles, shots, cost) for cost in COSTS]
             if drawn := [chart for chart in found if chart is not None]:
                 made.append((shots, drawn))
         return made
 
     @property
-    def legend(self) -> list[tuple[str, Look, Markup]]:
+    def legend(self) -> list[tuple[str, PairStyle, Markup]]:
         """The pairs that are drawn, with their line and marker; those that stand out come first."""
-        pairs = sorted((series.pair for series in self.plots.series), key=lambda pair: self.looks[pair].key == REST)
-        return [(pair, self.looks[pair], key(self.looks[pair])) for pair in pairs]
+        pairs = sorted((series.pair for series in self.plots.series), key=lambda pair: self.styles[pair].key == REST)
+        return [(pair, self.styles[pair], key(self.styles[pair])) for pair in pairs]
 
     @property
     def map(self) -> list[tuple[str, list[Place]]]:
@@ -120,12 +121,12 @@ def build_page(
             f"run a grid first: mmfuse-bench --grid NAME --results {folder.path}"
         )
     plans = folder.manifests()
-    sections = [Section(group, number=number) for number, group in enumerate(groups(entries))]
-    shared = looks(section.plots for section in sections)
+    sections = [Section(group, number=number) for number, group in enumerate(groups(entries, folder))]
+    shared = pair_styles(section.plots for section in sections)
     room, classes = ClassRoom(), []
     for section in sections:
-        section.looks = shared
-        section.evidence = gather(section.group, folder, watch=watch)
+        section.styles = shared
+        section.evidence = gather(section.group, watch=watch)
         classes.append(room.of(section.plots, section.evidence))
         _add_clips(section, find)
     data = {

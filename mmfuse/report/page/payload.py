@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmfuse.records.status import Entry
+from mmfuse.report.groups import Group
 from mmfuse.report.page.provenance import command_of
 from mmfuse.report.per_class import ClassGain, Evidence
 from mmfuse.report.plots.points import COSTS, Plots
-from mmfuse.report.tables.accuracy import Group
 
 ROOM = 250_000
 """Numbers about classes that the page may hold; few pairs and shots that matter less are left out beyond that."""
@@ -99,7 +99,7 @@ class ClassRoom:
                     self.left_out += 1
                     continue
                 place = _place(group, evidence, pair, shots)
-                size = len(place["mistakes"]) + 7 * len(place["gains"])
+                size = len(place["mistakes"]) + 6 * len(place["gains"])
                 if size <= self._left:
                     self._left -= size
                     places[f"{number},{at}"] = place
@@ -110,15 +110,19 @@ class ClassRoom:
             "clips": evidence.clips_of_class.tolist() if evidence.models else [],
             "pairs": group.pairs,
             "shots": [str(shots) for shots in group.shots],
-            "baseline": group.pairs.index(group.baseline) if group.baseline is not None else None,
+            "baselines": [_index(group, group.baseline_of(pair)) for pair in group.pairs],
             "places": places,
         }
 
 
+def _index(group: Group, row: str | None) -> int | None:
+    return None if row is None else group.pairs.index(row)
+
+
 def _place(group: Group, evidence: Evidence, pair: str, shots: Any) -> dict[str, Any]:
     answers = evidence.answers[pair, shots]
-    compared = group.baseline is not None and pair != group.baseline
-    gains = evidence.gains(pair, str(group.baseline), shots) if compared else []
+    baseline = group.baseline_of(pair)
+    gains = evidence.gains(pair, baseline, shots) if baseline is not None and pair != baseline else []
     return {
         "models": sum(answers.models.values()),
         "mistakes": [number for (i, j), count in sorted(answers.pairs.items()) for number in (i, j, count)],
@@ -136,7 +140,6 @@ def _gain(gain: ClassGain) -> list[float | int | None]:
         round(mean.mean, 2),
         None if mean.half is None else round(mean.half, 2),
         mean.n,
-        None if gain.p is None else round(gain.p, 4),
         round(gain.ours, 2),
         round(gain.theirs, 2),
     ]

@@ -2,94 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 from markupsafe import Markup
 
 from mmfuse.records.status import counts
 from mmfuse.report.plots.points import Plots
-from mmfuse.report.statistics import Paired, paired
-from mmfuse.report.tables.accuracy import LEVEL, METRICS, Comparison
-from mmfuse.report.tables.cost import cost_sheet
+from mmfuse.report.statistics import FEWEST_DRAWS, LEVEL, Mean
+from mmfuse.report.tables.accuracy import METRICS, Comparison, Span
+from mmfuse.report.tables.cost import cost_table
 from mmfuse.report.tables.table import Value
 
 NAMED = 4
 """More pairs than these are counted and not named."""
-Span = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Who is highest at some K, and from whom the test separates it.
+    """Which pair is highest at some K, and which others may be as good.
 
     Args:
         span: the K that are averaged within each draw.
-        best: the pair that is highest, and its value.
-        ties: pairs that the test does not separate from it.
-        behind: pairs that it does separate, below the highest on the draws that both have.
-        ahead: pairs that it separates the other way round: they lack the draws on which the highest is so high.
-        untested: pairs with a number but no draw in common.
-        second: the next pair, and the paired difference to it.
+        best: the pair with the highest mean among those with the same draws, and its value.
+        ties: other pairs that are not shown to be below the best.
+        behind: pairs that are.
+        second: the next pair that shares a draw, and the paired difference to it.
+        tested: whether there are draws enough to test anything.
     """
 
     span: Span
     best: str
     value: Value
-    ties: tuple[str, ...] = ()
-    behind: tuple[str, ...] = ()
-    ahead: tuple[str, ...] = ()
-    untested: tuple[str, ...] = ()
-    second: tuple[str, Paired] | None = None
-
-    @property
-    def tested(self) -> bool:
-        """Whether there is more than one repetition to test with."""
-        return self.second is not None and self.second[1].p_t is not None
+    ties: tuple[str, ...]
+    behind: tuple[str, ...]
+    second: tuple[str, Mean] | None
+    tested: bool
 
 
-class Story:
+class Summary:
     """What is said of one data set and split."""
 
     def __init__(self, plots: Plots) -> None:
         self.group = plots.group
         self.plots = plots
         self.comparison: Comparison = plots.comparison
-        self._sheet = self.comparison.sheet()
-        self._gains = self.comparison.gain_sheet()
+        self._table = self.comparison.table
+        self._gains = self.comparison.gain_table
         self.span: Span = self._span()
 
     def _span(self) -> Span:
         """The K that the tables average; the largest one with a number where no pair has all of those yet."""
-        averaged, known = tuple(self.comparison.averaged), self.plots.shots_with_numbers
-        return averaged if self.verdict(averaged) or not known else (known[-1],)
+        averaged, known = self.comparison.averaged, self.plots.shots_with_numbers
+        return averaged if self._values(averaged) or not known else (known[-1],)
+
+    def _values(self, span: Span) -> dict[str, Value]:
+        """The values of a column of the table, by row, where there is a number."""
+        column = self._table.columns.index(self.comparison.heading(span))
+        return {row.name: row.values[column] for row in self._table.rows if row.values[column].mean is not None}
 
     def verdict(self, span: Span) -> Verdict | None:
-        """Who is highest, averaged over `span`; `None` without a number."""
-        column = self._sheet.columns.index(self._heading(span))
-        values = {row.name: row.values[column] for row in self._sheet.rows if row.values[column].mean is not None}
-        if not values:
+        """Which pair is highest, averaged over `span`; `None` where none can be called so."""
+        values = self._values(span)
+        best = self.comparison.best(span) or (next(iter(values)) if len(values) == 1 else None)
+        if best is None:
             return None
-        order = sorted(values, key=lambda pair: -_height(values[pair]))
-        best, others = order[0], order[1:]
-        champion = self.comparison.over(best, span)
-        tests = {pair: paired(champion, self.comparison.over(pair, span)) for pair in others}
-        second = next(((pair, test) for pair in others if (test := tests[pair]) is not None), None)
+        may_be_best = self.comparison.may_be_best(span)
+        others = sorted((pair for pair in values if pair != best), key=lambda pair: -_height(values[pair]))
+        leads = [(pair, self.comparison.difference(best, pair, span)) for pair in others]
         return Verdict(
             span,
             best,
             values[best],
-            ties=tuple(pair for pair, test in tests.items() if test is not None and values[pair].tie),
-            behind=_separated(tests, values, above=True),
-            ahead=_separated(tests, values, above=False),
-            untested=tuple(pair for pair, test in tests.items() if test is None),
-            second=second,
+            ties=tuple(pair for pair in others if pair in may_be_best),
+            behind=tuple(pair for pair in others if pair not in may_be_best),
+            second=next(((pair, lead) for pair, lead in leads if lead is not None), None),
+            tested=any(self.comparison.p(best, pair, span) is not None for pair in others),
         )
-
-    def _heading(self, span: Span) -> str:
-        return f"K={span[0]}" if len(span) == 1 else f"mean K{span[0]}–{span[-1]}"
 
     def _at(self, span: Span) -> str:
         return f"At K = {span[0]}" if len(span) == 1 else f"On average over K = {_listed([str(one) for one in span])}"
@@ -103,8 +93,10 @@ class Story:
 
     def headline(self) -> Markup:
         """One sentence: who is highest, and whether that means anything."""
+        if not self._values(self.span):
+            return Markup("No cell is done yet.")
         verdict = self.verdict(self.span)
-        return self._highest(verdict) if verdict else Markup("No cell is done yet.")
+        return self._highest(verdict) if verdict else _NO_COMMON_DRAWS
 
     def _set_up(self) -> Markup:
         group = self.group
@@ -127,10 +119,10 @@ class Story:
         return text
 
     def _overall(self) -> list[Markup]:
-        verdict = self.verdict(self.span)
-        if verdict is None:
+        if not self._values(self.span):
             return [Markup("No cell is done yet, so there is nothing to compare.")]
-        return [self._highest(verdict), self._over_frozen()]
+        verdict = self.verdict(self.span)
+        return [self._highest(verdict) if verdict else _NO_COMMON_DRAWS, self._over_frozen()]
 
     def _highest(self, verdict: Verdict) -> Markup:
         text = _say(
@@ -147,35 +139,27 @@ class Story:
     def _separation(self, verdict: Verdict) -> Markup:
         if verdict.second is None:
             return Markup("; no other pair has a number on the same draws.")
-        name, test = verdict.second
-        lead = Value(test.difference, signed=True).number()
-        text = _say(", {lead} points from the next, <b>{second}</b>", lead=lead, second=name)
-        if test.unpaired:
-            text += _say(" (over the {shared} that both have)", shared=_many(test.difference.n, "repetition"))
+        name, lead = verdict.second
+        text = _say(
+            ", {lead} points from the next, <b>{second}</b>", lead=Value(lead, signed=True).number(), second=name
+        )
+        if lead.n < verdict.value.planned:
+            text += _say(" (over the {shared} that both have)", shared=_many(lead.n, "draw"))
         if not verdict.tested:
-            return text + Markup(". With one repetition there is no interval and no test: the order may be chance.")
+            return text + _say(". Nothing is tested with {n}: the order may be chance.", n=_many(lead.n, "draw"))
         if not verdict.behind:
-            text += Markup("; the test separates it from no other pair")
-        elif not (verdict.ties or verdict.ahead):
-            text += _say("; the test separates it from {behind}", behind=_all(verdict.behind))
-        else:
-            text += _say(
-                "; the test separates it from {behind}, but not from {ties}",
-                behind=_named(verdict.behind),
-                ties=_named((*verdict.ties, *verdict.ahead)),
-            )
-        if verdict.ahead:
-            text += _say("; {ahead} is higher on the draws that both have", ahead=_named(verdict.ahead))
-        if verdict.untested:
-            text += _say(" ({untested}: no draw in common)", untested=_named(verdict.untested))
+            return text + Markup("; no other pair is shown to be below the best.")
+        text += _say("; {behind} shown to be below the best", behind=_are(_named(verdict.behind), verdict.behind))
+        if verdict.ties:
+            text += _say(", but not {ties}", ties=_named(verdict.ties))
         return text + Markup(".")
 
     def _over_frozen(self) -> Markup:
         """Which pairs gain over the frozen towers, and lose."""
         if self._gains is None or self.group.baseline is None:
             return Markup("There is no pair of two frozen towers here, so no gain over them can be told.")
-        at, averaged = len(self._sheet.columns) - 1, tuple(self.comparison.averaged)
-        values = {row.name: row.values[at] for row in self._sheet.rows if row.values[at].mean is not None}
+        at, averaged = len(self._table.columns) - 1, self.comparison.averaged
+        values = {row.name: row.values[at] for row in self._table.rows if row.values[at].mean is not None}
         text = self._holding(values, self._at(averaged).lower().replace("k =", "K ="))
         singles = []
         if len(self.group.shots) > 1:
@@ -232,7 +216,7 @@ class Story:
         )
 
     def _by_shots(self) -> Markup:
-        """Who is highest at each K."""
+        """Which pair is highest at each K."""
         if len(self.group.shots) < 2:
             return Markup("")
         told = []
@@ -241,18 +225,10 @@ class Story:
             if verdict is None:
                 continue
             entry = _say("K = {k}: <b>{best}</b> {value}", k=shots, best=verdict.best, value=verdict.value.number())
-            others = len(verdict.ties) + len(verdict.behind) + len(verdict.ahead)
             if verdict.tested and verdict.ties:
-                entry += _say(
-                    ", not separated from {which}",
-                    which=f"any of the {others} others"
-                    if not verdict.behind and others > 1
-                    else _named(verdict.ties)
-                    if len(verdict.ties) <= 2
-                    else f"{len(verdict.ties)} of {others} others",
-                )
-            elif verdict.tested and not verdict.ahead and not verdict.untested:
-                entry += Markup(", separated from every other")
+                entry += _say(", and {which} may be as good", which=_how_many(verdict.ties, verdict.behind))
+            elif verdict.tested and verdict.behind:
+                entry += Markup(", above every other")
             told.append(entry)
         return Markup("Highest at each K: ") + Markup("; ").join(told) + Markup(".") if told else Markup("")
 
@@ -261,8 +237,8 @@ class Story:
         verdict = self.verdict(self.span)
         if verdict is None:
             return []
-        sheet = cost_sheet(self.group)
-        rows = {row.name: dict(zip(sheet.columns, row.values, strict=True)) for row in sheet.rows}
+        table = cost_table(self.group)
+        rows = {row.name: dict(zip(table.columns, row.values, strict=True)) for row in table.rows}
         ours = rows[verdict.best]
         if not all(ours[name].mean for name in ("image method", "text method", "fusion", "train s")):
             return []
@@ -276,34 +252,31 @@ class Story:
             seconds=ours["train s"].text,
             shots=self.group.shots[-1],
         )
-        theirs = rows.get(self.group.baseline or "", {}).get("train s")
-        if theirs is not None and theirs.mean and theirs.mean.mean > 0 and verdict.best != self.group.baseline:
+        baseline = self.group.baseline_of(verdict.best)
+        theirs = rows.get(baseline or "", {}).get("train s")
+        if theirs is not None and theirs.mean and theirs.mean.mean > 0 and verdict.best != baseline:
             ratio = _height(ours["train s"]) / theirs.mean.mean
-            text += _say(", {ratio:.1f} times that of {baseline}", ratio=ratio, baseline=self.group.baseline)
+            text += _say(", {ratio:.1f} times that of {baseline}", ratio=ratio, baseline=baseline)
         return [
             text + Markup(". Features of a frozen tower that were kept cost nothing again, so times are of this run.")
         ]
 
     def _cautions(self) -> list[Markup]:
-        draws = len({entry.cell.draw for entry in self.group.entries})
+        draws = len(self.group.draws)
         told = []
-        seeds = len({entry.cell.seed for entry in self.group.entries})
         if draws > 1:
-            told.append("± is the 95% Student-t interval over draws of the training clips.")
+            told.append(
+                "± is the 95% Student-t interval over draws of the training clips; a second ±, where it is the wider "
+                "one, is over test clips, by source."
+            )
             if "all" in self.group.shots:
                 told.append("At K = all every draw holds the same clips, so there it is over repeated trainings.")
-        elif seeds > 1:
-            told.append(
-                "± is the 95% Student-t interval over initialisations of one draw: of other draws it says nothing."
-            )
         else:
-            told.append("There is one draw and one initialisation, so no number here has an interval.")
-        verdict = self.verdict(self.span)
-        if verdict is not None and verdict.tested:
+            told.append("There is one draw of the training clips, so no number here has an interval or a test.")
+        if draws >= FEWEST_DRAWS:
             told.append(
-                f"Tests are paired t-tests on the same draws at {LEVEL:.0%}, corrected by Holm over each column, "
-                "and over the whole table where gains have their own. The highest pair is picked by the numbers "
-                "that it is then tested on, which favours it."
+                f"Tests ask whether a difference would be seen with other draws and other test clips, at {LEVEL:.0%} "
+                "over a table: gains are corrected by Holm, and the pairs that may be best are a model confidence set."
             )
         if self.group.dataset == "tiny":
             told.append(
@@ -312,13 +285,7 @@ class Story:
         return [Markup.escape(" ".join(told))] if told else []
 
 
-def _separated(tests: Mapping[str, Paired | None], values: Mapping[str, Value], *, above: bool) -> tuple[str, ...]:
-    """Pairs that the test separates from the highest, which is above or below them where both were run."""
-    return tuple(
-        pair
-        for pair, test in tests.items()
-        if test is not None and not values[pair].tie and (test.difference.mean > 0) == above
-    )
+_NO_COMMON_DRAWS = Markup("No two pairs have the same draws yet, so none can be called highest.")
 
 
 def _say(text: str, **values: object) -> Markup:
@@ -353,8 +320,16 @@ def _named(pairs: Sequence[str]) -> Markup:
     return _listed(pairs) if len(pairs) <= NAMED else Markup.escape(f"{len(pairs)} others")
 
 
-def _all(pairs: Sequence[str]) -> Markup:
-    return _listed(pairs) if len(pairs) <= 2 else Markup.escape(f"all {len(pairs)} others")
+def _are(named: Markup, pairs: Sequence[str]) -> Markup:
+    return named + Markup(" is" if len(pairs) == 1 else " are")
+
+
+def _how_many(ties: Sequence[str], behind: Sequence[str]) -> Markup:
+    """Which of the others are not shown to be below the best, in few words."""
+    others = len(ties) + len(behind)
+    if len(ties) <= 2:
+        return _listed(ties)
+    return Markup.escape(f"each of the {others} others" if not behind else f"{len(ties)} of {others} others")
 
 
 def _first(parts: Sequence[Markup]) -> Markup:

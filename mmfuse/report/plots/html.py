@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from mmfuse.report.plots.points import Plots, Series, Trade
-from mmfuse.report.plots.styles import BASELINE, REST, Look
+from mmfuse.report.plots.styles import BASELINE, REST, PairStyle
 from mmfuse.report.plots.svg import (
     Frame,
     Scale,
@@ -27,7 +27,7 @@ from mmfuse.report.plots.svg import (
 from mmfuse.report.statistics import Mean
 from mmfuse.report.tables.accuracy import METRICS
 
-Looks = Mapping[str, Look]
+PairStyles = Mapping[str, PairStyle]
 
 LETTER = 6.6
 """About how wide a letter of a label is."""
@@ -39,10 +39,10 @@ def shown(mean: Mean) -> str:
     return f"{mean.mean:.1f}{half}, n = {mean.n}"
 
 
-def _behind_first(pairs: list[Any], looks: Looks) -> list[Any]:
+def _behind_first(pairs: list[Any], styles: PairStyles) -> list[Any]:
     """Drawing order: what should lie on top comes last."""
     order = {REST: 0, BASELINE: 1}
-    return sorted(pairs, key=lambda one: order.get(looks[one.pair].key, 2))
+    return sorted(pairs, key=lambda one: order.get(styles[one.pair].key, 2))
 
 
 def _reach(means: list[Mean]) -> list[float]:
@@ -55,7 +55,7 @@ def accuracy_scale(means: list[Mean]) -> Scale:
     return linear(inside, floor=0.0, ceiling=100.0)
 
 
-def against_shots(plots: Plots, looks: Looks) -> Markup | None:
+def against_shots(plots: Plots, styles: PairStyles) -> Markup | None:
     """Accuracy against shots with intervals; `None` before there is a number."""
     every = plots.series
     if not every:
@@ -69,25 +69,25 @@ def against_shots(plots: Plots, looks: Looks) -> Markup | None:
         y = frame.up(scale.share(plots.chance))
         parts.append(line(frame.left, y, frame.x_end, y, "chance"))
         parts.append(tag("text", "chance", x=frame.x_end - 2, y=y - 5, class_="tick", text_anchor="end"))
-    marked = [series for series in every if looks[series.pair].key != REST]
+    marked = [series for series in every if styles[series.pair].key != REST]
     room = min(0.5 / len(shots), 0.022 * max(1, len(marked) - 1))
-    for series in _behind_first(every, looks):
+    for series in _behind_first(every, styles):
         side = (marked.index(series) / max(1, len(marked) - 1) - 0.5) * room if series in marked else 0.0
-        parts.append(_curve(frame, scale, series, looks[series.pair], [x + side for x, _ in places], shots))
+        parts.append(_curve(frame, scale, series, styles[series.pair], [x + side for x, _ in places], shots))
     label = f"{plots.group.title}: accuracy against shots, a line for each pair. "
     return picture(frame, parts, label=label + "The table of accuracies holds the same numbers.")
 
 
-def _curve(frame: Frame, scale: Scale, series: Series, look: Look, xs: list[float], shots: list[Any]) -> Markup:
+def _curve(frame: Frame, scale: Scale, series: Series, style: PairStyle, xs: list[float], shots: list[Any]) -> Markup:
     points = [(frame.across(xs[at]), mean, shots[at]) for at, mean in series.points]
     path = "M" + "L".join(f"{x:.1f} {frame.up(scale.share(mean.mean)):.1f}" for x, mean, _ in points)
-    parts = [tag("path", d=path, class_="stroke", stroke_dasharray=dashes(look))]
+    parts = [tag("path", d=path, class_="stroke", stroke_dasharray=dashes(style))]
     for x, mean, one in points:
-        if mean.half is not None and look.key != REST:
+        if mean.half is not None and style.key != REST:
             parts.append(_whisker(frame, scale, x, mean))
         y = frame.up(scale.share(mean.mean))
-        parts.append(mark(look, x, y, f"{series.pair}, K={one}: {shown(mean)}"))
-    return tag("g", *parts, class_=f"series c-{look.key}", data_pair=series.pair)
+        parts.append(mark(style, x, y, f"{series.pair}, K={one}: {shown(mean)}"))
+    return tag("g", *parts, class_=f"series c-{style.key}", data_pair=series.pair)
 
 
 def _whisker(frame: Frame, scale: Scale, x: float, mean: Mean) -> Markup:
@@ -124,7 +124,7 @@ class _Axis:
         return [(0.05, "0")] * self.free + [(self.share(tick), short(tick)) for tick in ticks]
 
 
-def against_cost(plots: Plots, looks: Looks, shots: Any, cost: str) -> Markup | None:
+def against_cost(plots: Plots, styles: PairStyles, shots: Any, cost: str) -> Markup | None:
     """Accuracy at one K against trained parameters or seconds, with the Pareto front; `None` without a number."""
     trades = plots.trades(shots, cost)
     if not trades:
@@ -142,8 +142,8 @@ def against_cost(plots: Plots, looks: Looks, shots: Any, cost: str) -> Markup | 
     }
     front = [places[trade.pair] for trade in trades if trade.front]
     parts.append(tag("path", d=_stairs(front, frame.x_end), class_="front"))
-    for trade in _behind_first(trades, looks):
-        parts.append(_dot(frame, scale, trade, looks[trade.pair], *places[trade.pair]))
+    for trade in _behind_first(trades, styles):
+        parts.append(_dot(frame, scale, trade, styles[trade.pair], *places[trade.pair]))
     parts += _labels(frame, trades, places)
     label = f"{plots.group.title}, K={shots}: accuracy against {what}. On the front: "
     return picture(frame, parts, label=label + ", ".join(trade.pair for trade in trades if trade.front) + ".")
@@ -157,13 +157,13 @@ def _stairs(front: list[tuple[float, float]], end: float) -> str:
     return f"{path}H{end:.1f}"
 
 
-def _dot(frame: Frame, scale: Scale, trade: Trade, look: Look, x: float, y: float) -> Markup:
+def _dot(frame: Frame, scale: Scale, trade: Trade, style: PairStyle, x: float, y: float) -> Markup:
     parts = []
-    if trade.accuracy.half is not None and look.key != REST:
+    if trade.accuracy.half is not None and style.key != REST:
         parts.append(_whisker(frame, scale, x, trade.accuracy))
     front = ", on the front" if trade.front else ""
-    parts.append(mark(look, x, y, f"{trade.pair}: {shown(trade.accuracy)}; cost {trade.cost:,.0f}{front}"))
-    return tag("g", *parts, class_=f"series c-{look.key}", data_pair=trade.pair)
+    parts.append(mark(style, x, y, f"{trade.pair}: {shown(trade.accuracy)}; cost {trade.cost:,.0f}{front}"))
+    return tag("g", *parts, class_=f"series c-{style.key}", data_pair=trade.pair)
 
 
 def _labels(frame: Frame, trades: list[Trade], places: Mapping[str, tuple[float, float]]) -> list[Markup]:

@@ -18,12 +18,13 @@ from matplotlib.lines import Line2D
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.records.folder import ResultsFolder
 from mmfuse.records.status import STATES, Entry
+from mmfuse.report.groups import Group, groups
 from mmfuse.report.per_class import ClassGain, Evidence, Watch, gather
 from mmfuse.report.plots.html import accuracy_scale
 from mmfuse.report.plots.points import COSTS, Plots, Trade
-from mmfuse.report.plots.styles import BASELINE, REST, Look, looks
+from mmfuse.report.plots.styles import BASELINE, REST, PairStyle, pair_styles
 from mmfuse.report.plots.svg import short
-from mmfuse.report.tables.accuracy import LEVEL, METRICS, Group, groups
+from mmfuse.report.tables.accuracy import METRICS, Comparison
 from mmfuse.utils.files import write_atomically
 
 if TYPE_CHECKING:
@@ -77,16 +78,16 @@ def draw_figures(
     """
     if not any(entry.state == "done" for entry in entries):
         raise MmfuseError(f"no cell of {folder.path} is done yet, so there is nothing to draw")
-    every = [Plots(group) for group in groups(entries)]
+    every = [Plots(Comparison(group)) for group in groups(entries, folder)]
     names = list(dict.fromkeys(name for plots in every for name in plots.group.pairs))
     if pair is not None and pair not in names:
         raise unknown("pair", pair, names)
-    shared, used = looks(every), set[str]()
+    shared, used = pair_styles(every), set[str]()
     for plots in every:
         if not plots.series:
             continue
         stem = _stem(plots.group, used)
-        evidence = gather(plots.group, folder, watch=watch)
+        evidence = gather(plots.group, watch=watch)
         for name, draw in _drawings(plots, shared, evidence, pair).items():
             yield from _write(out / f"{stem}-{name}", draw)
 
@@ -103,7 +104,7 @@ def _stem(group: Group, used: set[str]) -> str:
     return stem
 
 
-def _drawings(plots: Plots, shared: dict[str, Look], evidence: Evidence, pair: str | None) -> dict[str, Draw]:
+def _drawings(plots: Plots, shared: dict[str, PairStyle], evidence: Evidence, pair: str | None) -> dict[str, Draw]:
     """What there is to draw of one group, by name."""
     drawings: dict[str, Draw] = {
         "overview": lambda: overview(plots, shared),
@@ -116,8 +117,8 @@ def _drawings(plots: Plots, shared: dict[str, Look], evidence: Evidence, pair: s
     if shown is None or not known:
         return drawings
     drawings["confusion"] = lambda: confusion(evidence, shown, known[-1])
-    baseline = plots.group.baseline
-    gains = evidence.gains(shown, baseline, known[-1]) if baseline not in (None, shown) else []
+    baseline = plots.group.baseline_of(shown)
+    gains = evidence.gains(shown, baseline, known[-1]) if baseline is not None and baseline != shown else []
     if gains:
         drawings["classes"] = lambda: class_gains(evidence, gains, f"{shown}, K={known[-1]}", str(baseline))
     return drawings
@@ -128,7 +129,7 @@ def _highest(plots: Plots) -> str | None:
     means = {
         series.pair: (series.points[-1][0], series.points[-1][1].mean)
         for series in plots.series
-        if series.pair != plots.group.baseline
+        if series.pair != plots.group.baseline_of(series.pair)
     }
     return max(means, key=lambda pair: means[pair]) if means else plots.group.baseline
 
@@ -174,7 +175,7 @@ def _write(stem: Path, draw: Draw) -> Iterator[Path]:
 # --- accuracy ----------------------------------------------------------------------------------------------------
 
 
-def against_shots(plots: Plots, shared: dict[str, Look]) -> Figure:
+def against_shots(plots: Plots, shared: dict[str, PairStyle]) -> Figure:
     """Accuracy against shots, a column wide."""
     keys = _keys(plots, shared)
     rows = _legend_rows(keys, COLUMN)
@@ -184,7 +185,7 @@ def against_shots(plots: Plots, shared: dict[str, Look]) -> Figure:
     return figure
 
 
-def against_cost(plots: Plots, shared: dict[str, Look], cost: str) -> Figure:
+def against_cost(plots: Plots, shared: dict[str, PairStyle], cost: str) -> Figure:
     """Accuracy against cost with the Pareto front, a column wide."""
     keys = _keys(plots, shared)
     rows = _legend_rows(keys, COLUMN)
@@ -194,7 +195,7 @@ def against_cost(plots: Plots, shared: dict[str, Look], cost: str) -> Figure:
     return figure
 
 
-def overview(plots: Plots, shared: dict[str, Look]) -> Figure:
+def overview(plots: Plots, shared: dict[str, PairStyle]) -> Figure:
     """Accuracy against shots, parameters and seconds side by side, a page wide."""
     keys = _keys(plots, shared)
     rows = _legend_rows(keys, PAGE)
@@ -227,35 +228,35 @@ def _bare(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def _line(look: Look) -> dict[str, Any]:
+def _line(style: PairStyle) -> dict[str, Any]:
     """How a pair is drawn by Matplotlib."""
-    dash = tuple(0.55 * length for length in look.dash)
+    dash = tuple(0.55 * length for length in style.dash)
     return {
-        "color": look.colour,
-        "marker": _MARKERS[look.marker],
-        "markerfacecolor": "white" if look.key == BASELINE else look.colour,
-        "markeredgecolor": look.colour,
+        "color": style.colour,
+        "marker": _MARKERS[style.marker],
+        "markerfacecolor": "white" if style.key == BASELINE else style.colour,
+        "markeredgecolor": style.colour,
         "markeredgewidth": 0.8,
         "linestyle": (0, dash) if dash else "-",
-        "linewidth": 0.6 if look.key == REST else 1.2,
-        "zorder": {REST: 2, BASELINE: 3}.get(look.key, 4),
+        "linewidth": 0.6 if style.key == REST else 1.2,
+        "zorder": {REST: 2, BASELINE: 3}.get(style.key, 4),
     }
 
 
-def _draw_shots(axes: Axes, plots: Plots, shared: dict[str, Look]) -> None:
+def _draw_shots(axes: Axes, plots: Plots, shared: dict[str, PairStyle]) -> None:
     _bare(axes)
     every, shots = plots.series, plots.group.shots
     marked = [series.pair for series in every if shared[series.pair].key != REST]
     room = min(0.5, 0.09 * max(1, len(marked) - 1))
     for series in every:
-        look = shared[series.pair]
+        style = shared[series.pair]
         side = (marked.index(series.pair) / max(1, len(marked) - 1) - 0.5) * room if series.pair in marked else 0.0
         xs = [at + side for at, _ in series.points]
         means = [mean.mean for _, mean in series.points]
-        axes.plot(xs, means, **_line(look))
-        if look.key != REST:
+        axes.plot(xs, means, **_line(style))
+        if style.key != REST:
             halves = [mean.half or 0.0 for _, mean in series.points]
-            axes.errorbar(xs, means, halves, fmt="none", ecolor=look.colour, elinewidth=0.7, alpha=0.6, zorder=1)
+            axes.errorbar(xs, means, halves, fmt="none", ecolor=style.colour, elinewidth=0.7, alpha=0.6, zorder=1)
     scale = accuracy_scale([mean for series in every for _, mean in series.points])
     axes.set_ylim(scale.low, scale.high)
     if plots.chance is not None and scale.low <= plots.chance <= scale.high:
@@ -266,20 +267,22 @@ def _draw_shots(axes: Axes, plots: Plots, shared: dict[str, Look]) -> None:
     axes.set_ylabel(f"{METRICS['top1']} accuracy in %")
 
 
-def _draw_cost(axes: Axes, plots: Plots, shared: dict[str, Look], cost: str) -> None:
+def _draw_cost(axes: Axes, plots: Plots, shared: dict[str, PairStyle], cost: str) -> None:
     _bare(axes)
     shots = plots.shots_with_numbers[-1]
     trades = plots.trades(shots, cost)
     paid = [trade.cost for trade in trades if trade.cost > 0]
     nothing = min(paid) / 4 if paid else 0.5
     for trade in trades:
-        look = shared[trade.pair]
-        style = {**_line(look), "linestyle": "none"}
+        style = shared[trade.pair]
+        line = {**_line(style), "linestyle": "none"}
         x = trade.cost or nothing
-        axes.plot([x], [trade.accuracy.mean], **style)
-        if look.key != REST:
+        axes.plot([x], [trade.accuracy.mean], **line)
+        if style.key != REST:
             half = trade.accuracy.half or 0.0
-            axes.errorbar([x], [trade.accuracy.mean], [half], fmt="none", ecolor=look.colour, elinewidth=0.7, alpha=0.6)
+            axes.errorbar(
+                [x], [trade.accuracy.mean], [half], fmt="none", ecolor=style.colour, elinewidth=0.7, alpha=0.6
+            )
     _draw_front(axes, trades, nothing)
     if trades:
         scale = accuracy_scale([trade.accuracy for trade in trades])
@@ -313,10 +316,10 @@ def _cost_ticks(axes: Axes, paid: list[float], nothing: float | None) -> None:
     axes.set_xticks([*([nothing] if nothing else []), *ticks], [*(["0"] if nothing else []), *labels])
 
 
-Keys = list[tuple[str, Look]]
+Keys = list[tuple[str, PairStyle]]
 
 
-def _keys(plots: Plots, shared: dict[str, Look]) -> Keys:
+def _keys(plots: Plots, shared: dict[str, PairStyle]) -> Keys:
     """What a legend tells apart: the pairs that stand out, and all others as one."""
     keys = [(_cut(series.pair), shared[series.pair]) for series in plots.series if shared[series.pair].key != REST]
     others = [series.pair for series in plots.series if shared[series.pair].key == REST]
@@ -336,7 +339,7 @@ def _cut(name: str, most: int = 26) -> str:
 
 def _legend(figure: Figure, keys: Keys, rows: int) -> None:
     figure.legend(
-        [Line2D([], [], **_line(look)) for _, look in keys],
+        [Line2D([], [], **_line(style)) for _, style in keys],
         [name for name, _ in keys],
         loc="lower center",
         ncols=-(-len(keys) // rows),
@@ -364,9 +367,8 @@ def class_gains(evidence: Evidence, gains: list[ClassGain], title: str, baseline
     axes.set_axisbelow(True)
     for at, gain in enumerate(shown):
         colour = "#0072b2" if gain.gain.mean >= 0 else "#d55e00"
-        holds = gain.p is not None and gain.p < LEVEL
         axes.errorbar(gain.gain.mean, at, xerr=gain.gain.half, fmt="o" if gain.gain.mean >= 0 else "s", color=colour,
-                      markersize=3.4, markerfacecolor=colour if holds else "white", elinewidth=0.8)  # fmt: skip
+                      markersize=3.4, markerfacecolor=colour, elinewidth=0.8)  # fmt: skip
     axes.set_yticks(range(len(shown)), [_cut(evidence.class_names[gain.label], 24) for gain in shown])
     axes.set_ylim(len(shown) - 0.4, -0.6)
     reach = min(100.0, max(abs(gain.gain.mean) + (gain.gain.half or 0) for gain in shown) * 1.05) or 1.0

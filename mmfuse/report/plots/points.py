@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import Any
 
 from mmfuse.records.record import Record
+from mmfuse.report.groups import finished
 from mmfuse.report.statistics import Mean, mean_of
-from mmfuse.report.tables.accuracy import Group
-from mmfuse.report.tables.cost import finished
+from mmfuse.report.tables.accuracy import Comparison
 
 
 @dataclass(frozen=True)
@@ -61,16 +61,16 @@ COSTS: dict[str, Callable[[Record], float | None]] = {"parameters": _trained, "s
 class Plots:
     """The numbers of one group's plots."""
 
-    def __init__(self, group: Group) -> None:
-        self.group = group
-        self.comparison = group.comparison
+    def __init__(self, comparison: Comparison) -> None:
+        self.comparison = comparison
+        self.group = comparison.group
 
     @cached_property
     def _means(self) -> dict[tuple[str, Any], Mean]:
         shots = self.group.shots
         return {
             (row.name, one): value.mean
-            for row in self.comparison.sheet().rows
+            for row in self.comparison.table.rows
             for one, value in zip(shots, row.values, strict=False)
             if value.mean is not None
         }

@@ -14,7 +14,7 @@ BASELINE, REST = "base", "rest"
 
 
 @dataclass(frozen=True)
-class Look:
+class PairStyle:
     """How one pair is drawn.
 
     Args:
@@ -30,27 +30,27 @@ class Look:
     dash: tuple[float, ...] = ()
 
 
-LOOKS = (
-    Look("1", "#0072b2", "square"),
-    Look("2", "#d55e00", "circle", (7, 2.5)),
-    Look("3", "#008f68", "triangle", (2, 2)),
-    Look("4", "#a63d84", "diamond", (8, 2, 2, 2)),
-    Look("5", "#b07d00", "down", (4, 2)),
-    Look("6", "#3b93cc", "cross", (10, 3)),
-    Look("7", "#6b4c2a", "star", (1.5, 3)),
+STYLES = (
+    PairStyle("1", "#0072b2", "square"),
+    PairStyle("2", "#d55e00", "circle", (7, 2.5)),
+    PairStyle("3", "#008f68", "triangle", (2, 2)),
+    PairStyle("4", "#a63d84", "diamond", (8, 2, 2, 2)),
+    PairStyle("5", "#b07d00", "down", (4, 2)),
+    PairStyle("6", "#3b93cc", "cross", (10, 3)),
+    PairStyle("7", "#6b4c2a", "star", (1.5, 3)),
 )
-FROZEN = Look(BASELINE, "#4a4f57", "ring", (3, 3))
-OTHERS = Look(REST, "#b9bdc4", "dot")
+FROZEN = PairStyle(BASELINE, "#4a4f57", "ring", (3, 3))
+OTHERS = PairStyle(REST, "#b9bdc4", "dot")
 
 
-def looks(plots: Iterable[Plots]) -> dict[str, Look]:
-    """A look for each pair, the same over all data sets: the seven that are highest on average stand out."""
+def pair_styles(plots: Iterable[Plots]) -> dict[str, PairStyle]:
+    """A style for each pair, the same over all data sets: the seven that are highest on average stand out."""
     members = list(plots)
     pairs = list(dict.fromkeys(pair for one in members for pair in one.group.pairs))
-    frozen = {one.group.baseline for one in members}
+    frozen = {one.group.baseline_of(pair) for one in members for pair in one.group.pairs}
     ranked = sorted((pair for pair in pairs if pair not in frozen), key=lambda pair: -_height(pair, members))
-    chosen = set(ranked[: len(LOOKS)])
-    given = iter(LOOKS)
+    chosen = set(ranked[: len(STYLES)])
+    given = iter(STYLES)
     found = {}
     for pair in pairs:
         found[pair] = FROZEN if pair in frozen else next(given) if pair in chosen else OTHERS

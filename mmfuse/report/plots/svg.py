@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from mmfuse.report.plots.styles import Look
+from mmfuse.report.plots.styles import PairStyle
 
 MARKS: dict[str, str] = {
     "ring": "M-4.2 0a4.2 4.2 0 1 0 8.4 0a4.2 4.2 0 1 0 -8.4 0z",
@@ -47,23 +47,23 @@ def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
     return tag("line", x1=float(x1), y1=float(y1), x2=float(x2), y2=float(y2), class_=class_)
 
 
-def mark(look: Look, x: float, y: float, title: str | None = None) -> Markup:
+def mark(style: PairStyle, x: float, y: float, title: str | None = None) -> Markup:
     """A pair's marker at a point, with what it stands for."""
     inside = tag("title", title) if title else ""
-    return tag("path", inside, d=MARKS[look.marker], transform=f"translate({x:.2f} {y:.2f})", class_="mark")
+    return tag("path", inside, d=MARKS[style.marker], transform=f"translate({x:.2f} {y:.2f})", class_="mark")
 
 
-def key(look: Look) -> Markup:
+def key(style: PairStyle) -> Markup:
     """A pair's line and marker, for a legend."""
-    stroke = tag("path", d="M1 8H33", class_="stroke", stroke_dasharray=dashes(look))
+    stroke = tag("path", d="M1 8H33", class_="stroke", stroke_dasharray=dashes(style))
     return tag(
-        "svg", stroke, mark(look, 17, 8), viewBox="0 0 34 16", class_=f"key-mark c-{look.key}", aria_hidden="true"
+        "svg", stroke, mark(style, 17, 8), viewBox="0 0 34 16", class_=f"key-mark c-{style.key}", aria_hidden="true"
     )
 
 
-def dashes(look: Look) -> str | None:
+def dashes(style: PairStyle) -> str | None:
     """The stroke's pattern as SVG has it."""
-    return " ".join(f"{length:g}" for length in look.dash) or None
+    return " ".join(f"{length:g}" for length in style.dash) or None
 
 
 @dataclass(frozen=True)

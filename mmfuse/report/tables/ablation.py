@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections import defaultdict
 
 from mmfuse.records.cell import Cell
-from mmfuse.report.tables.accuracy import Group
-from mmfuse.report.tables.table import Row, Sheet, Value
+from mmfuse.report.tables.accuracy import Comparison
+from mmfuse.report.tables.table import Row, Table, Value
 from mmfuse.utils.files import sha256_of_json
 
 SETTINGS = ("fusion", "frames", "feature")
 
 
-def ablation_sheet(group: Group) -> Sheet | None:
+def ablation_table(comparison: Comparison) -> Table | None:
     """Variants of the same methods by fusion, frames and frame feature; `None` where the grid has none."""
+    group = comparison.group
     families: dict[str, dict[str, Cell]] = defaultdict(dict)
-    for entry in group.entries:
+    for row, entry in zip(group.row_of, group.entries, strict=True):
         cell = entry.cell
-        families[sha256_of_json([cell.pair.image, cell.pair.text])].setdefault(cell.pair.name, cell)
+        families[sha256_of_json([cell.pair.image, cell.pair.text])].setdefault(row, cell)
     variants = {name: cell for family in families.values() if _differ(family) for name, cell in family.items()}
     if not variants:
         return None
-    ours = {row.name: row for row in group.comparison.sheet().rows}
+    ours = {row.name: row for row in comparison.table.rows}
     shots = group.shots
     rows = [
         Row(
@@ -31,7 +32,7 @@ def ablation_sheet(group: Group) -> Sheet | None:
         )
         for at, (name, cell) in enumerate(variants.items())
     ]
-    return Sheet(
+    return Table(
         key="ablation",
         title=f"{group.title}: fusion and frames, top-1 in %",
         corner="variant",

@@ -5,32 +5,40 @@ from __future__ import annotations
 from rich.console import Console
 
 from mmfuse.errors import unknown
+from mmfuse.records.folder import ResultsFolder
 from mmfuse.records.status import Entry
-from mmfuse.report.tables.ablation import ablation_sheet
-from mmfuse.report.tables.accuracy import Comparison, Group, groups
-from mmfuse.report.tables.cost import cost_sheet
+from mmfuse.report.groups import groups
+from mmfuse.report.tables.ablation import ablation_table
+from mmfuse.report.tables.accuracy import Comparison
+from mmfuse.report.tables.cost import cost_table
 from mmfuse.report.tables.formats import STYLES, show
-from mmfuse.report.tables.literature import literature_sheet
-from mmfuse.report.tables.table import Sheet
+from mmfuse.report.tables.literature import literature_table
+from mmfuse.report.tables.table import Table
 
 APART = 0.005
 """Where mean-class accuracy is further from top-1 than this, the classes are unbalanced and both are shown."""
 
 
-def tables(entries: list[Entry]) -> list[Sheet]:
-    """The tables of a results folder, data set by data set."""
-    return [sheet for group in groups(entries) for sheet in group_tables(group)]
+def tables(entries: list[Entry], folder: ResultsFolder) -> list[Table]:
+    """The tables of a results folder, data set by data set.
+
+    Args:
+        entries: its cells with their states.
+        folder: where their predictions lie.
+    """
+    return [table for group in groups(entries, folder) for table in group_tables(Comparison(group))]
 
 
-def group_tables(group: Group) -> list[Sheet]:
+def group_tables(comparison: Comparison) -> list[Table]:
     """The tables of one data set and split: pairs × shots and gains, beside the literature, cost, ablation."""
-    sheets = [group.comparison.sheet()]
-    if (gains := group.comparison.gain_sheet()) is not None:
-        sheets.append(gains)
+    group = comparison.group
+    found = [comparison.table]
+    if comparison.gain_table is not None:
+        found.append(comparison.gain_table)
     if _unbalanced(group.entries):
-        sheets.append(Comparison(group, metric="mean_class").sheet())
-    further = (literature_sheet(group), cost_sheet(group), ablation_sheet(group))
-    return sheets + [sheet for sheet in further if sheet is not None]
+        found.append(Comparison(group, metric="mean_class").table)
+    further = (literature_table(comparison), cost_table(group), ablation_table(comparison))
+    return found + [table for table in further if table is not None]
 
 
 def _unbalanced(entries: tuple[Entry, ...]) -> bool:
@@ -38,7 +46,7 @@ def _unbalanced(entries: tuple[Entry, ...]) -> bool:
     return any(m.mean_class is not None and abs(m.mean_class - m.top1) > APART for m in metrics)
 
 
-def print_tables(entries: list[Entry], *, style: str, console: Console) -> None:
+def print_tables(entries: list[Entry], folder: ResultsFolder, *, style: str, console: Console) -> None:
     """Print all tables.
 
     Raises:
@@ -46,4 +54,4 @@ def print_tables(entries: list[Entry], *, style: str, console: Console) -> None:
     """
     if style not in STYLES:
         raise unknown("format", style, STYLES)
-    show(tables(entries), style=style, console=console)
+    show(tables(entries, folder), style=style, console=console)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from mmfuse.records.record import Record
 from mmfuse.records.status import Entry
+from mmfuse.report.groups import Group, finished
 from mmfuse.report.statistics import mean_of
-from mmfuse.report.tables.accuracy import Group, gaps_of
-from mmfuse.report.tables.table import Row, Sheet, Value
+from mmfuse.report.tables.accuracy import gaps_of
+from mmfuse.report.tables.table import Row, Table, Value
 
 Read = Callable[[Record], float | None]
 
@@ -37,7 +38,7 @@ COLUMNS: tuple[tuple[str, Read, int], ...] = (
 )
 
 
-def cost_sheet(group: Group) -> Sheet:
+def cost_table(group: Group) -> Table:
     """The cost of each pair at the largest number of shots that is planned: means over its repetitions."""
     shots = group.shots[-1]
     rows = []
@@ -45,7 +46,7 @@ def cost_sheet(group: Group) -> Sheet:
         entries = group.of(pair, shots)
         rows.append(Row(pair, tuple(_value(entries, read, decimals) for _, read, decimals in COLUMNS)))
     devices = sorted({record.provenance.device or "unknown" for record in finished(group.entries)})
-    return Sheet(
+    return Table(
         key="cost",
         title=f"{group.title}: cost at K={shots}",
         corner="image+text",
@@ -58,11 +59,6 @@ def cost_sheet(group: Group) -> Sheet:
         ),
         context={"dataset": group.dataset, "split": str(group.split), "shots": str(shots)},
     )
-
-
-def finished(entries: Iterable[Entry]) -> list[Record]:
-    """The records of the cells that have numbers."""
-    return [entry.record for entry in entries if entry.state == "done" and entry.record is not None]
 
 
 def _value(entries: list[Entry], read: Read, decimals: int) -> Value:

@@ -9,50 +9,52 @@ from collections.abc import Iterable
 
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
-from mmfuse.report.tables.table import Sheet, Value
+from mmfuse.report.tables.table import Table, Value
 from mmfuse.utils.terminal import visible
 
 STYLES = ("rich", "markdown", "latex", "csv")
-TIE, SIGNIFICANT = "=", "*"
+TIE = "="
+VERDICTS = {"gain": "*", "loss": "* loss"}
+"""Marks of differences that hold; a loss says that it is one."""
 
 
-def as_rich(sheet: Sheet, *, width: int | None = None) -> RenderableType:
+def as_rich(table: Table, *, width: int | None = None) -> RenderableType:
     """A table for the terminal; where it is wider than that, several below each other, and no number is cut."""
-    parts = [_rich_table(sheet, columns) for columns in _fitting(sheet, width)]
-    return Group(Text(sheet.title, style="bold"), *parts, *(Text(note, style="dim") for note in sheet.notes), Text(""))
+    parts = [_rich_table(table, columns) for columns in _fitting(table, width)]
+    return Group(Text(table.title, style="bold"), *parts, *(Text(note, style="dim") for note in table.notes), Text(""))
 
 
-def _rich_table(sheet: Sheet, columns: list[int]) -> Table:
-    """Some of a sheet's columns."""
-    table = Table()
-    table.add_column(Text(sheet.corner), no_wrap=True)
+def _rich_table(table: Table, columns: list[int]) -> RichTable:
+    """Some of a table's columns."""
+    made = RichTable()
+    made.add_column(Text(table.corner), no_wrap=True)
     for at in columns:
-        table.add_column(Text(sheet.columns[at]), justify="right", no_wrap=True)
-    for row in sheet.rows:
+        made.add_column(Text(table.columns[at]), justify="right", no_wrap=True)
+    for row in table.rows:
         if row.rule_above:
-            table.add_section()
-        table.add_row(Text(row.name), *(_rich_value(row.values[at], _room(sheet, at)) for at in columns))
-    return table
+            made.add_section()
+        made.add_row(Text(row.name), *(_rich_value(row.values[at], _room(table, at)) for at in columns))
+    return made
 
 
-def _room(sheet: Sheet, column: int) -> int:
+def _room(table: Table, column: int) -> int:
     """For marks: numbers stay below each other where only some of a column carry one."""
-    return max((len(_marks(row.values[column])) for row in sheet.rows), default=0)
+    return max((len(_marks(row.values[column])) for row in table.rows), default=0)
 
 
-def _fitting(sheet: Sheet, width: int | None) -> list[list[int]]:
+def _fitting(table: Table, width: int | None) -> list[list[int]]:
     """The columns in groups that fit beside the names of the rows; at least one in each."""
     if width is None:
-        return [list(range(len(sheet.columns)))]
+        return [list(range(len(table.columns)))]
     frame = 3  # a column's padding and rule
-    names = max(cell_len(text) for text in (sheet.corner, *(row.name for row in sheet.rows))) + frame + 1
+    names = max(cell_len(text) for text in (table.corner, *(row.name for row in table.rows))) + frame + 1
     groups: list[list[int]] = [[]]
     used = names
-    for at, title in enumerate(sheet.columns):
-        values = (_rich_value(row.values[at], _room(sheet, at)).plain for row in sheet.rows)
+    for at, title in enumerate(table.columns):
+        values = (_rich_value(row.values[at], _room(table, at)).plain for row in table.rows)
         needed = max(map(cell_len, (title, *values))) + frame
         if groups[-1] and used + needed > width:
             groups.append([])
@@ -74,20 +76,21 @@ def _rich_value(value: Value, room: int) -> Text:
 
 
 def _marks(value: Value) -> str:
-    return (f" {TIE}" if value.tie else "") + (f" {SIGNIFICANT}" if value.significant else "")
+    mark = VERDICTS.get(value.verdict)
+    return (f" {TIE}" if value.tie else "") + (f" {mark}" if mark else "")
 
 
-def as_markdown(sheet: Sheet) -> str:
+def as_markdown(table: Table) -> str:
     """A table for a README."""
-    lines = [f"**{_markdown(sheet.title)}**", ""]
-    header = [sheet.corner, *sheet.columns]
+    lines = [f"**{_markdown(table.title)}**", ""]
+    header = [table.corner, *table.columns]
     lines.append("| " + " | ".join(map(_markdown, header)) + " |")
-    lines.append("|" + "|".join([":--"] + ["--:"] * len(sheet.columns)) + "|")
-    for row in sheet.rows:
+    lines.append("|" + "|".join([":--"] + ["--:"] * len(table.columns)) + "|")
+    for row in table.rows:
         places = [_markdown(row.name), *(_markdown_value(value) for value in row.values)]
         lines.append("| " + " | ".join(places) + " |")
-    if sheet.notes:
-        lines += ["", "<br>".join(_markdown(note) for note in sheet.notes)]
+    if table.notes:
+        lines += ["", "<br>".join(_markdown(note) for note in table.notes)]
     return "\n".join(lines) + "\n"
 
 
@@ -108,24 +111,24 @@ def _markdown(text: str) -> str:
     return " ".join(text.split())
 
 
-def as_latex(sheet: Sheet) -> str:
+def as_latex(table: Table) -> str:
     """A table for a paper: booktabs, notes below."""
-    columns = "l" + "r" * len(sheet.columns)
+    columns = "l" + "r" * len(table.columns)
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{_latex(sheet.title)}}}",
+        rf"\caption{{{_latex(table.title)}}}",
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
-        " & ".join(map(_latex, [sheet.corner, *sheet.columns])) + r" \\",
+        " & ".join(map(_latex, [table.corner, *table.columns])) + r" \\",
         r"\midrule",
     ]
-    for row in sheet.rows:
+    for row in table.rows:
         if row.rule_above:
             lines.append(r"\midrule")
         lines.append(" & ".join([_latex(row.name), *(_latex_value(value) for value in row.values)]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
-    lines += [rf"\par\smallskip\footnotesize {_latex(note)}" for note in sheet.notes]
+    lines += [rf"\par\smallskip\footnotesize {_latex(note)}" for note in table.notes]
     return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 
@@ -138,8 +141,8 @@ def _latex_value(value: Value) -> str:
         parts.append(rf"$\mathbf{{{number}}}$" if value.best else f"${number}$")
     if value.tie:
         parts.append("$=$")
-    if value.significant:
-        parts.append("$^{*}$")
+    if mark := VERDICTS.get(value.verdict):
+        parts.append(mark.replace("*", "$^{*}$"))
     if gap := value.gap():
         parts.append(rf"\emph{{{_latex(f'({gap})' if number else gap)}}}")
     return " ".join(parts)
@@ -226,32 +229,35 @@ CSV_COLUMNS = (
     "column",
     "mean",
     "half_width",
+    "half_width_clips",
     "n",
     "planned",
     "state",
     "best",
     "tie",
     "p_holm",
+    "verdict",
     "text",
 )
 
 
-def as_csv(sheets: Iterable[Sheet]) -> str:
+def as_csv(tables: Iterable[Table]) -> str:
     """All tables as one tidy CSV: a line for each place."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
-    for sheet in sheets:
-        context = "; ".join(f"{key}={value}" for key, value in sheet.context.items())
-        for row in sheet.rows:
-            for column, value in zip(sheet.columns, row.values, strict=True):
-                writer.writerow([sheet.key, context, _csv(row.name), column, *_csv_value(value)])
+    for table in tables:
+        context = "; ".join(f"{key}={value}" for key, value in table.context.items())
+        for row in table.rows:
+            for column, value in zip(table.columns, row.values, strict=True):
+                writer.writerow([table.key, context, _csv(row.name), column, *_csv_value(value)])
     return file.getvalue()
 
 
 def _csv_value(value: Value) -> list[object]:
     mean = value.mean
-    numbers = [mean.mean, "" if mean.half is None else mean.half, mean.n] if mean else ["", "", 0]
+    halves = ["" if half is None else half for half in (mean.half, mean.half_clips)] if mean else ["", ""]
+    numbers = [mean.mean, *halves, mean.n] if mean else ["", *halves, 0]
     p = "" if value.p is None else value.p
     return [
         *numbers,
@@ -260,6 +266,7 @@ def _csv_value(value: Value) -> list[object]:
         value.best,
         value.tie,
         p,
+        value.verdict,
         _csv(value.text or ""),
     ]
 
@@ -269,13 +276,13 @@ def _csv(text: str) -> str:
     return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
 
 
-def show(sheets: list[Sheet], *, style: str, console: Console) -> None:
+def show(tables: list[Table], *, style: str, console: Console) -> None:
     """Print tables in one of the formats."""
     if style == "rich":
-        for sheet in sheets:
-            console.print(as_rich(sheet, width=console.width))
+        for table in tables:
+            console.print(as_rich(table, width=console.width))
     elif style == "csv":
-        print(visible(as_csv(sheets)), end="")
+        print(visible(as_csv(tables)), end="")
     else:
         make = as_markdown if style == "markdown" else as_latex
-        print(visible("\n".join(make(sheet) for sheet in sheets)), end="")
+        print(visible("\n".join(make(table) for table in tables)), end="")

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from mmfuse.errors import MmfuseError
 from mmfuse.records.cell import Shots, Strict
-from mmfuse.report.tables.accuracy import Group
-from mmfuse.report.tables.table import Row, Sheet, Value
+from mmfuse.report.tables.accuracy import Comparison
+from mmfuse.report.tables.table import Row, Table, Value
 from mmfuse.utils.resources import literature_file
 
 BLOCKS = {
@@ -56,13 +56,13 @@ def published(path: Path | None = None) -> tuple[Published, ...]:
         raise MmfuseError(f"{place}: {'.'.join(map(str, error['loc']))}: {error['msg']}") from None
 
 
-def literature_sheet(group: Group) -> Sheet | None:
+def literature_table(comparison: Comparison) -> Table | None:
     """A data set's pairs beside what is published on it; `None` where nothing is."""
+    group = comparison.group
     rows = [row for row in published() if row.dataset == group.dataset]
     if not rows:
         return None
-    comparison = group.comparison
-    ours = comparison.sheet()
+    ours = comparison.table
     shots = group.shots
     made = [Row(f"{row.name} (ours)", row.values[: len(shots)]) for row in ours.rows]
     sources: list[str] = []
@@ -71,7 +71,7 @@ def literature_sheet(group: Group) -> Sheet | None:
         if members:
             made.append(Row(title, tuple(Value(text="") for _ in shots), rule_above=True))
         made += [_row(row, shots, sources) for row in members]
-    return Sheet(
+    return Table(
         key="literature",
         title=f"{group.title}: beside published numbers, top-1 in %",
         corner="method",

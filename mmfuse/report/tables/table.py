@@ -13,14 +13,14 @@ SHOWN_STATES = ("failed", "stale", "running", "missing")
 
 @dataclass(frozen=True)
 class Value:
-    """One place of a table: a mean over repetitions, or why there is none.
+    """One place of a table: a mean over draws, or why there is none.
 
     Args:
-        mean: mean, half width and n; `None` where nothing is known.
-        planned: repetitions that the grid asked for.
-        gaps: how many of them are failed, stale, running or missing.
+        mean: mean, half widths and n; `None` where nothing is known.
+        planned: draws that the grid asked for.
+        gaps: how many cells are failed, stale, running or missing.
         best: whether it is the best of its column.
-        tie: whether the test cannot separate it from the best.
+        tie: whether it is not shown to be below the best.
         signed: whether it is a difference, which shows its sign.
         significant: whether a difference holds after correction over the table; `None` where nothing was tested.
         p: the corrected p-value.
@@ -43,17 +43,20 @@ class Value:
 
     @property
     def complete(self) -> bool:
-        """Whether every planned repetition is in the mean."""
+        """Whether every planned cell is in the mean."""
         return self.mean is not None and not any(self.gaps.values())
 
     def number(self, *, plus_minus: str = "±", minus: str = "-") -> str:
-        """The number with its interval, without marks."""
+        """The number with its interval over draws, and that over test clips where it is the wider one; no marks."""
         if self.mean is None:
             return ""
         sign = "+" if self.signed else ""
-        shown = f"{self.mean.mean:{sign}.{self.decimals}f}".replace("-", minus)
+        rounded = round(self.mean.mean, self.decimals) + 0.0  # no minus before a zero
+        shown = f"{rounded:{sign}.{self.decimals}f}".replace("-", minus)
         if self.mean.half is not None:
             shown += f" {plus_minus} {self.mean.half:.{self.decimals}f}"
+            if self.mean.half_clips is not None and self.mean.half_clips > self.mean.half:
+                shown += f" {plus_minus} {self.mean.half_clips:.{self.decimals}f}"
         return shown
 
     def gap(self) -> str:
@@ -62,7 +65,17 @@ class Value:
         if self.mean is None:
             states = [state for state in SHOWN_STATES if self.gaps.get(state, 0)]
             return ", ".join(states)
-        return f"{self.mean.n}/{self.planned}, {', '.join(lacking)}" if lacking else ""
+        fraction = [f"{self.mean.n}/{self.planned}"] if self.mean.n < self.planned else []
+        return ", ".join([*fraction, *lacking]) if lacking else ""
+
+    @property
+    def verdict(self) -> str:
+        """What a test says of a difference: `gain`, `loss`, `open`, or nothing where there was none."""
+        if self.significant is None or self.mean is None:
+            return ""
+        if not self.significant:
+            return "open"
+        return "gain" if self.mean.mean > 0 else "loss"
 
 
 @dataclass(frozen=True)
@@ -75,7 +88,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Sheet:
+class Table:
     """A table: title, columns, rows, and notes below it."""
 
     key: str

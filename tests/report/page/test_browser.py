@@ -76,7 +76,7 @@ def test_names_do_nothing(page: Any) -> None:
         assert name in shown
     assert "49" not in texts(page, ".truth")
     for pair in (name for name, *_ in PAIRS):
-        assert pair in texts(page, ".sheet tbody th bdi")
+        assert pair in texts(page, ".result tbody th bdi")
         assert pair in texts(page, ".legend bdi")
 
 
@@ -93,7 +93,7 @@ def test_what_would_get_through_is_stopped_by_the_policy(page: Any) -> None:
 
 
 def test_a_table_sorts_both_ways_with_unknown_numbers_last(page: Any) -> None:
-    table = every(page, "#group-0 .sheet table")[0]
+    table = every(page, "#group-0 .result table")[0]
     heading = table.find_elements("css selector", "thead th")[2]
     assert heading.text.startswith("K=all")
 
@@ -119,12 +119,12 @@ def test_a_table_sorts_both_ways_with_unknown_numbers_last(page: Any) -> None:
 
 def test_the_filter_of_a_data_set_hides_rows_and_curves(page: Any) -> None:
     one(page, "#group-0 .filter").send_keys("DORA")
-    rows = [row for row in every(page, "#group-0 .sheet tbody tr") if row.is_displayed()]
+    rows = [row for row in every(page, "#group-0 .result tbody tr") if row.is_displayed()]
     assert {row.get_attribute("data-name") for row in rows} == {"dora+adapter"}
     curves = [curve for curve in every(page, "#group-0 .curves .series") if curve.is_displayed()]
     assert [curve.get_attribute("data-pair") for curve in curves] == ["dora+adapter"]
     assert "rows" in one(page, "#group-0 .controls output").text
-    assert all(row.is_displayed() for row in every(page, "#group-1 .sheet tbody tr"))
+    assert all(row.is_displayed() for row in every(page, "#group-1 .result tbody tr"))
 
 
 def test_the_legend_hides_and_shows_a_pair(page: Any) -> None:
@@ -178,7 +178,7 @@ def test_costs_are_shown_at_the_k_that_is_chosen(page: Any) -> None:
 
 
 def test_every_number_opens_the_cells_and_commands_behind_it(page: Any) -> None:
-    numbers = every(page, "#group-0 .sheet .number")
+    numbers = every(page, "#group-0 .result .number")
     assert len(numbers) > 30
     number = one(page, '#group-0 .number[data-about="dora+adapter, K=all"]')
     click(page, number)

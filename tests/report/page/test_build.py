@@ -45,7 +45,7 @@ def test_the_same_results_give_the_same_page(tmp_path: Path) -> None:
 def test_one_draw_has_no_interval_and_says_so(tmp_path: Path) -> None:
     text = words(page_of(plain(tmp_path, draws=[0])))
     assert "no number here has an interval" in text
-    assert "With one repetition there is no interval and no test" in text
+    assert "Nothing is tested with 1 draw: the order may be chance." in text
     assert "untested" in text
     assert "holds after" not in text.split("Summary")[2].split("Accuracy against shots")[0]
 
@@ -80,7 +80,7 @@ def test_damaged_predictions_are_told_and_the_rest_is_used(tmp_path: Path) -> No
     folder = plain(tmp_path)
     entries = read_entries(folder)
     damaged = sorted(folder.records.glob("*.csv.gz"))[0]
-    damaged.write_bytes(b"no gzip")
+    damaged.write_bytes(b"no gzip")  # since the records were read, which leaves out those without sound predictions
     text = words(build_page(folder, entries))
     assert "1 cells have predictions that cannot be used" in text
     assert "by the 11 trained models" in text
@@ -142,7 +142,7 @@ def test_the_command_writes_a_file_and_says_which(
 
 def test_published_rows_keep_their_blocks(hostile_page: Path) -> None:
     page = hostile_page.read_text(encoding="utf-8")
-    figures = re.findall(r"<figure class=.sheet.>.*?</figure>", page, flags=re.DOTALL)
+    figures = re.findall(r"<figure class=.result.>.*?</figure>", page, flags=re.DOTALL)
     published = [figure for figure in figures if "published, no video before" in figure]
     assert len(published) == 1
     assert "aria-sort" not in published[0]

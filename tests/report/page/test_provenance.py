@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmfuse.records.status import read_entries
+from mmfuse.report.groups import groups
 from mmfuse.report.page.build import embedded
 from mmfuse.report.page.payload import CELL_COLUMNS, ClassRoom, cells
 from mmfuse.report.page.provenance import command_of, facts, fingerprints, troubles
 from mmfuse.report.per_class import gather
 from mmfuse.report.plots.points import Plots
-from mmfuse.report.tables.accuracy import groups
+from mmfuse.report.tables.accuracy import Comparison
 from tests.report.made import build, results
 from tests.report.scenes import END, plain
 
@@ -93,8 +94,8 @@ def test_cells_without_a_record_name_the_command_of_their_grid(tmp_path: Path) -
 
 def test_a_page_holds_only_so_much_of_classes_and_the_largest_k_first(tmp_path: Path) -> None:
     folder = plain(tmp_path)
-    [group] = groups(read_entries(folder))
-    plots, evidence = Plots(group), gather(group, folder)
+    [group] = groups(read_entries(folder), folder)
+    plots, evidence = Plots(Comparison(group)), gather(group)
     every = ClassRoom().of(plots, evidence)["places"]
     assert sorted(every) == ["0,0", "0,1", "1,0", "1,1"]
     size = {key: len(place["mistakes"]) + 7 * len(place["gains"]) for key, place in every.items()}

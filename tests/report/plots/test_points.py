@@ -11,23 +11,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmfuse.records.status import read_entries
+from mmfuse.report.groups import groups
 from mmfuse.report.plots import html
 from mmfuse.report.plots.points import Plots, on_front
-from mmfuse.report.plots.styles import BASELINE, LOOKS, REST, looks
+from mmfuse.report.plots.styles import BASELINE, REST, STYLES, pair_styles
 from mmfuse.report.plots.svg import linear, logarithmic, short, tag
-from mmfuse.report.tables.accuracy import Comparison, groups
-from tests.report.made import build, results
+from mmfuse.report.tables.accuracy import Comparison
+from tests.report.made import build, group_of
 from tests.report.scenes import END, plain
 
 
 def plots_of(path: Path, **settings: object) -> Plots:
-    [group] = groups(read_entries(plain(path, **settings)))  # type: ignore[arg-type]
-    return Plots(group)
+    folder = plain(path, **settings)  # type: ignore[arg-type]
+    [group] = groups(read_entries(folder), folder)
+    return Plots(Comparison(group))
 
 
 def test_the_points_are_those_of_the_table(tmp_path: Path) -> None:
     plots = plots_of(tmp_path)
-    rows = {row.name: row.values for row in Comparison(plots.group).sheet().rows}
+    rows = {row.name: row.values for row in plots.comparison.table.rows}
     for series in plots.series:
         assert [mean for _, mean in series.points] == [value.mean for value in rows[series.pair][:2]]
     for trade in plots.trades("all", "parameters"):
@@ -67,29 +69,27 @@ def test_the_highest_seven_stand_out_and_the_frozen_towers_are_themselves(tmp_pa
     names = [f"pair{number}" for number in range(9)]
     # Without some other setting they were all one cell: a pair's name is only a label.
     cells = [build(name, shots=16, train={"epochs": 1 + at}) for at, name in enumerate([*names, "frozen+frozen"])]
-    entries = results(
+    group = group_of(
         tmp_path, cells, lambda cell: 0.1 * int(cell.pair.name.removeprefix("pair").replace("frozen+frozen", "5"))
     )
-    [group] = groups(entries)
-    found = looks([Plots(group)])
+    found = pair_styles([Plots(Comparison(group))])
     assert found["frozen+frozen"].key == BASELINE
     assert [name for name in names if found[name].key == REST] == ["pair0", "pair1"]
     drawn = [found[name] for name in names[2:]]
-    assert drawn == list(LOOKS)
-    assert len({(look.marker, look.dash) for look in drawn}) == len({look.marker for look in drawn}) == len(LOOKS)
+    assert drawn == list(STYLES)
+    assert len({(style.marker, style.dash) for style in drawn}) == len({style.marker for style in drawn}) == len(STYLES)
 
 
 def test_colours_are_told_apart_in_grey_by_marker_and_line() -> None:
-    assert len({look.marker for look in LOOKS}) == len({look.dash for look in LOOKS}) == len(LOOKS)
+    assert len({style.marker for style in STYLES}) == len({style.dash for style in STYLES}) == len(STYLES)
 
 
 def test_pictures_are_sound_xml_whatever_the_names(tmp_path: Path) -> None:
     cells = [
         build(name, shots=shots, draw=draw) for name in ("frozen+frozen", END) for shots in (2, 8) for draw in (0, 1)
     ]
-    [group] = groups(results(tmp_path, cells, lambda cell: 0.3 + 0.1 * cell.draw))
-    plots = Plots(group)
-    shared = looks([plots])
+    plots = Plots(Comparison(group_of(tmp_path, cells, lambda cell: 0.3 + 0.1 * cell.draw)))
+    shared = pair_styles([plots])
     for picture in (
         html.against_shots(plots, shared),
         *(html.against_cost(plots, shared, 8, c) for c in ("parameters", "seconds")),
@@ -105,7 +105,7 @@ def test_pictures_are_sound_xml_whatever_the_names(tmp_path: Path) -> None:
 
 def test_nothing_done_draws_nothing(tmp_path: Path) -> None:
     plots = plots_of(tmp_path, draws=[0], shots=[2], skip=[("frozen+frozen", 2, 0), ("dora+adapter", 2, 0)])
-    shared = looks([plots])
+    shared = pair_styles([plots])
     assert html.against_shots(plots, shared) is None
     assert html.against_cost(plots, shared, 2, "seconds") is None
     assert plots.chance is None

@@ -8,22 +8,23 @@ from pathlib import Path
 import pytest
 
 from mmfuse.errors import MmfuseError
-from mmfuse.report.tables.accuracy import groups
+from mmfuse.records.folder import ResultsFolder
+from mmfuse.report.groups import groups
 from mmfuse.report.tables.build import tables
 from mmfuse.report.tables.literature import published
-from mmfuse.report.tables.table import Sheet
+from mmfuse.report.tables.table import Table
 from tests.report.made import build, results
 
 
-def sheet(path: Path, key: str, *, dataset: str = "tiny") -> Sheet:
+def table(path: Path, key: str, *, dataset: str = "tiny") -> Table:
     places = itertools.product(("frozen+frozen", "dora+adapter"), (2, 16, "all"), (0, 1))
     cells = [build(pair, shots=shots, draw=draw, dataset=dataset) for pair, shots, draw in places]
-    [found] = [one for one in tables(results(path, cells, lambda cell: 0.5)) if one.key == key]
+    [found] = [one for one in tables(results(path, cells, lambda cell: 0.5), ResultsFolder(path)) if one.key == key]
     return found
 
 
 def test_published_rows_stand_beside_ours_with_their_sources(tmp_path: Path) -> None:
-    found = sheet(tmp_path, "literature", dataset="hmdb51")
+    found = table(tmp_path, "literature", dataset="hmdb51")
     names = [row.name for row in found.rows]
     assert names[:2] == ["frozen+frozen (ours)", "dora+adapter (ours)"]
     tc_clip = next(row for row in found.rows if row.name.startswith("TC-CLIP (ViT-B/16, 16 frames) ["))
@@ -51,7 +52,7 @@ def test_a_row_without_source_is_refused(tmp_path: Path) -> None:
 
 
 def test_cost_tells_methods_and_head_apart(tmp_path: Path) -> None:
-    found = sheet(tmp_path, "cost")
+    found = table(tmp_path, "cost")
     assert found.columns[:4] == ("image method", "text method", "fusion", "checkpoint MB")
     assert [value.text for value in found.rows[0].values[:3]] == ["1", "2", "3"]
     assert "K=all" in found.title
@@ -62,12 +63,12 @@ def test_variants_of_the_same_methods_make_an_ablation(tmp_path: Path) -> None:
     frames = build("more frames", shots=16, clip={"frames": 16})
     cells = [build("frozen+frozen", shots=16), build("dora+adapter", shots=16), late, frames]
     entries = results(tmp_path, cells, lambda cell: 0.5)
-    [found] = [one for one in tables(entries) if one.key == "ablation"]
+    [found] = [one for one in tables(entries, ResultsFolder(tmp_path)) if one.key == "ablation"]
     told = {row.name: [value.text for value in row.values[:3]] for row in found.rows}
     assert told == {
         "frozen+frozen": ["joint", "card's", "both"],
         "late": ["late", "card's", "both"],
         "more frames": ["joint", "16", "both"],
     }
-    [group] = groups(entries)
+    [group] = groups(entries, ResultsFolder(tmp_path))
     assert group.baseline == "frozen+frozen"

@@ -112,13 +112,12 @@
       svg.append(axis(value === 0 ? "0" : signed(value).replace(/\.0$/, ""), x(value), bottom + 14, { "text-anchor": "middle" }));
     }
     svg.append(axis("points of recall", (left + right - 10) / 2, height - 1, { "text-anchor": "middle" }));
-    gains.forEach(([label, mean, half, n, p, ours, theirs], row) => {
+    gains.forEach(([label, mean, half, n, ours, theirs], row) => {
       const y = top + step * row;
       const name = group.classes[label];
       const interval = half === null ? "" : ` ± ${half.toFixed(1)}`;
-      const test = p === null ? "" : `, p = ${p.toFixed(3)} after Holm`;
-      const line = node("g", { class: `gain-row ${mean < 0 ? "down" : "up"}${p !== null && p < 0.05 ? " holds" : ""}` },
-        node("title", {}, `${name}: ${signed(mean)}${interval}, n = ${n}${test}; ${theirs.toFixed(1)} → ${ours.toFixed(1)}%, ${group.clips[label]} test clips`),
+      const line = node("g", { class: `gain-row ${mean < 0 ? "down" : "up"}` },
+        node("title", {}, `${name}: ${signed(mean)}${interval}, n = ${n}; ${theirs.toFixed(1)} → ${ours.toFixed(1)}%, ${group.clips[label]} test clips`),
         node("rect", { x: 0, y: y - step / 2, width: right, height: step, "fill-opacity": 0 }),
         node("text", { x: left - 14, y: y + 4, "text-anchor": "end" }, clipped(name, 25)),
         half === null ? null : node("line", { x1: x(mean - half), x2: x(mean + half), y1: y, y2: y, class: "whisker" }),
@@ -171,8 +170,8 @@
     const [canvas, caption] = [figure.querySelector(".canvas"), figure.querySelector("figcaption")];
     canvas.replaceChildren();
     if (place.gains.length === 0) {
-      const frozen = group.baseline === null ? "there is no pair of two frozen towers"
-        : pair === group.baseline ? "these are the frozen towers; choose another pair" : "no draw in common with the frozen towers";
+      const frozen = group.baselines[pair] === null ? "there is no pair of two frozen towers to compare with"
+        : pair === group.baselines[pair] ? "these are the frozen towers; choose another pair" : "no draw in common with the frozen towers";
       caption.textContent = `No gain to show: ${frozen}.`;
       return;
     }
@@ -180,9 +179,9 @@
     const draw = (everything) => canvas.replaceChildren(gainPlot(group, place, everything));
     draw(false);
     const alone = place.gains[0][2] === null;
-    caption.textContent = `${group.pairs[pair]} against ${group.pairs[group.baseline]}, `
-      + (alone ? "one repetition, so without interval or test. "
-        : `paired over ${place.gains[0][3]} repetitions with 95% Student-t intervals; filled: holds after Holm's correction over the classes. `)
+    caption.textContent = `${group.pairs[pair]} against ${group.pairs[group.baselines[pair]]}, `
+      + (alone ? "one draw, so without intervals. "
+        : `paired over ${place.gains[0][3]} draws with 95% Student-t intervals. A class has few test clips: single classes are not tested. `)
       + (many ? "The 12 that gain most and the 12 that gain least. " : "");
     if (many) {
       const button = node("button", { type: "button", class: "link" }, `Show all ${place.gains.length}`);
@@ -219,7 +218,7 @@
     const highest = Math.max(...known.map(([, k]) => k));
     const sum = (pair) => (group.places[`${pair},${highest}`]?.gains ?? []).reduce((total, gain) => total + gain[1], 0);
     const first = known.filter(([pair, k]) => k === highest).map(([pair]) => pair)
-      .sort((one, other) => (one === group.baseline) - (other === group.baseline) || sum(other) - sum(one))[0];
+      .sort((one, other) => (one === group.baselines[one]) - (other === group.baselines[other]) || sum(other) - sum(one))[0];
     [pairs.value, shots.value] = [first, highest];
     pairs.addEventListener("change", show);
     shots.addEventListener("change", show);
@@ -264,7 +263,7 @@
   function open(button) {
     const numbers = button.dataset.cells.split(" ").filter(Boolean).map(Number);
     document.getElementById("trace-title").textContent = button.dataset.about;
-    const about = `${button.dataset.sheet}. ${numbers.length} cell${numbers.length === 1 ? "" : "s"} behind it.`;
+    const about = `${button.dataset.table}. ${numbers.length} cell${numbers.length === 1 ? "" : "s"} behind it.`;
     document.getElementById("trace-number").textContent = button.classList.contains("number")
       ? `${[...button.childNodes].map((part) => part.textContent.trim()).join(" ").trim()}: ${about}` : about;
     document.getElementById("trace-cells").replaceChildren(...numbers.map(behind));
@@ -309,7 +308,7 @@
       const places = columns.map(([, name]) =>
         node("td", ["pair", "state", "dataset"].includes(name) ? { class: "text" } : {}, shown(name, cell[at[name]])));
       const button = node("button", { type: "button", class: "link", "data-cells": number, "data-about": told(cell),
-        "data-sheet": cell[at.state] }, "command");
+        "data-table": cell[at.state] }, "command");
       return node("tr", {}, ...places, node("td", {}, button));
     }));
     more.hidden = found.length <= limit;

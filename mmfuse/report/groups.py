@@ -1,0 +1,117 @@
+"""The cells of a results folder as its tables need them: by data set and split, then by row and number of shots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from mmfuse.records.folder import ResultsFolder
+from mmfuse.records.record import Record
+from mmfuse.records.replicates import row_names, variants
+from mmfuse.records.status import Entry
+from mmfuse.report.recognised import Recognised
+
+FROZEN = "frozen+frozen"
+
+
+@dataclass(frozen=True)
+class Group:
+    """The cells of one data set and split.
+
+    Args:
+        dataset: name of the data set.
+        split: official fold.
+        entries: the cells with their states.
+        folder: where their records lie.
+    """
+
+    dataset: str
+    split: int
+    entries: tuple[Entry, ...]
+    folder: ResultsFolder
+
+    @cached_property
+    def shots(self) -> list[Any]:
+        """Numbers of shots from few to all."""
+        found = {entry.cell.shots for entry in self.entries}
+        return sorted(found, key=lambda shots: (shots == "all", 0 if shots == "all" else shots))
+
+    @cached_property
+    def draws(self) -> list[int]:
+        """Draws that any cell was planned for."""
+        return sorted({entry.cell.draw for entry in self.entries})
+
+    @cached_property
+    def _variants(self) -> list[str]:
+        return variants(self.entries)
+
+    @cached_property
+    def row_of(self) -> list[str]:
+        """For each cell the row that it belongs to: its pair, with what differs where one name has two settings."""
+        return row_names(self.entries)
+
+    @cached_property
+    def pairs(self) -> list[str]:
+        """Names of the rows in the order of the grid."""
+        return list(dict.fromkeys(self.row_of))
+
+    @cached_property
+    def baseline(self) -> str | None:
+        """The pair of two frozen towers that gains are measured against, without what may differ among its rows."""
+        frozen = [entry.cell.pair.name for entry in self.entries if entry.cell.pair.frozen]
+        return FROZEN if FROZEN in frozen else next(iter(frozen), None)
+
+    @cached_property
+    def _baselines(self) -> dict[str, str]:
+        """Rows of the baseline by the settings that tell them apart."""
+        told = zip(self.entries, self._variants, self.row_of, strict=True)
+        return {variant: row for entry, variant, row in told if entry.cell.pair.name == self.baseline}
+
+    def baseline_of(self, row: str) -> str | None:
+        """The row of the baseline that a row is compared with: the one with the same settings, or the only one."""
+        found = self._baselines
+        if len(found) == 1:
+            return next(iter(found.values()))
+        told = zip(self._variants, self.row_of, strict=True)
+        return found.get(next(variant for variant, name in told if name == row))
+
+    @cached_property
+    def recognised(self) -> Recognised:
+        """Which test clips each finished cell recognised. Read when it is asked for, once."""
+        return Recognised(self.folder, self.entries)
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, Any], list[Entry]]:
+        found: dict[tuple[str, Any], list[Entry]] = {}
+        for row, entry in zip(self.row_of, self.entries, strict=True):
+            found.setdefault((row, entry.cell.shots), []).append(entry)
+        return found
+
+    @property
+    def title(self) -> str:
+        """Data set and split in words."""
+        return f"{self.dataset}, split {self.split}"
+
+    def of(self, row: str, shots: Any) -> list[Entry]:
+        """The cells of one place of the table."""
+        return self._places.get((row, shots), [])
+
+
+def finished(entries: Iterable[Entry]) -> list[Record]:
+    """The records of the cells that have numbers."""
+    return [entry.record for entry in entries if entry.state == "done" and entry.record is not None]
+
+
+def groups(entries: Iterable[Entry], folder: ResultsFolder) -> list[Group]:
+    """Cells by data set and split, in the order in which they come.
+
+    Args:
+        entries: cells with their states.
+        folder: where their records lie.
+    """
+    found: dict[tuple[str, int], list[Entry]] = {}
+    for entry in entries:
+        found.setdefault((entry.cell.dataset.name, entry.cell.split), []).append(entry)
+    return [Group(dataset, split, tuple(members), folder) for (dataset, split), members in found.items()]

@@ -1,0 +1,130 @@
+"""What is said below the tables of accuracies and gains: what each number is over, and what each mark claims."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mmfuse.records.record import Record
+from mmfuse.report.groups import Group, finished
+from mmfuse.report.statistics import FEWEST_DRAWS, LEVEL
+from mmfuse.report.tables.table import Value
+
+if TYPE_CHECKING:
+    from mmfuse.report.tables.accuracy import Comparison
+
+MIXED = {"torch": "versions of torch", "device": "devices", "precision": "precisions"}
+"""What should be the same for all cells of a table."""
+
+
+def accuracy_notes(comparison: Comparison, columns: Sequence[Sequence[Value]]) -> tuple[str, ...]:
+    """Notes of the table of accuracies.
+
+    Args:
+        comparison: what the table is made from.
+        columns: its values.
+    """
+    group = comparison.group
+    values = [value for column in columns for value in column]
+    notes = [*_intervals(group, values), *_same_clips(group)]
+    if len(comparison.averaged) > 1:
+        notes.append("The mean column and the gain average their K within each draw first.")
+    if len(group.draws) >= FEWEST_DRAWS:
+        notes.append(
+            "Bold: highest of the column. = not shown to be below the best (model confidence set, "
+            f"{LEVEL:.0%} over the table). {_stars('the column')}"
+        )
+    return (*notes, *_cautions(group, values))
+
+
+def gain_notes(comparison: Comparison, columns: Sequence[Sequence[Value]]) -> tuple[str, ...]:
+    """Notes of the table of gains."""
+    group = comparison.group
+    values = [value for column in columns for value in column]
+    notes = ["Paired differences on the same draws.", *_intervals(group, values), *_same_clips(group)]
+    if len(group.draws) >= FEWEST_DRAWS:
+        notes.append(_stars("the table"))
+    return tuple(notes)
+
+
+def _stars(family: str) -> str:
+    return (
+        "* the difference holds for other draws and other test clips (Behrens-Fisher test, "
+        f"{LEVEL:.0%}, Holm over {family}): a gain, or where it says so a loss."
+    )
+
+
+def _intervals(group: Group, values: Sequence[Value]) -> list[str]:
+    """What ± is over."""
+    clips = sorted({record.metrics.test_clips for record in finished(group.entries) if record.metrics})
+    tested = f"{', '.join(map(str, clips)) or 'no'} test clips"
+    if group.recognised.sources:
+        tested += f" from {group.recognised.sources} sources"
+    if len(group.draws) < 2:
+        seeds = len({entry.cell.seed for entry in group.entries})
+        several = f" Numbers are means over {seeds} seeds, which say nothing of other draws." if seeds > 1 else ""
+        return [f"One draw of the training clips: no intervals and no marks. {tested}.{several}"]
+    numbers = sorted({value.planned for value in values if value.mean}) or [len(group.draws)]
+    n = "–".join(map(str, dict.fromkeys((numbers[0], numbers[-1]))))
+    notes = [f"± is the 95% Student-t interval of the mean over n = {n} draws of the training clips; {tested}."]
+    halves = [value.mean.half_clips for value in values if value.mean and value.mean.half_clips is not None]
+    if halves:
+        notes.append(
+            "A second ±, shown where it is the wider one, is the 95% interval over test clips, by source: "
+            f"{min(halves):.1f} to {max(halves):.1f} here."
+        )
+    if len(group.draws) < FEWEST_DRAWS:
+        notes.append(f"Bold: highest of the column. Nothing is tested with fewer than {FEWEST_DRAWS} draws.")
+    return notes
+
+
+def _same_clips(group: Group) -> list[str]:
+    """Where the interval over draws is over repeated trainings."""
+    same = [one for one in group.shots if one == "all" or _listed(group, one)]
+    if len(group.draws) < 2 or not same:
+        return []
+    which = " and ".join(f"K={one}" for one in same)
+    return [f"At {which} every draw holds the same clips: there ± is over repeated trainings."]
+
+
+def _listed(group: Group, shots: Any) -> bool:
+    """Whether a published list takes the place of the draws."""
+    return any(entry.cell.shots == shots and entry.cell.train_list is not None for entry in group.entries)
+
+
+def _cautions(group: Group, values: Iterable[Value]) -> list[str]:
+    notes = []
+    if any(entry.state != "done" for entry in group.entries):
+        notes.append("(2/3, 1 failed): the mean is over 2 of 3 planned draws; stale numbers are left out.")
+    if len({value.mean.n for value in values if value.mean and not value.signed}) > 1:
+        notes.append("Rows with other draws than most are never bold: their draws may be easier.")
+    done = finished(group.entries)
+    if any(record.provenance.certified is False for record in done):
+        notes.append(_uncertified(group, done))
+    if group.recognised.problems:
+        count = len(group.recognised.problems)
+        notes.append(
+            f"The predictions of {count} cell{'s' * (count > 1)} cannot be used, so what rests on them is not tested: "
+            f"{group.recognised.problems[0]}"
+        )
+    for key, what in MIXED.items():
+        found = sorted({value for record in done if (value := _provenance(record, key)) is not None})
+        if len(found) > 1:
+            notes.append(f"Cells were trained with different {what}: {', '.join(found)}.")
+    return notes
+
+
+def _provenance(record: Record, key: str) -> str | None:
+    """One fact of where a record comes from."""
+    if key == "torch":
+        return record.provenance.versions.get("torch")
+    value = getattr(record.provenance, key)
+    return None if value is None else str(value)
+
+
+def _uncertified(group: Group, done: Iterable[Record]) -> str:
+    """Which columns hold draws without a fingerprint that others could compare theirs with."""
+    found = {record.cell.shots for record in done if record.provenance.certified is False}
+    columns = [one for one in group.shots if one in found]
+    where = "" if columns == group.shots else f" at {', '.join(f'K={one}' for one in columns)}"
+    return f"Draws{where} are not certified: no fingerprint of theirs ships with the package."
