@@ -25,9 +25,6 @@ from mmfuse.utils.yaml12 import parse_yaml
 if TYPE_CHECKING:
     from mmfuse.data.catalogue.load import Catalogue
 
-GENERATED = "tiny"
-"""The data set that makes itself in the cache folder: nothing of it can be missing."""
-
 # The files that decide what a tower does. Weights: safetensors where there are any, else the older format.
 WEIGHTS = ("*.safetensors", "*.bin")
 SETTINGS = {
@@ -95,7 +92,7 @@ def videos_digest(catalogue: Catalogue, *, report: Report | None = None) -> str 
     Returns:
         `None` where the data set generates its videos, or one of them is not there.
     """
-    if catalogue.name == GENERATED:
+    if catalogue.card.generated:
         return None
     paths = [Path(path) for path in catalogue.table["path"]]
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from mmfuse.bench.digests import GENERATED, videos_digest
+from mmfuse.bench.digests import videos_digest
 from mmfuse.bench.resolve import dataset_root
 from mmfuse.data.catalogue.cards import DataCard, Source, load_card
 from mmfuse.data.catalogue.load import Catalogue, load_catalogue
@@ -74,7 +74,7 @@ def _load(cell: Cell, data_root: Path, annotations: Path | None, *, check_files:
     root = dataset_root(dataset, data_root)
     try:
         catalogue = lists_of(cell, data_root, annotations=annotations)
-        if check_files and dataset.name != GENERATED:
+        if check_files and not catalogue.card.generated:
             _check_files(catalogue)
     except MmfuseError as error:
         if dataset.own or root is None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmfuse.bench.digests import GENERATED, frame_size, known_inputs, tower_folder
+from mmfuse.bench.digests import frame_size, known_inputs, tower_folder
 from mmfuse.data.catalogue.cards import DataCard, load_card
 from mmfuse.methods.recipes import Recipe
 from mmfuse.records.cell import Cell, Dataset, Inputs
@@ -45,7 +45,7 @@ class ResolvedCell:
 
 def dataset_root(dataset: Dataset, data_root: Path | str | None) -> Path | None:
     """The folder that the data side is given: an own or generated data set knows its own place."""
-    if dataset.own or dataset.name == GENERATED or data_root is None:
+    if dataset.own or data_root is None or load_card(dataset.name).generated:
         return None
     return Path(data_root)
 

@@ -13,10 +13,11 @@ from mmfuse.data import few_shot
 from mmfuse.data.catalogue import check as checking
 from mmfuse.data.catalogue.archives import unpack as unpack_archive
 from mmfuse.data.catalogue.cards import Source, card_names, load_card
-from mmfuse.data.catalogue.load import load_catalogue, published
+from mmfuse.data.catalogue.load import Catalogue, load_catalogue, published
 from mmfuse.data.catalogue.locate import dataset_folder
 from mmfuse.data.few_shot import Shots
 from mmfuse.data.protocols import ListFile, Protocol, find_list, load_protocol
+from mmfuse.data.tiny import make_clips
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.utils.files import user_path, write_atomically
 from mmfuse.utils.processes import usable_cores
@@ -59,10 +60,7 @@ def check(
     json: bool,
 ) -> bool:
     """Print the findings; returns whether the data set is whole and sound."""
-    folder = _folder(dataset, root)
-    request = named(dataset)
-    catalogue = published(request, split=split, root=folder, annotations=annotations)
-    place = folder if isinstance(request, dict) else dataset_folder(folder, catalogue.name)
+    catalogue, place = _placed(dataset, root=root, annotations=annotations, split=split)
     with progress_bar(f"{'decoding' if decode else 'opening'} {catalogue.card.title}") as report:
         findings = checking.check(
             catalogue,
@@ -83,11 +81,18 @@ def _note(text: str) -> None:
     notes().print(text, soft_wrap=True)
 
 
-def _folder(dataset: str, root: Path | None) -> Path:
-    if root is None and dataset == "tiny":
-        from mmfuse.data.tiny.dataset import generate
+def _placed(dataset: str, *, root: Path | None, annotations: Path | None, split: int) -> tuple[Catalogue, Path]:
+    """A data set, and the folder that its videos are looked for in."""
+    if root is None and dataset in card_names() and load_card(dataset).generated:
+        catalogue = published(dataset, split=split)
+        make_clips(catalogue)
+        return catalogue, catalogue.root or Path()
+    request, folder = named(dataset), _folder(dataset, root)
+    catalogue = published(request, split=split, root=folder, annotations=annotations)
+    return catalogue, folder if isinstance(request, dict) else dataset_folder(folder, catalogue.name)
 
-        return generate()
+
+def _folder(dataset: str, root: Path | None) -> Path:
     given = root or user_path(dataset)
     if not given.is_dir():
         if root is None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -17,6 +17,7 @@ from mmfuse.bench.grid import GridPair, Precision, dataset_names
 from mmfuse.bench.job import Job, Outcome
 from mmfuse.cli.common import DONE, FAILED, complain, default_data_root, notes, out, print_json
 from mmfuse.cli.training_view import Bar, Lines
+from mmfuse.data.tiny import make_clips
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.records.cell import Cell, Pair
 from mmfuse.records.folder import PlannedCell
@@ -26,6 +27,9 @@ from mmfuse.utils.files import user_path, write_atomically
 from mmfuse.utils.interrupts import undisturbed
 from mmfuse.utils.progress import progress_bar
 from mmfuse.utils.yaml12 import parse_yaml
+
+if TYPE_CHECKING:
+    from mmfuse.data.catalogue.load import Catalogue
 
 SETTINGS = ("train", "clip", "fusion", "encoders", "image", "text")
 # What Ctrl-C and SIGTERM become inside Lightning.
@@ -184,26 +188,19 @@ def _threads(count: int | None) -> Iterator[None]:
 
 
 def _run(job: Job) -> Outcome:
-    from mmfuse.bench.digests import GENERATED
     from mmfuse.bench.engines.worker import run_guarded
     from mmfuse.bench.run_cell import run_cell
 
-    if job.cell.dataset.request() == GENERATED:
-        _generate()
+    catalogue = _catalogue(job)
+    if catalogue.card.generated:  # which takes a while the first time
+        with progress_bar(f"making the clips of {catalogue.name}", transient=True) as report:
+            make_clips(catalogue, report=report)
     console = notes()
     with Bar(console) if console.is_terminal else Lines(console) as view:
         outcome = run_guarded(run_cell, job, view.tell)
     if outcome.record.error is not None and outcome.record.error.kind in STOPPED:
         raise KeyboardInterrupt
     return outcome
-
-
-def _generate() -> None:
-    """Make the clips of the generated data set, which takes a while the first time."""
-    from mmfuse.data.tiny import dataset
-
-    with progress_bar("making the clips of tiny", transient=True) as report:
-        dataset.generate(report=report)
 
 
 def _conclude(request: TrainRequest, job: Job, outcome: Outcome, *, made: bool) -> int:
@@ -250,16 +247,15 @@ def _print_result(record: Record, folder: Path, video: str) -> None:
 
 def _a_test_video(job: Job) -> str:
     """One of the test clips, to try the model on."""
-    from mmfuse.bench.digests import GENERATED
+    # Where only decoded clips are kept, there is no file.
+    return next((path for path in _catalogue(job).part("test")["path"] if Path(path).is_file()), "VIDEO")
+
+
+def _catalogue(job: Job) -> Catalogue:
     from mmfuse.bench.preflight import lists_of
-    from mmfuse.data.tiny import dataset
 
     annotations = Path(job.annotations) if job.annotations else None
-    catalogue = lists_of(job.cell, job.data_root, annotations=annotations)
-    base = dataset.generate() if job.cell.dataset.request() == GENERATED else catalogue.root or Path()
-    paths = (base / path for path in catalogue.part("test")["path"])
-    # Where only decoded clips are kept, there is no file.
-    return next((str(path) for path in paths if path.is_file()), "VIDEO")
+    return lists_of(job.cell, job.data_root, annotations=annotations)
 
 
 __all__ = ["TrainRequest", "build_cell", "train"]

@@ -19,6 +19,7 @@ from mmfuse.data.few_shot import Shots
 from mmfuse.data.frames.sources import Decoding, FrameSource, Remembering
 from mmfuse.data.frames.video import Damaged, decoder_version
 from mmfuse.data.published_lists import read_list
+from mmfuse.data.tiny import make_clips
 from mmfuse.errors import MmfuseError
 from mmfuse.utils.files import user_path
 
@@ -203,10 +204,7 @@ class FewShotVideoDataModule(L.LightningDataModule):
 
     def prepare_data(self) -> None:
         """Make the clips of the generated data set, once for all processes of this machine."""
-        if self.catalogue.name == "tiny":
-            from mmfuse.data.tiny import dataset
-
-            dataset.generate(self.catalogue.root)
+        make_clips(self.catalogue)
 
     def setup(self, stage: str | None = None) -> None:
         """Find every video before any is decoded.
@@ -216,8 +214,7 @@ class FewShotVideoDataModule(L.LightningDataModule):
         """
         if self._ready:
             return
-        if self.catalogue.name == "tiny":
-            self._place_tiny()
+        make_clips(self.catalogue)
         clips = {"training": self.train_clips, "validation": self.validation_clips, "test": self.test_clips}
         stored = _stored(self._clip_store, self._wanted())
         missing = {part: _absent(rows, besides=stored) for part, rows in clips.items()}
@@ -232,13 +229,6 @@ class FewShotVideoDataModule(L.LightningDataModule):
     def _source(self, otherwise: FrameSource) -> FrameSource:
         """The clip store where there is one."""
         return self._clip_store.reader(self._wanted(), otherwise=otherwise) if self._clip_store else otherwise
-
-    def _place_tiny(self) -> None:
-        from mmfuse.data.tiny import dataset
-
-        root = dataset.generate(self.catalogue.root)
-        for rows in (self.train_clips, self.validation_clips, self.test_clips):
-            rows["path"] = [path if Path(path).is_absolute() else str(root / path) for path in rows["path"]]
 
     # --- batches -----------------------------------------------------------------------------------------------
 

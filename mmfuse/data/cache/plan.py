@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from mmfuse.data.catalogue.load import Catalogue, load_catalogue
 from mmfuse.data.few_shot import Shots
 from mmfuse.data.frames.video import Damaged
 from mmfuse.data.published_lists import training_clips
+from mmfuse.data.tiny import make_clips
 from mmfuse.errors import MmfuseError
 
 
@@ -98,13 +99,8 @@ def placed_catalogue(
     Raises:
         MmfuseError: as `load_catalogue`, or videos are missing.
     """
-    if dataset == "tiny":
-        from mmfuse.data.tiny.dataset import generate
-
-        catalogue, made = load_catalogue("tiny", split=split), generate()
-        paths = [str(made / path) for path in catalogue.table["path"]]
-        return replace(catalogue, table=catalogue.table.assign(path=paths))
     catalogue = load_catalogue(dataset, split=split, root=root, annotations=annotations)
+    make_clips(catalogue)
     clips = zip(catalogue.table["clip"], catalogue.table["path"], strict=True)
     missing = [clip for clip, path in clips if not Path(path).is_file()]
     if missing:

@@ -55,6 +55,8 @@ class DataCard:
     """Training looks at one of this many evenly placed frames of each segment (an odd number); None: at any."""
     views: int | None = 8
     """Training goes round this many views of a clip (frames, crop, mirror); None: a new one every epoch."""
+    generated: bool = False
+    """Whether `mmfuse.data.tiny` makes the clips where they are first looked at, so that none can be missing."""
     flip: bool = True
     """Whether a mirrored clip still shows its class."""
     max_shots: int | None = None

@@ -120,7 +120,8 @@ def _present(table: pd.DataFrame, root: Path, findings: Findings) -> list[str]:
     """Note what is missing and what is extra; return the files that are there."""
     if findings.official:
         found = find_videos(table, root)
-        there = [path for path in found.paths if Path(path).is_absolute()]
+        absent = set(found.missing)
+        there = [path for clip, path in zip(table["clip"], found.paths, strict=True) if clip not in absent]
         findings.missing = found.missing
         findings.extra = [str(path) for path in found.extra]
         findings.passed_over = {str(path): why for path, why in found.passed_over.items()}

@@ -103,8 +103,8 @@ def published(
     card = load_card(dataset)
     if split not in card.splits:
         raise MmfuseError(f"{card.title} has no split {split}; it has {', '.join(map(str, sorted(card.splits)))}")
-    if dataset == "tiny":
-        return _tiny(card, split, root)
+    if card.generated:
+        return _generated(card, split, root)
     folder = dataset_folder(root, dataset) if root is not None else None
     places = _places(annotations, root, folder)
     rows = READERS[dataset](card, split, places)
@@ -148,11 +148,13 @@ def _places(annotations: Path | None, root: Path | None, folder: Path | None) ->
     return list(dict.fromkeys(Path(place) for place in given if place is not None))
 
 
-def _tiny(card: DataCard, split: int, root: Path | None) -> Catalogue:
+def _generated(card: DataCard, split: int, root: Path | None) -> Catalogue:
+    """The clips of the data set that `mmfuse.data.tiny` makes, with the places where they are or will be."""
     from mmfuse.data.tiny import dataset
 
-    # The clips need not be there yet: they are made when they are first looked at.
-    return Catalogue("tiny", split, card, _worded(dataset.listing(), card), Path(root) if root else None)
+    folder = dataset.default_root() if root is None else Path(root).absolute()
+    table = _worded(dataset.listing(), card)
+    return Catalogue(card.name, split, card, table.assign(path=[str(folder / path) for path in table["path"]]), folder)
 
 
 def _table(rows: Iterable[Row], card: DataCard) -> pd.DataFrame:

@@ -147,6 +147,11 @@ def _groups(action: Action) -> Iterator[tuple[str, str]]:
         yield f"{action.name}_g{number:02d}", "train" if number <= TRAIN_GROUPS else "test"
 
 
+def default_root() -> Path:
+    """The folder in the user's cache that the version of the data set names."""
+    return cache_folder() / f"tiny-v{VERSION}"
+
+
 def generate(folder: Path | None = None, *, report: Report | None = None) -> Path:
     """Make the clips that are not there yet, and say where they are.
 
@@ -154,7 +159,7 @@ def generate(folder: Path | None = None, *, report: Report | None = None) -> Pat
     finished by the next call, and several processes may call at once.
 
     Args:
-        folder: where to; by default a folder in the user's cache that the version of the data set names.
+        folder: where to; by default `default_root`.
         report: told now and then how many clips are made, of how many.
 
     Returns:
@@ -163,7 +168,7 @@ def generate(folder: Path | None = None, *, report: Report | None = None) -> Pat
     Raises:
         MmfuseError: the folder holds something else, or it cannot be written.
     """
-    root = cache_folder() / f"tiny-v{VERSION}" if folder is None else Path(folder)
+    root = default_root() if folder is None else Path(folder)
     table = listing()
     try:
         if all((root / path).exists() for path in table["path"]) and _stamp(root) == str(VERSION):

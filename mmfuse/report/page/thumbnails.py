@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mmfuse.data.catalogue.cards import load_card
 from mmfuse.data.catalogue.load import Catalogue
 from mmfuse.data.frames.sampling import segment_centres
 from mmfuse.data.frames.video import UnreadableVideo, read_frames
-from mmfuse.data.tiny.dataset import generate
+from mmfuse.data.tiny import make_clips
 from mmfuse.errors import MmfuseError, one_line
 from mmfuse.records.cell import Cell
 
@@ -70,7 +69,8 @@ class Videos:
 
 def _paths(catalogue: Catalogue) -> dict[str, Path]:
     """Where each test clip lies."""
-    base = generate() if catalogue.card == load_card("tiny") else catalogue.root or Path()
+    make_clips(catalogue)
+    base = catalogue.root or Path()
     table = catalogue.part("test")
     return {str(clip): base / path for clip, path in zip(table["clip"], table["path"], strict=True)}
 

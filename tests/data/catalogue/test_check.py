@@ -11,6 +11,7 @@ import pytest
 from mmfuse.data.catalogue import check as checking
 from mmfuse.data.catalogue.check import check
 from mmfuse.data.catalogue.load import load_catalogue, published
+from mmfuse.data.tiny.dataset import listing
 from tests.data.official import ANNOTATIONS, lay_out, needs_official_lists
 from tests.data.videos import encode
 
@@ -41,7 +42,7 @@ def test_a_full_copy_is_good(tmp_path: Path, video: Path, name: str, split: int)
 @pytest.fixture
 def faulty(tmp_path: Path, video: Path) -> tuple[Path, dict[str, str]]:
     """A copy of a small part of the tiny data set's layout with one fault of each kind."""
-    table = load_catalogue("tiny").table
+    table = listing()
     root = tmp_path / "tiny"
     for path in table["path"]:
         target = root / path
@@ -65,7 +66,7 @@ def faulty(tmp_path: Path, video: Path) -> tuple[Path, dict[str, str]]:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_every_fault_is_found(faulty: tuple[Path, dict[str, str]], decode: bool, workers: int) -> None:
     root, paths = faulty
-    findings = check(load_catalogue("tiny"), root, decode=decode, workers=workers)
+    findings = check(load_catalogue("tiny", root=root), root, decode=decode, workers=workers)
     assert not findings.good
     assert findings.missing == [Path(paths["missing"]).stem]
     assert findings.empty == [paths["empty"]]
@@ -78,9 +79,9 @@ def test_every_fault_is_found(faulty: tuple[Path, dict[str, str]], decode: bool,
 
 
 def test_extra_files_alone_do_no_harm(tmp_path: Path, video: Path) -> None:
-    root = lay_out(load_catalogue("tiny"), tmp_path / "tiny", video)
+    root = lay_out(load_catalogue("tiny", root=tmp_path / "tiny"), tmp_path / "tiny", video)
     (root / "more.mkv").symlink_to(video)
-    findings = check(load_catalogue("tiny"), root)
+    findings = check(load_catalogue("tiny", root=root), root)
     assert findings.good
     assert len(findings.extra) == 1
 
@@ -107,7 +108,7 @@ def test_a_stopped_check_goes_on_from_there(
     faulty: tuple[Path, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, paths = faulty
-    catalogue, journal = load_catalogue("tiny"), tmp_path / "checks" / "journal.jsonl"
+    catalogue, journal = load_catalogue("tiny", root=root), tmp_path / "checks" / "journal.jsonl"
     looked: list[str] = []
     original = checking.examine
 

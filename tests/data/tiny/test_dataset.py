@@ -1,5 +1,7 @@
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -9,8 +11,10 @@ import yaml
 from av.video.frame import PictureType
 from scipy.stats import ks_2samp
 
+import mmfuse
 from mmfuse.data.catalogue.cards import load_card
-from mmfuse.data.tiny import dataset
+from mmfuse.data.catalogue.load import load_catalogue
+from mmfuse.data.tiny import dataset, make_clips
 from mmfuse.data.tiny.dataset import ACTIONS, Action, choreograph, generate, listing, render
 from mmfuse.data.tiny.rendering import Pictures, random_pictures
 from mmfuse.errors import MmfuseError
@@ -185,3 +189,26 @@ def test_the_card_changes_with_the_pixels() -> None:
     # Records hold a digest of the card: a number of an earlier version of the clips then shows as stale.
     [source] = load_card("tiny").sources
     assert f"version {dataset.VERSION}," in str(source)
+
+
+def test_no_other_module_knows_the_data_set_by_name() -> None:
+    """What is special about it is said by its card, and done in its own folder."""
+    package = Path(mmfuse.__file__).parent
+    asking = re.compile(r"""[=!]= *["']tiny["']|tiny\.dataset import""")
+    # The report has records alone, which give the name.
+    places = [package / name for name in ("data", "bench", "cli", "inference", "model", "records")]
+    others = [path for place in places for path in place.rglob("*.py") if path.parent.name != "tiny"]
+    assert [path for path in others if asking.search(path.read_text(encoding="utf-8"))] == []
+
+
+def test_clips_are_made_where_the_catalogue_says_and_of_no_other_data_set(tmp_path: Path) -> None:
+    catalogue = load_catalogue("tiny", root=tmp_path / "here")
+    assert not (tmp_path / "here").exists(), "reading the lists makes nothing"
+    made: list[Path | None] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mmfuse.data.tiny.dataset.generate", lambda root, report=None: made.append(root))
+        make_clips(catalogue)
+        assert made == [tmp_path / "here"]
+        make_clips(replace(catalogue, card=replace(catalogue.card, generated=False)))
+    assert made == [tmp_path / "here"]
+    assert all(Path(path).is_relative_to(tmp_path / "here") for path in catalogue.table["path"])
