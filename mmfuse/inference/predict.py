@@ -1,4 +1,4 @@
-"""Naming the action in videos: where a trained recogniser meets files. `ActionRecognizer.predict` ends up here.
+"""Naming the action in videos: where a trained recogniser meets files.
 
 Videos are seen as test clips are: the centre frame of each segment and the centre crop, with the frames and sizes that
 the checkpoint was trained with.
@@ -38,7 +38,7 @@ LONGEST_SIDE = 4096
 
 
 @dataclass(frozen=True)
-class Sampling:
+class ClipFormat:
     """How frames are taken from a video."""
 
     frames: int
@@ -117,7 +117,7 @@ class Vocabulary:
 
 
 def predict(
-    model: ActionRecognizer,
+    model: ActionRecognizer | str | Path,
     paths: str | Path | Iterable[str | Path],
     *,
     classes: Sequence[str] | None = None,
@@ -127,21 +127,40 @@ def predict(
     """Name the action in videos.
 
     Args:
-        model: a trained recogniser that knows how frames are taken: from a checkpoint, or fitted on a data module.
+        model: a trained recogniser that knows how frames are taken (from a checkpoint, or fitted on a data module), or
+            the folder of a checkpoint.
         paths: video files, and folders whose videos are meant, those in their subfolders included.
         classes: other names than those trained on, as words for prompts ("playing the cello"); see `vocabulary`.
         batch_size: videos that go through the towers together.
-        damaged: what to do with truncated files: "error", or "keep" what can be read of them.
+        damaged: what to do with damaged files: "error", or "keep" what can be read of them.
 
     Returns:
         One result a video in the order asked for, folders in name order. A video that cannot be read has an `error`
         and no labels; the others are answered all the same.
 
     Raises:
-        MmfuseError: nothing is named that could be read, or the recogniser cannot do what is asked.
+        MmfuseError: nothing is named that could be read, the folder holds no checkpoint, or the recogniser cannot do
+            what is asked.
+
+    Warns:
+        MmfuseWarning: files of a folder were passed over, since they show no video.
+
+    Each video is seen as uint8 (1, T, 3, S, S).
+
+    >>> from mmfuse import ActionRecognizer, predict
+    >>> from mmfuse.data.tiny.dataset import generate
+    >>> model = ActionRecognizer(["waving", "jumping"])
+    >>> model.sampling = {"frames": 8, "size": 64, "short_side": 64}  # which training, and a checkpoint, bring along
+    >>> [prediction] = predict(model, generate() / "Grow" / "Grow_g09_c01.mp4")
+    >>> sorted(prediction.labels), round(sum(prediction.probabilities), 3)
+    (['jumping', 'waving'], 1.0)
     """
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     found = find_videos(given)
+    if isinstance(model, str | Path):
+        from mmfuse.model.recognizer import ActionRecognizer  # with torch's heavier half
+
+        model = ActionRecognizer.from_checkpoint(Path(model))
     words = vocabulary(model, classes)
     return list(each(model, found, words, batch_size=batch_size, damaged=damaged))
 
@@ -286,7 +305,7 @@ def as_prediction(path: Path, probabilities: Tensor, words: Vocabulary) -> Predi
     )
 
 
-def sampling_of(model: ActionRecognizer) -> Sampling:
+def sampling_of(model: ActionRecognizer) -> ClipFormat:
     """How a recogniser's frames are taken from videos.
 
     Raises:
@@ -308,10 +327,10 @@ def sampling_of(model: ActionRecognizer) -> Sampling:
             "train it again with mmfuse train"
         )
     model.image_tower.check_size(size)
-    return Sampling(model.frames, size, short_side)
+    return ClipFormat(model.frames, size, short_side)
 
 
-def as_test_clips(videos: Sequence[Path], sampling: Sampling, source: FrameSource) -> ClipBatches:
+def as_test_clips(videos: Sequence[Path], sampling: ClipFormat, source: FrameSource) -> ClipBatches:
     """Videos, seen as test clips are: centre frames, centre crop."""
     table = pd.DataFrame({"clip": [path.stem for path in videos], "label": 0, "path": [str(path) for path in videos]})
     return ClipBatches(table, source=source, frames=sampling.frames, size=sampling.size, training=False)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning as L
 import torch
@@ -30,9 +30,6 @@ from mmfuse.model.metrics import TestMetrics
 from mmfuse.model.optimizations import USUAL, Speed
 from mmfuse.model.rebuilding import constructor_arguments
 from mmfuse.model.trained import TrainedWeights, refuse_trainable
-
-if TYPE_CHECKING:
-    from mmfuse.inference.predict import Prediction
 
 
 class NonFiniteLoss(MmfuseError):
@@ -261,17 +258,6 @@ class ActionRecognizer(L.LightningModule):
         """
         towers = {"image_encoder": image_encoder, "text_encoder": text_encoder}
         return checkpoint.load(cls, Path(folder), towers=towers)
-
-    def predict(
-        self, paths: str | Path | Iterable[str | Path], *, classes: Sequence[str] | None = None, batch_size: int = 8
-    ) -> list[Prediction]:
-        """Name the action in videos: files, or folders of them.
-
-        See `mmfuse.inference.predict.predict`, which this calls: what is returned, and what `classes` means.
-        """
-        from mmfuse.inference.predict import predict
-
-        return predict(self, paths, classes=classes, batch_size=batch_size)
 
     # -- forward --------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from mmfuse import predict
 from mmfuse.cli import main
 from mmfuse.model.recognizer import ActionRecognizer
 from tests.bench.real import CLASSES, SIZE, make_clips, make_towers
@@ -69,7 +70,7 @@ def test_the_document_agrees_with_python(call, world: Path) -> None:
     assert (code, err) == (0, "")
     told = document(out)
     assert (told["zero_shot"], told["new_classes"]) == (False, [])
-    expected = ActionRecognizer.from_checkpoint("model").predict("clips")
+    expected = predict("model", "clips")
     assert [entry["video"] for entry in told["predictions"]] == [str(entry.path) for entry in expected]
     for entry, other in zip(told["predictions"], expected, strict=True):
         found = {likely["class"]: likely["probability"] for likely in entry["classes"]}

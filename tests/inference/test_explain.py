@@ -12,7 +12,7 @@ from torch import Tensor
 from mmfuse.data.frames.sampling import segment_centres
 from mmfuse.data.frames.video import read_frames
 from mmfuse.inference.explain import Explanation, contributions, explain
-from mmfuse.inference.predict import Prediction, vocabulary
+from mmfuse.inference.predict import Prediction, predict, vocabulary
 from mmfuse.model.fusion import FUSIONS, Fusion, build_fusion
 from tests import towers
 from tests.data.videos import encode
@@ -128,7 +128,7 @@ def test_a_video_is_explained(kind: str, tmp_path: Path) -> None:
     model.train()
     found = explain(model, video, vocabulary(model))
     assert model.training
-    [told] = model.predict(video)
+    [told] = predict(model, video)
     assert found.prediction.labels == told.labels
     assert found.prediction.probabilities == pytest.approx(told.probabilities, abs=1e-6)
     assert (found.count, found.numbers) == (20, tuple(segment_centres(20, 4).tolist()))

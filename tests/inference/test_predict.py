@@ -53,7 +53,7 @@ def test_videos_are_seen_as_test_clips_are(tmp_path: Path) -> None:
     data = FewShotVideoDataModule(make_clips(tmp_path), shots=1, frames=4, size=towers.SIZE)
     model = recognizer(CLASSES)
     model.sampling = data.sampling
-    told = model.predict(data.test_clips["path"])
+    told = predict(model, data.test_clips["path"])
     for batch in data.test_dataloader():
         with torch.no_grad():
             expected = model(batch["video"]).softmax(dim=-1)
@@ -63,7 +63,7 @@ def test_videos_are_seen_as_test_clips_are(tmp_path: Path) -> None:
 
 
 def test_folders_are_read_to_the_bottom_in_name_order(clips: Path) -> None:
-    told = recognizer().predict([clips / "c.avi", clips, str(clips / "a.mp4")])
+    told = predict(recognizer(), [clips / "c.avi", clips, str(clips / "a.mp4")])
     assert [entry.path.relative_to(clips).as_posix() for entry in told] == ["c.avi", "a.mp4", "b/1.mp4", "b/2.mp4"]
     for entry in told:
         assert sorted(entry.labels) == sorted(towers.PHRASES)
@@ -75,14 +75,14 @@ def test_folders_are_read_to_the_bottom_in_name_order(clips: Path) -> None:
 
 
 def test_one_path_alone(clips: Path) -> None:
-    [told] = recognizer().predict(clips / "a.mp4")
+    [told] = predict(recognizer(), clips / "a.mp4")
     assert told.path == clips / "a.mp4"
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
 def test_the_batch_size_changes_nothing(clips: Path, batch_size: int) -> None:
     model = recognizer()
-    told, expected = model.predict(clips, batch_size=batch_size), model.predict(clips, batch_size=2)
+    told, expected = predict(model, clips, batch_size=batch_size), predict(model, clips, batch_size=2)
     assert [(entry.path, entry.labels) for entry in told] == [(entry.path, entry.labels) for entry in expected]
     for entry, other in zip(told, expected, strict=True):
         assert entry.probabilities == pytest.approx(other.probabilities, abs=1e-6)
@@ -93,7 +93,7 @@ def test_what_cannot_be_read_is_named_and_the_others_are_answered(clips: Path, t
     (tmp_path / "no.mp4").write_text("not a video")
     (tmp_path / "nil.mp4").write_bytes(b"")
     asked = [tmp_path / "no.mp4", tmp_path / "gone.mp4", clips / "a.mp4", tmp_path / "empty", tmp_path / "nil.mp4"]
-    told = {entry.path.name: entry for entry in recognizer().predict(asked, batch_size=2)}
+    told = {entry.path.name: entry for entry in predict(recognizer(), asked, batch_size=2)}
     assert list(told) == ["no.mp4", "gone.mp4", "a.mp4", "empty", "nil.mp4"]
     assert told["a.mp4"].error is None
     for name, reason in (
@@ -113,9 +113,9 @@ def test_what_cannot_be_read_is_named_and_the_others_are_answered(clips: Path, t
 
 def test_nothing_to_read_is_a_wrong_request(tmp_path: Path) -> None:
     with pytest.raises(MmfuseError, match="no video is named"):
-        recognizer().predict([])
+        predict(recognizer(), [])
     with pytest.raises(MmfuseError, match="there is no such video"):
-        recognizer().predict(tmp_path / "gone.mp4")
+        predict(recognizer(), tmp_path / "gone.mp4")
 
 
 def test_a_damaged_video_can_be_kept(clips: Path, tmp_path: Path) -> None:
@@ -130,9 +130,9 @@ def test_a_damaged_video_can_be_kept(clips: Path, tmp_path: Path) -> None:
 
 def test_drop_out_plays_no_part_and_the_mode_is_given_back(clips: Path) -> None:
     model = recognizer()
-    expected = model.predict(clips)
+    expected = predict(model, clips)
     model.train()
-    assert model.predict(clips) == expected
+    assert predict(model, clips) == expected
     assert model.training
     assert model.fusion.training
     assert not model.image_tower.model.training
@@ -143,13 +143,13 @@ def test_other_names_are_read_as_if_it_had_been_built_with_them(clips: Path, tex
     names = ["playing the cello", "falling down", "a very new thing"]
     model = recognizer(text_method=text_method)
     other = recognizer(names, text_method=text_method)
-    told = model.predict(clips, classes=names)
+    told = predict(model, clips, classes=names)
     assert [(entry.path, entry.labels, entry.probabilities) for entry in told] == [
-        (entry.path, entry.labels, entry.probabilities) for entry in other.predict(clips)
+        (entry.path, entry.labels, entry.probabilities) for entry in predict(other, clips)
     ]
     assert all(entry.zero_shot for entry in told)
     assert model.class_names == towers.PHRASES
-    turned = model.predict(clips, classes=names[::-1])
+    turned = predict(model, clips, classes=names[::-1])
     for entry, again in zip(told, turned, strict=True):
         assert dict(entry.top(9)) == pytest.approx(dict(again.top(9)), abs=1e-5)
 
@@ -158,10 +158,10 @@ def test_names_it_was_trained_on_are_not_zero_shot(clips: Path) -> None:
     model = recognizer()
     words = vocabulary(model, towers.PHRASES[:2])
     assert words.new == ()
-    [told] = model.predict(clips / "a.mp4", classes=towers.PHRASES[:2])
+    [told] = predict(model, clips / "a.mp4", classes=towers.PHRASES[:2])
     assert (sorted(told.labels), told.zero_shot) == (sorted(towers.PHRASES[:2]), False)
     assert vocabulary(model, [*towers.PHRASES[:2], "new"]).new == ("new",)
-    assert model.predict(clips, classes=towers.PHRASES) == model.predict(clips)
+    assert predict(model, clips, classes=towers.PHRASES) == predict(model, clips)
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -170,11 +170,11 @@ def test_every_fusion_takes_new_classes_or_says_why_not(fusion: str, clips: Path
     model = recognizer(fusion={"kind": fusion, **width}, text_method="frozen")
     names = ["one", "two"]
     if FUSIONS[fusion].open_vocabulary:
-        [told] = model.predict(clips / "a.mp4", classes=names)
+        [told] = predict(model, clips / "a.mp4", classes=names)
         assert sorted(told.labels) == names
     else:
         with pytest.raises(MmfuseError, match=f"fusion '{fusion}' reads no text") as refused:
-            model.predict(clips / "a.mp4", classes=names)
+            predict(model, clips / "a.mp4", classes=names)
         assert "\n" not in str(refused.value)
 
 
@@ -191,7 +191,7 @@ def test_every_fusion_takes_new_classes_or_says_why_not(fusion: str, clips: Path
 )
 def test_names_that_cannot_be_told_apart(names: Any, reason: str, clips: Path) -> None:
     with pytest.raises(MmfuseError, match=reason):
-        recognizer().predict(clips, classes=names)
+        predict(recognizer(), clips, classes=names)
 
 
 def test_a_recogniser_knows_how_frames_are_taken_from_what_it_was_fitted_on(tmp_path: Path) -> None:
@@ -208,11 +208,11 @@ def test_a_recogniser_knows_how_frames_are_taken_from_what_it_was_fitted_on(tmp_
         enable_model_summary=False,
     )
     trainer.fit(model, data)
-    told = model.predict(tmp_path / "clips")
+    told = predict(model, tmp_path / "clips")
     model.save_trained(tmp_path / "model")
     again = ActionRecognizer.from_checkpoint(tmp_path / "model", **fresh)
     assert again.sampling == data.sampling
-    assert again.predict(tmp_path / "clips") == told
+    assert predict(again, tmp_path / "clips") == told
 
 
 @pytest.mark.parametrize(
@@ -239,8 +239,8 @@ def test_names_that_are_no_utf8(clips: Path, tmp_path: Path) -> None:
     odd = os.fsdecode(os.fsencode(tmp_path) + b"/-a \xff%s [b].mp4")
     Path(odd).write_bytes((clips / "a.mp4").read_bytes())
     model = recognizer()
-    [told] = model.predict(tmp_path)
-    [expected] = model.predict(clips / "a.mp4")
+    [told] = predict(model, tmp_path)
+    [expected] = predict(model, clips / "a.mp4")
     assert (str(told.path), told.probabilities) == (odd, expected.probabilities)
 
 
