@@ -129,7 +129,7 @@ def test_a_grid_that_was_stopped_and_resumed_gives_the_same_tables(
             assert runner.poll() is None
             time.sleep(0.02)
         runner.send_signal(number)
-        assert runner.wait(60) == (130 if number == signal.SIGINT else -signal.SIGKILL)
+        assert runner.wait(300) == (130 if number == signal.SIGINT else -signal.SIGKILL)
     status = json.loads(call(world, bench, "status", "--results", results, "--json").stdout)
     assert 2 <= status["counts"]["done"] < 8
     resumed = call(world, bench, "--grid", "drifts.yaml", "--results", results)
@@ -259,7 +259,7 @@ def test_ctrl_c_ends_a_training_with_130(world: Path) -> None:
             time.sleep(0.05)
         time.sleep(0.3)
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+        assert process.wait(300) == 130
         assert "Traceback" not in process.stderr.read()
     assert not (world / "endless" / "record.json").exists()
 
