@@ -17,7 +17,7 @@ LARGEST = 32 * 2**30
 """Bytes of tokens that may be kept; also at most the share of the free disk that decoded clips are given."""
 
 
-def serve_unchanging(
+def serve_frozen_prefix(
     data: FewShotVideoDataModule, model: ActionRecognizer, trainer: L.Trainer, *, speed: Speed, fingerprint: str
 ) -> None:
     """Let the data give kept features, or kept tokens, in the place of video, where that is possible and pays.
@@ -33,25 +33,33 @@ def serve_unchanging(
         speed: what is switched on.
         fingerprint: of the image tower's weights.
     """
-    width = model.unchanging_width(data.size)
+    width = model.frame_encoder.prefix_width(data.size)
     if not data.views or not _wanted(data, model, trainer, speed, width):
         return
 
     def compute(video: Tensor) -> Tensor:
         with torch.no_grad(), trainer.precision_plugin.forward_context():
-            return model.unchanging(video.to(model.device))
+            return model.frame_encoder.frozen_prefix(video.to(model.device))
 
     device = trainer.strategy.root_device.type
-    what = model.feature if model.kept_below is None else f"layer {model.kept_below}"
+    what = (
+        model.feature
+        if model.frame_encoder.first_trained_layer is None
+        else f"layer {model.frame_encoder.first_trained_layer}"
+    )
     data.serve_features(compute, width=width, key=f"{fingerprint}/{what}/{trainer.precision}/{device}")
 
 
 def _wanted(
     data: FewShotVideoDataModule, model: ActionRecognizer, trainer: L.Trainer, speed: Speed, width: int
 ) -> bool:
-    if model.kept_below is None:
+    if model.frame_encoder.first_trained_layer is None:
         return speed.features
-    if not speed.lower_layers or not model.kept_below or trainer.strategy.root_device.type != "cpu":
+    if (
+        not speed.lower_layers
+        or not model.frame_encoder.first_trained_layer
+        or trainer.strategy.root_device.type != "cpu"
+    ):
         return False
     looks = len(data.train_clips) * (data.views or 0) + len(data.validation_clips) + len(data.test_clips)
     return looks * data.frames * width * 4 <= min(LARGEST, free_bytes(cache_folder()) // SHARE)

@@ -22,7 +22,7 @@ from mmfuse.bench import environment, tower_cache
 from mmfuse.bench.clip_cache import store_folder
 from mmfuse.bench.digests import frame_size, known_inputs, videos_digest
 from mmfuse.bench.engines.ddp import ddp_ranks
-from mmfuse.bench.feature_cache import serve_unchanging
+from mmfuse.bench.feature_cache import serve_frozen_prefix
 from mmfuse.bench.job import Job, Outcome, Progress, Report
 from mmfuse.bench.resolve import dataset_root
 from mmfuse.data.datamodule import FewShotVideoDataModule
@@ -113,7 +113,7 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
         fingerprint = tower_cache.image_tower(cell.encoders.image).fingerprint
         # The files beside the weights say how pixels are normalised and what the layers do.
         tower = f"{fingerprint}/{inputs.image_tower}"
-        serve_unchanging(data, model, trainer, speed=job.speed, fingerprint=tower)
+        serve_frozen_prefix(data, model, trainer, speed=job.speed, fingerprint=tower)
         L.seed_everything(cell.training_seed, workers=True, verbose=False)
         begun = time.monotonic()
         trainer.fit(model, datamodule=data)

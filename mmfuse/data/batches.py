@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -179,3 +179,22 @@ class ClipBatches(Dataset[Batch]):
         for place, index in enumerate(wanted.tolist()):
             target[place] = held[index, top : top + self._size, left : left + self._size]
         return bool(self._flip and mirror < 0.5)
+
+
+class FixedBatches(Dataset[Batch]):
+    """The batches of one epoch by number, to be shown in every epoch again.
+
+    Args:
+        clips: what answers a request.
+        requests: the epoch's batches.
+    """
+
+    def __init__(self, clips: Dataset[Batch], requests: Iterable[Request]) -> None:
+        self._clips = clips
+        self._requests = list(requests)
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def __getitem__(self, number: int) -> Batch:
+        return self._clips[self._requests[number]]

@@ -8,10 +8,10 @@ from typing import Any
 import lightning as L
 import pandas as pd
 import torch.distributed
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from mmfuse.data import few_shot
-from mmfuse.data.batches import Batch, ClipBatches, EpochBatches
+from mmfuse.data.batches import Batch, ClipBatches, EpochBatches, FixedBatches
 from mmfuse.data.cache.clip_store import ClipStore, Sampling, Wanted, wanted_clips
 from mmfuse.data.cache.feature_store import Compute, Features
 from mmfuse.data.catalogue.load import Catalogue, load_catalogue
@@ -291,11 +291,17 @@ class FewShotVideoDataModule(L.LightningDataModule):
             self._order = order
         workers = 0 if self._features else self.num_workers  # a tower stays in the process that trains
         # batch_size=None: what the sampler yields is a whole batch already.
-        shown = batches if self._features is None else self._features.through(batches, clips, self.catalogue)
+        shown: Dataset[Batch] = batches
+        if self._features is not None:
+            shown = self._features.through(batches, clips, self.catalogue)
+        # A trainer that is to overfit a few batches takes the sampler away, and asks for batches by number.
+        fixed = self.trainer is not None and self.trainer.overfit_batches > 0
+        if fixed:
+            shown = FixedBatches(shown, order)
         return DataLoader(
             shown,
             batch_size=None,
-            sampler=order,
+            sampler=None if fixed else order,
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),

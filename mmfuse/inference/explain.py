@@ -90,7 +90,8 @@ def explain(model: ActionRecognizer, path: str | Path, words: Vocabulary, *, dam
     video = as_test_clips([Path(path)], sampling, source)[Request(0, [0])]["video"]
     with torch.no_grad(), evaluating(model):
         seen = model.frame_features(video.to(model.device))
-        nothing = model.frame_features(torch.zeros_like(video, dtype=torch.float32, device=model.device))
+        grey = torch.zeros_like(video, dtype=torch.float32, device=model.device)
+        nothing = model.frame_features(grey, normalised=True)
         logits = model.fusion(torch.cat([seen, nothing]), words.embeddings).float()
     named = int(logits[0].argmax())
     margins = (logits[:, named] - logits.mean(dim=1)).tolist()

@@ -1,10 +1,10 @@
-"""Batches of clips in portions whose memory the next ones use again.
+"""Batches of clips in chunks whose memory the next ones use again.
 
 When a tensor is freed, glibc keeps its memory for the next one, but for a block above 32 MiB, which it gives back to
 the system (the largest threshold that it comes to by itself; see M_MMAP_THRESHOLD in mallopt(3)). The system then
 clears every page again when the next large tensor asks. For 128 frames through a ViT-S in 32 bits that is almost half
 of a training step. Clips know nothing of each other, so they may as well be run a few at a time; and where gradients
-are taken portion by portion too, only one portion's activations are ever kept.
+are taken chunk by chunk too, only one chunk's activations are ever kept.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 LARGEST = 28 * 2**20
-"""Bytes of the largest tensor of a portion: below `KEPT_BELOW` by what a method's own tokens may add. Where one clip
-has more, as of a very wide tower, it is a portion all the same."""
-KEPT_BELOW = 32 * 2**20
+"""Bytes of the largest tensor of a chunk: below `MMAP_THRESHOLD` by what a method's own tokens may add. Where one clip
+has more, as of a very wide tower, it is a chunk all the same."""
+MMAP_THRESHOLD = 32 * 2**20
 """Bytes from which on glibc takes a block from the system and gives it back at once: the most that can be set."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
@@ -34,12 +34,12 @@ def keep_freed_memory() -> None:
     after every layer that keeps nothing for gradients.
     """
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
-        mallopt(M_MMAP_THRESHOLD, KEPT_BELOW)
+        mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def clips_at_once(device: torch.device, *, numbers: int, pixels: int, dtype: torch.dtype) -> int | None:
-    """How many clips a portion has; `None` for all, on devices whose allocators keep everything.
+def chunk_size(device: torch.device, *, numbers: int, pixels: int, dtype: torch.dtype) -> int | None:
+    """How many clips a chunk has; `None` for all, on devices whose allocators keep everything.
 
     Args:
         device: where the clips are.
@@ -53,57 +53,57 @@ def clips_at_once(device: torch.device, *, numbers: int, pixels: int, dtype: tor
     return max(1, LARGEST // max(1, numbers * computed_in.itemsize, pixels * torch.float32.itemsize))
 
 
-def cut(clips: Tensor, at_once: int | None) -> Sequence[Tensor]:
-    """Clips (B, …) in portions of nearly one size, rather than in full ones and a small rest."""
-    if at_once is None or len(clips) <= at_once:
+def chunks(clips: Tensor, size: int | None) -> Sequence[Tensor]:
+    """Clips (B, …) in chunks of nearly one size, rather than in full ones and a small rest."""
+    if size is None or len(clips) <= size:
         return (clips,)
-    return clips.tensor_split(math.ceil(len(clips) / at_once))
+    return clips.tensor_split(math.ceil(len(clips) / size))
 
 
-def joined(run: Callable[[Tensor], Tensor], clips: Tensor, at_once: int | None) -> Tensor:
-    """What `run` gives of clips (B, …): portion by portion, or all at once where gradients are wanted of the output."""
+def chunked_forward(run: Callable[[Tensor], Tensor], clips: Tensor, size: int | None) -> Tensor:
+    """What `run` gives of clips (B, …): chunk by chunk, or all at once where gradients are wanted of the output."""
     if torch.is_grad_enabled():
         return run(clips)
-    parts = [run(portion) for portion in cut(clips, at_once)]
+    parts = [run(chunk) for chunk in chunks(clips, size)]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def summed(
+def chunked_loss(
     loss_of: Callable[[Tensor, Tensor, Tensor], Tensor],
     clips: Tensor,
     labels: Tensor,
     classes: Tensor,
     weights: Iterable[Tensor],
-    at_once: int | None,
+    size: int | None,
 ) -> Tensor:
-    """A loss that is a sum over clips, with the gradients of each portion taken before the next one is run.
+    """A loss that is a sum over clips, with the gradients of each chunk taken before the next one is run.
 
     Args:
-        loss_of: the loss () of a portion, from its clips, its labels and the class embeddings.
+        loss_of: the loss () of a chunk, from its clips, its labels and the class embeddings.
         clips: (B, …).
         labels: (B,).
-        classes: class embeddings (C, E), which all portions share; gradients go through them.
-        weights: all else that gradients are wanted of; looked through only where there is more than one portion.
-        at_once: clips a portion.
+        classes: class embeddings (C, E), which all chunks share; gradients go through them.
+        weights: all else that gradients are wanted of; looked through only where there is more than one chunk.
+        size: clips a chunk.
 
     Returns:
         The loss (), from which one backward gives everything its gradient.
     """
-    portions = list(zip(cut(clips, at_once), cut(labels, at_once), strict=True))
-    if len(portions) == 1 or not torch.is_grad_enabled():
+    parts = list(zip(chunks(clips, size), chunks(labels, size), strict=True))
+    if len(parts) == 1 or not torch.is_grad_enabled():
         return loss_of(clips, labels, classes)
-    loss: Tensor = _Summed.apply(loss_of, portions, classes, *weights)
+    loss: Tensor = _ChunkedLoss.apply(loss_of, parts, classes, *weights)
     return loss
 
 
-class _Summed(torch.autograd.Function):
+class _ChunkedLoss(torch.autograd.Function):
     """Takes the gradients on the way forward, and on the way back multiplies them by what comes from above."""
 
     @staticmethod
     def forward(
         ctx: Any,
         loss_of: Callable[[Tensor, Tensor, Tensor], Tensor],
-        portions: Sequence[tuple[Tensor, Tensor]],
+        parts: Sequence[tuple[Tensor, Tensor]],
         classes: Tensor,
         *weights: Tensor,
     ) -> Tensor:
@@ -111,7 +111,7 @@ class _Summed(torch.autograd.Function):
         wanted = [tensor for tensor in (shared, *weights) if tensor.requires_grad]
         total = classes.new_zeros((), dtype=torch.float32)
         gradients: list[Tensor | None] = [None] * len(wanted)
-        for clips, labels in portions:
+        for clips, labels in parts:
             with torch.enable_grad():
                 loss = loss_of(clips, labels, shared)
             # The way back is taken outside autocast, as it is of a whole batch.

@@ -1,13 +1,23 @@
-"""What of a frame reaches the fusion.
+"""From clips to one feature a frame, whole or in two halves: the frozen prefix of the image tower, and what follows it.
 
-Shapes: B clips, T frames, P patches, D width of a token, F width of a frame feature.
+The frozen prefix is what no training changes: the layers before the first trained one, or the whole tower where it is
+frozen. What it gives of a clip may be computed once and given back in the place of the video.
+
+Shapes: B clips, T frames, S tokens a frame, P patches, D width of a token, F width of a frame feature.
 """
 
 from __future__ import annotations
 
+import math
+from functools import partial
+
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from mmfuse.encoders import ImageTower
+from mmfuse.errors import MmfuseError, unknown
+from mmfuse.model.chunked import chunk_size, chunked_forward
 
 FEATURES = {"both": 2, "cls": 1, "patch": 1, "grid": 5}
 """Kinds of frame features, with their width in tokens."""
@@ -33,6 +43,110 @@ def frame_features(tokens: Tensor, *, kind: str, rows: int) -> Tensor:
         return patches.mean(dim=2)
     if kind == "both":
         return torch.cat([cls, patches.mean(dim=2)], dim=-1)
-    grid = patches.unflatten(2, (rows, -1)).flatten(0, 1).permute(0, 3, 1, 2)
-    pooled = functional.adaptive_avg_pool2d(grid, GRID).flatten(1)
+    grid = patches.unflatten(2, (rows, -1)).flatten(0, 1).permute(0, 3, 1, 2)  # (B·T, D, rows, columns)
+    pooled = functional.adaptive_avg_pool2d(grid, GRID).flatten(1)  # (B·T, D·GRID²)
     return torch.cat([cls, pooled.unflatten(0, cls.shape[:2])], dim=-1)
+
+
+class FrameEncoder:
+    """Frame features of clips through an image tower.
+
+    Args:
+        tower: the image tower, with its method attached.
+        kind: see `frame_features`.
+        frames: T.
+        trained: whether the method trains anything; else the frozen prefix is the whole tower.
+        chunked: on a CPU, run a large batch a few clips at a time where no gradients are wanted.
+
+    Attributes:
+        first_trained_layer: the first layer of the tower that training changes; None where it changes nothing.
+
+    Raises:
+        MmfuseError: there is no such kind of frame feature.
+    """
+
+    def __init__(self, tower: ImageTower, *, kind: str, frames: int, trained: bool, chunked: bool) -> None:
+        self._tower, self._kind, self._frames, self._chunked = tower, check_kind(kind), frames, chunked
+        # Found once: it takes a walk over the whole tower, and every batch of kept tokens asks for it.
+        self.first_trained_layer = tower.first_adapted_layer if trained else None
+
+    @property
+    def width(self) -> int:
+        """F."""
+        return self._tower.width * FEATURES[self._kind]
+
+    def __call__(self, video: Tensor) -> Tensor:
+        """Frame features (B, T, F) of clips (B, T, 3, H, W).
+
+        Raises:
+            MmfuseError: clips of another number of frames.
+        """
+        if video.ndim == 5 and video.shape[1] != self._frames:
+            raise MmfuseError(
+                f"clips of {video.shape[1]} frames given to a recogniser that was built for {self._frames}"
+            )
+        rows = video.shape[-2] // self._tower.patch_size
+
+        def run(video: Tensor) -> Tensor:
+            return frame_features(self._tower(video), kind=self._kind, rows=rows)
+
+        return chunked_forward(run, video, self.chunk_size(video))
+
+    def frozen_prefix(self, video: Tensor) -> Tensor:
+        """What training never changes of clips (B, T, 3, H, H): it can be kept, and given to `after_prefix` later.
+
+        Returns:
+            Frame features (B, T, F) where the image tower is frozen; else the tokens before the first trained layer,
+            those of a frame in one row, (B, T, S·D).
+        """
+        if self.first_trained_layer is None:
+            return self(video)
+        run = partial(self._tower.forward_to, layer=self.first_trained_layer)
+        return chunked_forward(run, video, self.chunk_size(video)).flatten(2)
+
+    def after_prefix(self, kept: Tensor) -> Tensor:
+        """Frame features (B, T, F) from what `frozen_prefix` gave."""
+        if self.first_trained_layer is None:
+            return kept
+        tower, layer = self._tower, self.first_trained_layer
+
+        def run(kept: Tensor) -> Tensor:
+            tokens = tower.forward_from(kept.unflatten(2, (-1, tower.width)), layer=layer)
+            return frame_features(tokens, kind=self._kind, rows=math.isqrt(tokens.shape[2] - 1))
+
+        return chunked_forward(run, kept, self.chunk_size(kept))
+
+    def prefix_width(self, size: int) -> int:
+        """Numbers that `frozen_prefix` gives of a frame of `size` pixels a side."""
+        if self.first_trained_layer is None:
+            return self.width
+        return self._tokens(size, size) * self._tower.width
+
+    def _tokens(self, height: int, width: int) -> int:
+        """Tokens of a frame, before a method adds any."""
+        side = self._tower.patch_size
+        return self._tower.special_tokens + (height // side) * (width // side)
+
+    def chunk_size(self, clips: Tensor) -> int | None:
+        """How many of these clips, pixels or what was kept of them, the tower is given at once; None for all."""
+        kept = clips.ndim == 3
+        if not self._chunked or (kept and self.first_trained_layer is None):
+            return None
+        tokens = clips.shape[2] // self._tower.width if kept else self._tokens(*clips.shape[-2:])
+        return chunk_size(
+            clips.device,
+            numbers=clips.shape[1] * tokens * self._tower.widest,
+            pixels=0 if kept else clips[0].numel(),
+            dtype=self._tower.pretrained[0].dtype,
+        )
+
+
+def check_kind(kind: str) -> str:
+    """A kind of frame feature, if it is one.
+
+    Raises:
+        MmfuseError: there is none of that name.
+    """
+    if kind not in FEATURES:
+        raise unknown("frame feature", kind, FEATURES)
+    return kind

@@ -26,10 +26,13 @@ class TestMetrics(nn.Module):
         self.top1 = MulticlassAccuracy(classes, average="micro")
         self.top5 = MulticlassAccuracy(classes, average="micro", top_k=min(5, classes))
         self.confusion = MulticlassConfusionMatrix(classes)
+        self.clips = 0
+        """Clips seen since the last reset, in this process."""
         self.index, self.labels, self.probabilities = CatMetric(), CatMetric(), CatMetric()
 
     def update(self, probabilities: Tensor, labels: Tensor, index: Tensor) -> None:
         """Add a batch: probabilities (B, C), labels (B,), and the clips' places in the test list (B,)."""
+        self.clips += len(labels)
         self.top1.update(probabilities, labels)
         self.top5.update(probabilities, labels)
         self.confusion.update(probabilities, labels)
@@ -59,5 +62,6 @@ class TestMetrics(nn.Module):
 
     def reset(self) -> None:
         """Forget all batches."""
+        self.clips = 0
         for metric in (self.top1, self.top5, self.confusion, self.index, self.labels, self.probabilities):
             metric.reset()

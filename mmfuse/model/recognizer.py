@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,19 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from mmfuse.encoders import ImageTower, TextTower, load_image_tower, load_text_tower
-from mmfuse.errors import MmfuseError, unknown
+from mmfuse.errors import MmfuseError
 from mmfuse.methods.base import attach
 from mmfuse.methods.recipes import FUSION, recipes_of, with_rate
 from mmfuse.methods.registry import IMAGE, TEXT, parse_method
 from mmfuse.model import checkpoint, lightning_checkpoint, optim
-from mmfuse.model.chunked import clips_at_once, joined, summed
+from mmfuse.model.batches import as_batch, refuse_floats, with_index
+from mmfuse.model.chunked import chunked_loss
 from mmfuse.model.class_prompts import DEFAULT_TEMPLATE, ClassPrompts, EmbeddingScope, check_names, check_templates
-from mmfuse.model.frame_features import FEATURES, frame_features
+from mmfuse.model.frame_features import FEATURES, FrameEncoder, check_kind
 from mmfuse.model.fusion import build_fusion
 from mmfuse.model.metrics import TestMetrics
 from mmfuse.model.optimizations import USUAL, Speed
-from mmfuse.model.rebuilding import constructor_arguments
+from mmfuse.model.rebuilding import OMITTED, constructor_arguments
 from mmfuse.model.trained import TrainedWeights, refuse_trainable
 
 
@@ -90,11 +90,10 @@ class ActionRecognizer(L.LightningModule):
         speed: Speed = USUAL,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=("image_encoder", "text_encoder", "speed"), logger=False)
+        self.save_hyperparameters(ignore=OMITTED)
         self.arguments = constructor_arguments(self)
         """What the model was called with, in plain values, but for the towers."""
-        if feature not in FEATURES:
-            raise unknown("frame feature", feature, FEATURES)
+        check_kind(feature)
         generator = torch.Generator().manual_seed(seed)
         self.class_names, templates = check_names(class_names), check_templates(templates)
         self.frames, self.feature = frames, feature
@@ -122,7 +121,7 @@ class ActionRecognizer(L.LightningModule):
         self.templates = self.prompts.templates
         self.fusion = build_fusion(
             fusion,
-            frame_width=self.frame_width,
+            frame_width=self.image_tower.width * FEATURES[feature],
             class_width=self.text_tower.embedding_width,
             frames=frames,
             classes=len(self.class_names),
@@ -143,9 +142,9 @@ class ActionRecognizer(L.LightningModule):
         trained = self.trained_parameters()
         self.trains_image, self.trains_text = bool(trained["image"]), bool(trained["text"])
         """Whether the image method, the text method have anything to train."""
-        # Found once: it takes a walk over the whole tower, and every batch of what was kept asks for it.
-        self.kept_below = self.image_tower.first_adapted_layer if self.trains_image else None
-        """The first adapted layer of the image tower, below which nothing is trained; None where nothing is at all."""
+        self.frame_encoder = FrameEncoder(
+            self.image_tower, kind=feature, frames=frames, trained=self.trains_image, chunked=speed.portions
+        )
         self.metrics = TestMetrics(classes=len(self.class_names))
         # Checkpoints hold trained weights only.
         self.register_load_state_dict_pre_hook(lightning_checkpoint.fill_in_frozen)
@@ -157,9 +156,11 @@ class ActionRecognizer(L.LightningModule):
     # -- what is trained ------------------------------------------------------------------------------------------
 
     @property
-    def frame_width(self) -> int:
-        """F, the width of a frame feature."""
-        return self.image_tower.width * FEATURES[self.feature]
+    def hparams_initial(self) -> dict[str, Any]:
+        """What loggers write down: the arguments in plain values, the towers by name, and how each part is trained."""
+        towers = {"image_encoder": self.image_tower.lasting_name, "text_encoder": self.text_tower.lasting_name}
+        recipes = {part: asdict(recipe) for part, recipe in self.recipes.items()}
+        return {**self.arguments, **towers, "recipes": recipes}
 
     @property
     def learning_rate(self) -> float:
@@ -272,67 +273,22 @@ class ActionRecognizer(L.LightningModule):
         """
         return self.prompts.embed(device=self.device, names=class_names)
 
-    def frame_features(self, video: Tensor) -> Tensor:
-        """Clips (B, T, 3, H, W) to frame features (B, T, F)."""
-        if video.shape[1] != self.frames:
-            raise MmfuseError(
-                f"clips of {video.shape[1]} frames given to a recogniser that was built for {self.frames}"
-            )
-        rows = video.shape[-2] // self.image_tower.patch_size
+    def frame_features(self, video: Tensor, *, normalised: bool = False) -> Tensor:
+        """Clips to frame features.
 
-        def run(video: Tensor) -> Tensor:
-            return frame_features(self.image_tower(video), kind=self.feature, rows=rows)
-
-        return joined(run, video, self._at_once(video))
-
-    def unchanging_width(self, size: int) -> int:
-        """Numbers that `unchanging` gives of a frame of `size` pixels a side."""
-        if self.kept_below is None:
-            return self.frame_width
-        return self._tokens(size, size) * self.image_tower.width
-
-    def _tokens(self, height: int, width: int) -> int:
-        """Tokens of a frame, before a method adds any."""
-        side = self.image_tower.patch_size
-        return self.image_tower.special_tokens + (height // side) * (width // side)
-
-    def _at_once(self, clips: Tensor) -> int | None:
-        """How many of these clips, pixels or kept tokens, the image tower is given at once; None for all."""
-        tower = self.image_tower
-        kept = clips.ndim == 3
-        if not self.speed.portions or (kept and self.kept_below is None):
-            return None
-        tokens = clips.shape[2] // tower.width if kept else self._tokens(*clips.shape[-2:])
-        return clips_at_once(
-            clips.device,
-            numbers=clips.shape[1] * tokens * tower.widest,
-            pixels=0 if kept else clips[0].numel(),
-            dtype=tower.pretrained[0].dtype,
-        )
-
-    def unchanging(self, video: Tensor) -> Tensor:
-        """What training never changes of clips (B, T, 3, S, S): it can be kept and given back as a batch's "features".
+        Args:
+            video: pixels, uint8 (B, T, 3, H, W).
+            normalised: the pixels are floats, and normalised as the image tower wants them.
 
         Returns:
-            Frame features (B, T, F) where the image tower is frozen; else the tokens before the first adapted layer,
-            those of a frame in one row, (B, T, S·D).
+            (B, T, F).
+
+        Raises:
+            MmfuseError: pixels in floats, clips of another number of frames, or of a size that patches do not divide.
         """
-        if self.kept_below is None:
-            return self.frame_features(video)
-        lower = partial(self.image_tower.forward_to, layer=self.kept_below)
-        return joined(lower, video, self._at_once(video)).flatten(2)
-
-    def _from_unchanging(self, kept: Tensor) -> Tensor:
-        """Frame features (B, T, F) from what `unchanging` gave."""
-        if self.kept_below is None:
-            return kept
-        tower, layer = self.image_tower, self.kept_below
-
-        def run(kept: Tensor) -> Tensor:
-            tokens = tower.forward_from(kept.unflatten(2, (-1, tower.width)), layer=layer)
-            return frame_features(tokens, kind=self.feature, rows=math.isqrt(tokens.shape[2] - 1))
-
-        return joined(run, kept, self._at_once(kept))
+        if not normalised:
+            refuse_floats(video)
+        return self.frame_encoder(video)
 
     def forward(self, video: Tensor, classes: Tensor | None = None) -> Tensor:
         """Clips to logits.
@@ -344,29 +300,49 @@ class ActionRecognizer(L.LightningModule):
 
         Returns:
             Logits, (B, C).
+
+        Raises:
+            MmfuseError: see `frame_features`.
         """
         return self.fusion(self.frame_features(video), self.class_embeddings() if classes is None else classes)
 
     def _logits(self, batch: dict[str, Tensor]) -> Tensor:
-        """Logits (B, C) of a batch of clips, or of what was kept of them (see `unchanging`)."""
+        """Logits (B, C) of a batch of clips, or of what the frozen prefix gave of them."""
         if "features" in batch:
-            return self.fusion(self._from_unchanging(batch["features"]), self._classes())
+            return self.fusion(self.frame_encoder.after_prefix(batch["features"]), self._classes())
         return self(batch["video"], self._classes())
 
-    def loss(self, batch: dict[str, Tensor]) -> Tensor:
-        """Cross-entropy of a batch as `_logits` takes it; a large one on a CPU goes through the towers in portions."""
+    def loss(self, batch: Any) -> Tensor:
+        """The loss () of a batch, cross-entropy; a large batch on a CPU goes through the towers in chunks.
+
+        Args:
+            batch: see `mmfuse.model.batches.as_batch`.
+
+        Raises:
+            MmfuseError: the batch has another form, or no labels.
+        """
+        return self._loss_and_hits(as_batch(batch, labelled=True))[0]
+
+    def _loss_and_hits(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The loss () and which clips were recognised (B,)."""
         kept = "features" in batch
         clips = batch["features" if kept else "video"]
-        features_of = self._from_unchanging if kept else self.frame_features
+        features_of = self.frame_encoder.after_prefix if kept else self.frame_features
+        hits: list[Tensor] = []
 
-        def loss_of(portion: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
-            logits = self.fusion(features_of(portion), classes)
-            share = len(portion) / len(clips)
-            return share * functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        def loss_of(chunk: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
+            logits = self.fusion(features_of(chunk), classes)
+            hits.append(logits.detach().argmax(dim=-1) == labels)
+            return len(chunk) / len(clips) * self._cross_entropy(logits, labels)
 
         # Weights of the text side get their gradients through the class embeddings.
         weights = (p for p in self.parameters() if p.requires_grad)
-        return summed(loss_of, clips, batch["label"], self._classes(), weights, self._at_once(clips))
+        size = self.frame_encoder.chunk_size(clips)
+        loss = chunked_loss(loss_of, clips, batch["label"], self._classes(), weights, size)
+        return loss, torch.cat(hits)
+
+    def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
 
     def _classes(self) -> Tensor:
         """Class embeddings of this step: computed anew, but where a trainer runs a loop in which they cannot change."""
@@ -408,45 +384,65 @@ class ActionRecognizer(L.LightningModule):
     on_test_epoch_start = on_predict_epoch_start = on_validation_epoch_start
     on_predict_epoch_end = on_validation_epoch_end
 
-    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
-        """Cross-entropy of one batch."""
-        loss = self.loss(batch)
+    def training_step(self, batch: Any, batch_index: int) -> Tensor:
+        """Cross-entropy of one batch, logged as `train/loss`, and `train/top1` over the epoch."""
+        given = as_batch(batch, labelled=True)
+        loss, hits = self._loss_and_hits(given)
         if not torch.isfinite(loss):
             raise NonFiniteLoss(
                 f"the loss became {loss.item()} in epoch {self.current_epoch}; lower the learning rates"
             )
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["label"]))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(hits))
+        self.log("train/top1", hits.float().mean(), on_step=False, on_epoch=True, batch_size=len(hits))
         return loss
 
-    def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
-        """Top-1 accuracy on clips held out of the training list, logged as `val/top1`; nothing is selected by it."""
-        hits = (self._logits(batch).argmax(dim=-1) == batch["label"]).float()
-        self.log("val/top1", hits.mean(), batch_size=len(hits), prog_bar=True)
+    def validation_step(self, batch: Any, batch_index: int, dataloader_idx: int = 0) -> None:
+        """Log `val/loss` and `val/top1` on clips held out of the training list; nothing is selected by them."""
+        given = as_batch(batch, labelled=True)
+        logits, labels = self._logits(given), given["label"]
+        found = {"loss": self._cross_entropy(logits, labels), "top1": (logits.argmax(dim=-1) == labels).float().mean()}
+        for name, value in found.items():
+            self.log(f"val/{name}", value, batch_size=len(labels), prog_bar=True, sync_dist=True)
 
     def on_test_start(self) -> None:
-        """Forget what an earlier test has seen, and compute with merged weights where methods can be merged.
+        """Forget what an earlier test has seen, and merge what can be merged into the towers' weights.
 
-        Weights are merged in full precision, so that under autocast only their sum is rounded, as the frozen weight
+        The weights are kept in full precision, so that under autocast only their sum is rounded, as the frozen weight
         would have been. Not where the weights themselves are in half precision: there a small change would be lost.
         """
         self.metrics.reset()
+        self.on_predict_start()
+
+    def on_predict_start(self) -> None:
+        """See `on_test_start`."""
         if self.speed.merge and self.trainer.precision not in {"16-true", "bf16-true"}:
             for method in (self.image_method, self.text_method):
                 method.merge()
 
     def on_test_end(self) -> None:
-        """Compute as in training again."""
+        """Give the towers their own weights back."""
         self.unmerge()
 
+    on_predict_end = on_test_end
+
     def unmerge(self) -> None:
-        """Compute as in training again, where methods are merged."""
+        """Give the towers their own weights back, where methods are merged into them."""
         for method in (self.image_method, self.text_method):
             method.unmerge()
 
-    def test_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
+    def test_step(self, batch: Any, batch_index: int, dataloader_idx: int = 0) -> None:
         """Collect the predictions of one batch."""
-        probabilities = self._logits(batch).float().softmax(dim=-1)
-        self.metrics.update(probabilities, batch["label"], batch["index"])
+        given = as_batch(batch, labelled=True)
+        processes, rank = self.trainer.world_size, self.trainer.global_rank
+        index = with_index(given, seen=self.metrics.clips, rank=rank, processes=processes)
+        self.metrics.update(self._probabilities(given), given["label"], index)
+
+    def predict_step(self, batch: Any, batch_index: int, dataloader_idx: int = 0) -> Tensor:
+        """Probabilities of the classes, (B, C), of a batch with or without labels."""
+        return self._probabilities(as_batch(batch, labelled=False))
+
+    def _probabilities(self, batch: dict[str, Tensor]) -> Tensor:
+        return self._logits(batch).float().softmax(dim=-1)
 
     def on_test_epoch_end(self) -> None:
         """Log top-1, top-5 and mean-class accuracy, and keep the predictions of each clip."""

@@ -1,4 +1,4 @@
-"""A large batch in portions gives what it gives at once."""
+"""A large batch in chunks gives what it gives at once."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def seen_at_once(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
         return counted
 
-    for way in ("forward", "lower", "upper"):
+    for way in ("forward", "forward_to", "forward_from"):
         monkeypatch.setattr(ImageTower, way, counting(getattr(ImageTower, way)))
     return counts
 
@@ -104,11 +104,11 @@ def test_so_they_are_of_kept_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     for switch in (False, True):
         model = recogniser(image, speed=Speed(portions=switch))
         with torch.no_grad():
-            kept = model.unchanging(batch()["video"])
+            kept = model.frame_encoder.frozen_prefix(batch()["video"])
         results.append((kept, *step(model, {"features": kept, "label": batch()["label"]})))
     assert counts == [5, 5, *(5 * [1]), 2, 2, 1], "pixels take more room than tokens"
-    (kept, plain, expected), (kept_in_portions, loss, found) = results
-    torch.testing.assert_close(kept_in_portions, kept)
+    (kept, plain, expected), (kept_in_chunks, loss, found) = results
+    torch.testing.assert_close(kept_in_chunks, kept)
     torch.testing.assert_close(loss, plain)
     for name in expected:
         torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-5, msg=name)
@@ -132,7 +132,7 @@ def test_under_autocast_only_rounding_differs(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.usefixtures("small")
-def test_without_gradients_only_the_outputs_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_gradients_only_the_outputs_are_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
     plain, model = recogniser("dora", speed=Speed(portions=False)), recogniser("dora")
     video = batch()["video"]
     with torch.no_grad():
@@ -170,20 +170,20 @@ def test_only_one_portion_is_kept_for_the_gradients() -> None:
 
 def test_as_many_clips_as_keep_the_largest_tensor_below_the_limit() -> None:
     cpu, vit_s = torch.device("cpu"), {"numbers": 8 * 257 * 1536, "pixels": 8 * 3 * 224 * 224, "dtype": torch.float32}
-    assert chunked.clips_at_once(cpu, **vit_s) == 2
+    assert chunked.chunk_size(cpu, **vit_s) == 2
     with torch.autocast("cpu", torch.bfloat16):
-        assert chunked.clips_at_once(cpu, **vit_s) == 4
-        assert chunked.clips_at_once(cpu, **{**vit_s, "numbers": 1}) == 6, "pixels of one clip are 4.6 MiB"
-    assert chunked.clips_at_once(cpu, **{**vit_s, "numbers": 2**30}) == 1
-    assert chunked.clips_at_once(torch.device("cuda"), **vit_s) is None
+        assert chunked.chunk_size(cpu, **vit_s) == 4
+        assert chunked.chunk_size(cpu, **{**vit_s, "numbers": 1}) == 6, "pixels of one clip are 4.6 MiB"
+    assert chunked.chunk_size(cpu, **{**vit_s, "numbers": 2**30}) == 1
+    assert chunked.chunk_size(torch.device("cuda"), **vit_s) is None
 
 
 @pytest.mark.parametrize(
     ("count", "sizes"),
     [(3, [3]), (4, [4]), (5, [3, 2]), (13, [4, 3, 3, 3]), (17, [4, 4, 3, 3, 3]), (16, [4, 4, 4, 4])],
 )
-def test_portions_are_of_nearly_one_size(count: int, sizes: list[int]) -> None:
-    assert [len(part) for part in chunked.cut(torch.zeros(count, 1), 4)] == sizes
+def test_chunks_are_of_nearly_one_size(count: int, sizes: list[int]) -> None:
+    assert [len(part) for part in chunked.chunks(torch.zeros(count, 1), 4)] == sizes
 
 
 def test_a_weight_that_one_portion_alone_uses_keeps_its_gradient() -> None:
@@ -193,7 +193,7 @@ def test_a_weight_that_one_portion_alone_uses_keeps_its_gradient() -> None:
     def loss_of(portion: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
         return (portion.sum() * weight if portion.item() == 2 else portion.sum()) + 0 * classes.sum()
 
-    chunked.summed(loss_of, clips, clips, base, [weight], 1).backward()
+    chunked.chunked_loss(loss_of, clips, clips, base, [weight], 1).backward()
     assert weight.grad == 2
 
 

@@ -1,0 +1,77 @@
+"""The forms of a batch that a recogniser takes: those of the data module, and those that other loaders give.
+
+Shapes: B clips, T frames, H × W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmfuse.errors import MmfuseError
+
+FORMS = "a batch is a dictionary with video (and label, index), or (video, label)"
+
+
+def as_batch(given: Any, *, labelled: bool) -> dict[str, Tensor]:
+    """A batch as a dictionary, with labels in int64.
+
+    Args:
+        given: `{"video": (B, T, 3, H, W), "label": (B,), "index": (B,)}`, where "features" may stand for "video" and
+            "index" may be left out; or a tuple or list (video, label); or, for prediction, the video alone.
+        labelled: whether labels are needed.
+
+    Raises:
+        MmfuseError: something else, or labels that are missing or of another number than the clips.
+    """
+    if isinstance(given, Mapping):
+        batch = dict(given)
+    elif isinstance(given, Tensor):
+        batch = {"video": given}
+    elif isinstance(given, tuple | list) and len(given) in (1, 2, 3):
+        batch = dict(zip(("video", "label", "index"), given, strict=False))
+    else:
+        raise MmfuseError(f"{FORMS}; got {type(given).__name__}")
+    clips = batch.get("features", batch.get("video"))
+    if not isinstance(clips, Tensor):
+        raise MmfuseError(f"{FORMS}; got no tensor of clips, but {', '.join(map(str, batch))[:200] or 'nothing'}")
+    if labelled:
+        labels = batch.get("label")
+        if not isinstance(labels, Tensor) or labels.shape != clips.shape[:1] or labels.is_floating_point():
+            raise MmfuseError(f"{FORMS}, with one whole number a clip for label; got {_described(labels)}")
+        batch["label"] = labels.long()
+    return batch
+
+
+def refuse_floats(video: Tensor) -> None:
+    """Refuse pixels of which nobody can tell whether they are 0…1, 0…255 or normalised.
+
+    Raises:
+        MmfuseError: the pixels are floats.
+    """
+    if video.is_floating_point():
+        raise MmfuseError(
+            f"clips are pixels of 0…255 in whole numbers, such as uint8; got {video.dtype}: "
+            "for pixels of 0…1 give (255 * video).round().to(torch.uint8), for pixels of 0…255 video.to(torch.uint8)"
+        )
+
+
+def with_index(batch: Mapping[str, Tensor], *, seen: int, rank: int, processes: int) -> Tensor:
+    """The places of a batch's clips in the list, (B,): as it says, or counted where it does not.
+
+    Args:
+        batch: the batch.
+        seen: clips of earlier batches in this process.
+        rank, processes: which process this is, of how many; torch's sampler deals the clips out to them in turn.
+    """
+    if "index" in batch:
+        return batch["index"]
+    labels = batch["label"]
+    return torch.arange(seen, seen + len(labels), device=labels.device) * processes + rank
+
+
+def _described(value: Any) -> str:
+    return f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"{value!r:.60}"
