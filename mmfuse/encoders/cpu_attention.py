@@ -45,7 +45,7 @@ def attend(
     """Attention as `transformers` calls it; what is not bf16 on a CPU with gradients is left to its `sdpa`.
 
     So are long frames, where the kernel is no slower, and what `torch.compile` traces, as parts would make its graph
-    grow with the batch. Gradients of gradients are not to be had, nor are they of the kernel's.
+    grow with the batch. Second derivatives are not supported, as they are not by the kernel.
 
     Args:
         module: the model's own attention.

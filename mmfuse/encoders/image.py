@@ -59,7 +59,7 @@ class ImageTower(Tower):
 
     @property
     def native_size(self) -> int:
-        """Side of the frames that it was trained on, in pixels; frames of other sizes will do as well."""
+        """Side of the frames that it was trained on, in pixels; frames of other sizes can be given too."""
         side = self._native_size or self.model.config.image_size
         return int(side if isinstance(side, int) else min(side))
 

@@ -78,10 +78,13 @@ def _size(settings: Mapping[str, Any], config: Mapping[str, Any]) -> int | None:
     cropped = settings.get("crop_size") if settings.get("do_center_crop") is not False else None
     scaled = settings.get("size") if settings.get("do_resize") is not False else None
     image = config.get("vision_config") if isinstance(config.get("vision_config"), dict) else config
-    for told in (cropped, scaled, (image or {}).get("image_size")):
-        if isinstance(told, Mapping):
-            told = [told[key] for key in ("height", "width", "shortest_edge") if key in told]
-        sides = set(told) if isinstance(told, list | tuple) else {told}
+    for size in (cropped, scaled, (image or {}).get("image_size")):
+        stated = (
+            [size[key] for key in ("height", "width", "shortest_edge") if key in size]
+            if isinstance(size, Mapping)
+            else size
+        )
+        sides = set(stated) if isinstance(stated, list | tuple) else {stated}
         if len(sides) == 1 and isinstance(side := sides.pop(), int) and side > 0:
             return side
     return None

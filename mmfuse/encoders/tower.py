@@ -139,7 +139,7 @@ class Tower(nn.Module):
         use_products(self.model, on=on)
 
     @property
-    def lasting_name(self) -> str:
+    def reloadable_name(self) -> str:
         """The name under which the tower is found again: that of a local folder with its whole path."""
         return str(user_path(self.name).resolve()) if user_path(self.name).is_dir() else self.name
 

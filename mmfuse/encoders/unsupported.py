@@ -16,8 +16,8 @@ SUPPORTED = {
     "text": "text towers are those of CLIP or SigLIP, such as openai/clip-vit-base-patch16",
 }
 PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".bin", ".tar")
-# What a file tells of the folder that it lies in, where there is no config.json.
-TELLING = {
+# What a file says of the folder that it lies in, where there is no config.json.
+KNOWN_FILES = {
     "recognizer.json": "is a recogniser that `mmfuse train` wrote, which `mmfuse predict` reads; "
     "its towers are named in recognizer.json",
     "adapter_config.json": "is an adapter of huggingface/peft; give the tower that it was trained on",
@@ -49,12 +49,12 @@ def without_config(files: Collection[str]) -> str:
     'is an adapter of huggingface/peft; give the tower that it was trained on'
     """
     nested = sorted(str(PurePosixPath(file).parent) for file in files if PurePosixPath(file).name == "config.json")
-    told = next((text for file, text in TELLING.items() if file in files), None)
+    known = next((text for file, text in KNOWN_FILES.items() if file in files), None)
     if any(file.startswith("snapshots/") for file in files):
-        told = "is a folder of the hub's cache; give the hub id of its tower"
+        known = "is a folder of the hub's cache; give the hub id of its tower"
     elif nested:
-        told = f"{told or 'has no config.json'}; there is one in {nested[0]}: give the path of that folder"
-    return told or f"has no config.json{_foreign_weights(files)}; give a folder that `save_pretrained` wrote"
+        known = f"{known or 'has no config.json'}; there is one in {nested[0]}: give the path of that folder"
+    return known or f"has no config.json{_foreign_weights(files)}; give a folder that `save_pretrained` wrote"
 
 
 def without_weights(files: Collection[str]) -> str:

@@ -166,7 +166,7 @@ class CLIPAdapter(Method):
     """CLIP-Adapter (Gao et al. 2021, eq. 3 to 5): α·A(f) + (1 − α)·f on what the tower gives out, f.
 
     A is a two-layer MLP without biases, a ReLU after each layer. On a text tower f is a class embedding; on an image
-    tower it is each output token, as frame features are made of several. It is no no-op at its start.
+    tower it is each output token, as frame features are made of several. It does not start as a no-op.
 
     Args:
         tower: either tower.

@@ -59,8 +59,8 @@ class Method(nn.Module):
     def compose(self, on: bool) -> None:
         """Compute with weights that are multiplied out once a batch, where the method knows how (see `composed`)."""
 
-    def save_besides(self, folder: Path) -> None:
-        """Write the method in a format of its own besides, where it has one; `folder` is not there yet."""
+    def save_in_peft_format(self, folder: Path) -> None:
+        """Write the adapter of a method of peft for `PeftModel.from_pretrained`; `folder` is not there yet."""
 
 
 class Frozen(Method):

@@ -50,7 +50,7 @@ class PeftMethod(Mergeable):
         self._tuners = [module for _, module in changed if isinstance(module, BaseTunerLayer)]
         self.inserted = tuple(self._tuners)
 
-    def save_besides(self, folder: Path) -> None:
+    def save_in_peft_format(self, folder: Path) -> None:
         """Write the adapter in peft's own format, for `PeftModel.from_pretrained` on the tower's model."""
         with _quiet():
             self._wrapped[0].save_pretrained(str(folder), safe_serialization=True)

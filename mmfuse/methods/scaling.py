@@ -65,7 +65,7 @@ class ScaleAndShift(nn.Module):
 class SSF(Mergeable):
     """Scaling and shifting features (Lian et al. 2022, eq. 3): after every norm, linear map and the patch embedding.
 
-    Factors start at N(1, 0.02²) and shifts at N(0, 0.02²), as in the paper, so it is no no-op at its start. It can be
+    Factors start at N(1, 0.02²) and shifts at N(0, 0.02²), as in the paper, so it does not start as a no-op. It can be
     merged into weights and biases.
 
     Args:

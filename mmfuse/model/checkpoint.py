@@ -237,7 +237,7 @@ def save(model: ActionRecognizer, folder: Path, *, sampling: Mapping[str, Any] |
     for side, method in (("image", model.image_method), ("text", model.text_method)):
         besides = folder / f"peft-{side}"
         shutil.rmtree(besides, ignore_errors=True)  # of an earlier checkpoint in the same folder
-        method.save_besides(besides)
+        method.save_in_peft_format(besides)
 
 
 def load(kind: type[Model], folder: Path, *, towers: Mapping[str, Any]) -> Model:

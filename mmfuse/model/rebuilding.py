@@ -91,7 +91,7 @@ def towers_of(model: ActionRecognizer) -> dict[str, dict[str, str]]:
     prints = model.fingerprints()
     return {
         side: {
-            "name": tower.lasting_name,
+            "name": tower.reloadable_name,
             "fingerprint": prints[side],
             "dtype": str(tower.pretrained[0].dtype).removeprefix("torch."),
         }
