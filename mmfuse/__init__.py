@@ -11,12 +11,22 @@ if TYPE_CHECKING:
     from mmfuse.inference.predict import predict
     from mmfuse.methods.base import register
     from mmfuse.model.recognizer import ActionRecognizer
+    from mmfuse.report.results import load_results
 
-__all__ = ["ActionRecognizer", "FewShotVideoDataModule", "MmfuseError", "__version__", "predict", "register"]
+__all__ = [
+    "ActionRecognizer",
+    "FewShotVideoDataModule",
+    "MmfuseError",
+    "__version__",
+    "load_results",
+    "predict",
+    "register",
+]
 
 _MODULES = {
     "ActionRecognizer": "mmfuse.model.recognizer",
     "FewShotVideoDataModule": "mmfuse.data.datamodule",
+    "load_results": "mmfuse.report.results",
     "predict": "mmfuse.inference.predict",
     "register": "mmfuse.methods.base",
 }

@@ -41,14 +41,11 @@ STRANGERS = [
 """Floors that know nothing of each other, although their order would let them."""
 
 EXCEPTIONS: set[tuple[str, str]] = {
-    # `recognizer.predict(videos)` is the method that users look for; what it does lies in `inference`.
-    ("model.recognizer", "inference.predict"),
     # The page shows frames of the hardest clips, which no record holds.
-    ("report.page.thumbnails", "data.catalogue.cards"),
     ("report.page.thumbnails", "data.catalogue.load"),
     ("report.page.thumbnails", "data.frames.sampling"),
     ("report.page.thumbnails", "data.frames.video"),
-    ("report.page.thumbnails", "data.tiny.dataset"),
+    ("report.page.thumbnails", "data.tiny"),
 }
 """Arrows that the flow forbids, each with its reason."""
 

@@ -1,0 +1,157 @@
+"""Results in Python: a results folder as data frames. Needs no torch."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from mmfuse.errors import MmfuseError, unknown
+from mmfuse.records.cell import AXES
+from mmfuse.records.folder import ResultsFolder
+from mmfuse.records.predictions import decode
+from mmfuse.records.replicates import row_names
+from mmfuse.records.status import Entry, as_row, counts, read_entries
+from mmfuse.report.groups import groups
+from mmfuse.report.tables.build import tables
+from mmfuse.report.tables.formats import as_csv, show
+from mmfuse.report.tables.pairwise import pairwise_tables
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WIDTH = 160
+"""Characters of a table in a notebook."""
+
+
+class Results:
+    """What a results folder holds, as it was when it was read. Get one by `load_results`.
+
+    Args:
+        path: the results folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._folder = ResultsFolder(path)
+        if not self._folder.exists:
+            raise MmfuseError(f"{path} holds no results; run a grid first: mmfuse-bench --grid NAME --results {path}")
+        self.entries: list[Entry] = read_entries(self._folder)
+
+    def __repr__(self) -> str:
+        states = ", ".join(f"{number} {state}" for state, number in counts(self.entries).items() if number)
+        return f"Results({str(self.path)!r}: {states or 'no cells'})"
+
+    def _repr_html_(self) -> str:
+        """The tables of the folder, as notebooks show them."""
+        console = Console(record=True, file=io.StringIO(), width=WIDTH)
+        console.print(repr(self), markup=False, highlight=False)
+        show(tables(self.entries, self._folder), style="rich", console=console)
+        return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+
+    def table(self) -> pd.DataFrame:
+        """One row for each cell of each grid, also for those without numbers.
+
+        Returns:
+            The axes (`dataset`, `split`, `pair`, `shots`, `draw`, `seed`); `row`, the row of the tables that the cell
+            belongs to: cells of one row and K may be averaged, others never; `state`; accuracies from 0 to 1 (`top1`,
+            `top5`, `mean_class`), of cells that are done; what they cost (`seconds`, `peak_memory_bytes`, ...), with
+            the numbers of trained weights (`image_method_parameters`, ...); `identity`, `command`, `reason`, `error`.
+        """
+        import pandas as pd
+
+        names = row_names(self.entries)
+        return pd.DataFrame([_row(entry, name) for entry, name in zip(self.entries, names, strict=True)])
+
+    def predictions(self, **only: Any) -> pd.DataFrame:
+        """One row for each test clip of each finished cell.
+
+        Args:
+            only: values of axes, such as `pair="dora+adapter", shots=4`.
+
+        Returns:
+            The axes; `clip`, `group`; `label` and `predicted`, numbers of classes; `rank`, 1 where the clip was
+            recognised; the probabilities of both.
+
+        Raises:
+            MmfuseError: no such axis, or predictions that are missing or damaged.
+        """
+        import pandas as pd
+
+        for axis in only:
+            if axis not in AXES:
+                raise unknown("axis", axis, AXES)
+        parts = []
+        for entry in self.entries:
+            axes = entry.cell.axes._asdict()
+            if entry.state == "done" and entry.record and all(axes[axis] == value for axis, value in only.items()):
+                parts.append(pd.DataFrame({**axes, **decode(self._folder.predictions_of(entry.record))}))
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*AXES, "clip"])
+
+    def compare(self, ours: str, theirs: str) -> pd.DataFrame:
+        """Two pairs against each other, as `mmfuse-bench compare` prints them.
+
+        Args:
+            ours, theirs: pairs by the names of their rows.
+
+        Returns:
+            One row for each number of shots and column of that table, with `mean`, half width, n and p where it has
+            them, in points; as `--format csv` prints it.
+
+        Raises:
+            MmfuseError: a pair that the results do not have.
+        """
+        import pandas as pd
+
+        found = pairwise_tables(groups(self.entries, self._folder), ours=ours, theirs=theirs)
+        return pd.read_csv(io.StringIO(as_csv(found)))
+
+
+def _row(entry: Entry, name: str) -> dict[str, Any]:
+    """A cell with everything that is known of it as plain values; numbers of stale records are not told."""
+    row = as_row(entry)
+    row.pop("progress", None)
+    error = row.pop("error")
+    record = entry.record if entry.state == "done" else None
+    cost = {} if record is None or record.cost is None else record.cost.model_dump()
+    weights = {} if record is None or record.parameters is None else record.parameters.model_dump()
+    if record is None:
+        row |= dict.fromkeys(("top1", "top5", "mean_class", "seconds"))
+    axes = {axis: row.pop(axis) for axis in AXES}
+    return {
+        **axes,
+        "row": name,
+        **row,
+        **cost,
+        **{f"{part}_parameters": number for part, number in weights.items()},
+        "error": None if error is None else f"{error['kind']}: {error['message']}",
+    }
+
+
+def load_results(path: str | Path) -> Results:
+    """Read a results folder, on any machine and without torch.
+
+    Args:
+        path: what `--results` named.
+
+    Returns:
+        Its cells as data frames: `.table()`, `.predictions()`, `.compare(a, b)`.
+
+    Raises:
+        MmfuseError: it holds no results, or those of another version.
+
+    >>> import tempfile
+    >>> from mmfuse.records.folder import Manifest, PlannedCell, ResultsFolder
+    >>> from mmfuse.records.cell import Cell
+    >>> folder = ResultsFolder(Path(tempfile.mkdtemp()))
+    >>> folder.prepare()
+    >>> pair = {"name": "lora+frozen", "image": "lora", "text": "frozen"}
+    >>> cell = Cell(dataset="tiny", pair=pair, shots=2)
+    >>> folder.write_manifest(Manifest("mine", [PlannedCell(cell)]))
+    >>> load_results(folder.path).table()[["dataset", "pair", "shots", "draw", "state"]]
+      dataset         pair  shots  draw    state
+    0    tiny  lora+frozen      2     0  missing
+    """
+    return Results(Path(path).expanduser())
