@@ -16,7 +16,8 @@ from mmfuse.bench import environment
 from mmfuse.bench.clip_cache import catalogue_of, look_of
 from mmfuse.bench.digests import frame_size
 from mmfuse.bench.estimate import BACKWARD, Calibration, DecodingRate, Rate, frames_of, trains_image
-from mmfuse.bench.run_cell import make_model, quiet, resolve_precision
+from mmfuse.bench.precision import resolve_precision
+from mmfuse.bench.run_cell import make_model, quiet
 from mmfuse.data.catalogue.cards import load_card
 from mmfuse.data.frames.sources import Decoding
 from mmfuse.errors import MmfuseError

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from mmfuse.bench.digests import videos_digest
+from mmfuse.bench.precision import warn_of_slow_precision
 from mmfuse.bench.resolve import dataset_root
 from mmfuse.data.catalogue.cards import DataCard, Source, load_card
 from mmfuse.data.catalogue.load import Catalogue, load_catalogue
@@ -60,6 +61,7 @@ def prepare(
                 problems.setdefault(str(error))
     if problems:
         raise MmfuseError("\n".join(problems))
+    warn_of_slow_precision(entry.cell for entry in will_run(entries))
     for key in needed & catalogues.keys():
         catalogues[key].warn()
     return list(_fingerprinted(entries, catalogues))

@@ -24,6 +24,7 @@ from mmfuse.bench.digests import frame_size, known_inputs, videos_digest
 from mmfuse.bench.engines.ddp import ddp_ranks
 from mmfuse.bench.feature_cache import serve_frozen_prefix
 from mmfuse.bench.job import Job, Outcome, Progress, Report
+from mmfuse.bench.precision import resolve_precision
 from mmfuse.bench.resolve import dataset_root
 from mmfuse.data.datamodule import FewShotVideoDataModule
 from mmfuse.errors import MmfuseError, MmfuseWarning
@@ -233,24 +234,6 @@ def make_trainer(job: Job, micro_batch: int, callbacks: list[Callback]) -> L.Tra
     )
 
 
-def resolve_precision(asked: str, *, width: int) -> Any:
-    """What `auto` means on this machine: bfloat16 where it computes faster in it, else full precision.
-
-    Args:
-        asked: a precision of Lightning's, or "auto".
-        width: of the image tower. A CPU's matrix units gain on wide towers; on narrow ones the conversions cost more
-            (a step of DoRA on ViT-S, 384 wide: 0.6 of the time in full precision; on the embedded tower, 96: 1.5).
-    """
-    if asked != "auto":
-        return asked
-    if torch.cuda.is_available():
-        fast = torch.cuda.is_bf16_supported()
-    else:
-        units: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older torch does not tell
-        fast = bool(units.get("amx_bf16")) and width >= 256
-    return "bf16-mixed" if fast else "32-true"
-
-
 LOGGERS = {
     "csv": ("CSVLogger", "name"),
     "mlflow": ("MLFlowLogger", "experiment_name"),
@@ -397,4 +380,4 @@ def _provenance(job: Job, trained: Trained, started: str) -> Provenance:
     )
 
 
-__all__ = ["Inputs", "make_data", "make_model", "make_trainer", "quiet", "resolve_precision", "run_cell"]
+__all__ = ["Inputs", "make_data", "make_model", "make_trainer", "quiet", "run_cell"]

@@ -189,7 +189,10 @@ def _threads(count: int | None) -> Iterator[None]:
 
 def _run(job: Job) -> Outcome:
     from mmfuse.bench.engines.worker import run_guarded
+    from mmfuse.bench.precision import warn_of_slow_precision
     from mmfuse.bench.run_cell import run_cell
+
+    warn_of_slow_precision([job.cell])
 
     catalogue = _catalogue(job)
     if catalogue.card.generated:  # which takes a while the first time

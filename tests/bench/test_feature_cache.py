@@ -13,7 +13,7 @@ from torch.utils import deterministic
 from mmfuse import ActionRecognizer
 from mmfuse.bench import feature_cache
 from mmfuse.bench.job import Job, Outcome
-from mmfuse.bench.run_cell import resolve_precision, run_cell
+from mmfuse.bench.run_cell import run_cell
 from mmfuse.model.optimizations import USUAL, Speed
 from mmfuse.records.cell import Cell
 from mmfuse.records.predictions import decode
@@ -100,15 +100,3 @@ def test_tokens_that_do_not_fit_are_not_kept(
     monkeypatch.setattr(feature_cache, "LARGEST", 1000)
     run(cell, Speed())
     assert not (cache / "features").exists()
-
-
-def test_auto_takes_bfloat16_on_wide_towers_of_a_cpu_with_matrix_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
-    assert resolve_precision("auto", width=384) == "bf16-mixed"
-    assert resolve_precision("auto", width=96) == "32-true"
-    monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
-    assert resolve_precision("auto", width=384) == "32-true"
-    assert resolve_precision("bf16-true", width=96) == "bf16-true"
