@@ -7,6 +7,7 @@ from mmfuse.errors import MmfuseError
 from mmfuse.version import __version__
 
 if TYPE_CHECKING:
+    from mmfuse.bench.session import run_grid
     from mmfuse.data.datamodule import FewShotVideoDataModule
     from mmfuse.inference.predict import predict
     from mmfuse.methods.base import register
@@ -21,6 +22,7 @@ __all__ = [
     "load_results",
     "predict",
     "register",
+    "run_grid",
 ]
 
 _MODULES = {
@@ -29,6 +31,7 @@ _MODULES = {
     "load_results": "mmfuse.report.results",
     "predict": "mmfuse.inference.predict",
     "register": "mmfuse.methods.base",
+    "run_grid": "mmfuse.bench.session",
 }
 
 

@@ -27,7 +27,7 @@ SAMPLE = 16
 
 
 @dataclass(frozen=True)
-class Keeping:
+class CachePlan:
     """What a run keeps.
 
     Args:
@@ -79,7 +79,7 @@ def has_store(cell: Cell, *, data_root: Path, annotations: Path | None = None) -
     return any(need.store.folder.is_dir() for need in found)
 
 
-def choose(cells: Sequence[Cell], *, data_root: Path, wish: str, annotations: Path | None = None) -> Keeping:
+def plan_cache(cells: Sequence[Cell], *, data_root: Path, wish: str, annotations: Path | None = None) -> CachePlan:
     """Decide what a run keeps.
 
     With "auto" the clips of a data set are kept where some cell trains the image tower, which looks at them again and
@@ -96,7 +96,7 @@ def choose(cells: Sequence[Cell], *, data_root: Path, wish: str, annotations: Pa
         MmfuseError: the named folder cannot be written, or data are missing.
     """
     if wish == OFF or not cells:
-        return Keeping()
+        return CachePlan()
     named = AUTO if wish == AUTO else str(user_path(wish).absolute())
     folder = store_folder(named)
     if named != AUTO:
@@ -115,7 +115,7 @@ def choose(cells: Sequence[Cell], *, data_root: Path, wish: str, annotations: Pa
     return _within(found, named, free_bytes(folder) // SHARE if named == AUTO else None)
 
 
-def _within(found: list[Need], named: str, budget: int | None) -> Keeping:
+def _within(found: list[Need], named: str, budget: int | None) -> CachePlan:
     """The stores that fit into a budget, the smallest first."""
     lacking = {id(need): _bytes_lacking(need) for need in found}
     kept, dropped, total = [], [], 0
@@ -134,7 +134,7 @@ def _within(found: list[Need], named: str, budget: int | None) -> Keeping:
             f"those of {', '.join(dropped)} are not kept in {folder}, as a quarter of the free disk is the limit: "
             "every cell decodes them anew; --store DIR keeps them all in DIR"
         )
-    return Keeping(frozenset(look for need in kept for look in need.looks), named, "; ".join(parts))
+    return CachePlan(frozenset(look for need in kept for look in need.looks), named, "; ".join(parts))
 
 
 def _bytes_lacking(need: Need) -> int:

@@ -12,6 +12,7 @@ from mmfuse.data.catalogue.cards import DataCard, Source, load_card
 from mmfuse.data.catalogue.load import Catalogue, load_catalogue
 from mmfuse.data.few_shot import fingerprint
 from mmfuse.data.published_lists import training_clips
+from mmfuse.encoders.hub import check_available
 from mmfuse.errors import MmfuseError
 from mmfuse.records.cell import Cell
 from mmfuse.records.folder import PlannedCell
@@ -65,6 +66,23 @@ def prepare(
     for key in needed & catalogues.keys():
         catalogues[key].warn()
     return list(_fingerprinted(entries, catalogues))
+
+
+def check_towers(cells: Iterable[Cell]) -> None:
+    """Refuse a run whose towers could not be loaded: before the first cell, not when one after the other comes to it.
+
+    Raises:
+        MmfuseError: one line for each tower that is missing, broken or of an unsupported kind.
+    """
+    wanted = {(getattr(cell.encoders, kind), kind) for cell in cells for kind in ("image", "text")}
+    problems = []
+    for name, kind in sorted(wanted):
+        try:
+            check_available(name, kind)
+        except MmfuseError as error:
+            problems.append(str(error))
+    if problems:
+        raise MmfuseError("\n".join(problems))
 
 
 def _key(cell: Cell) -> str:

@@ -9,7 +9,7 @@ from glob import escape
 from pathlib import Path
 from typing import Protocol
 
-from mmfuse.bench.engines.local import Engine
+from mmfuse.bench.engines.base import Engine
 from mmfuse.bench.job import Event, Finished, Job, Outcome, Progress, Progressed, Started
 from mmfuse.errors import MmfuseError
 from mmfuse.records.folder import ResultsFolder, read_record

@@ -23,10 +23,14 @@ class YamlSource:
         MmfuseError: the file cannot be read, is not YAML, or holds a key twice.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, text: str | None = None) -> None:
+        """Args:
+        path: the file.
+        text: its content, where it is not to be read; the path is then its name in messages.
+        """
         self.path = path
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8") if text is None else text
             self._root = yaml.compose(text, Loader=SafeLoader12)
             self._refuse_endless(self._root)
             self.value: Any = parse_yaml(text)

@@ -102,9 +102,10 @@ def bench(
         from mmfuse.bench.grid import grid_names
 
         raise MmfuseError(f"name a grid by --grid NAME|FILE (known: {', '.join(grid_names())}), or see --help")
+    from mmfuse.bench.session import Request, Session
     from mmfuse.cli import run as running
 
-    request = running.Request(
+    request = Request(
         grid=grid,
         results=results,
         data_root=data_root,
@@ -112,18 +113,17 @@ def bench(
         only=only or [],
         workers=workers,
         engine=engine,
-        dry_run=dry_run,
         retry_failed=retry_failed,
         rerun=rerun,
         fail_fast=fail_fast,
-        json=json,
         time_limit=time_limit,
-        calibrate=calibrate,
         store=store,
         speed=Speed.parse(speed or []),
     )
-    running.check_request(request)
-    raise typer.Exit(running.run(request))
+    session, output = Session(request), running.Output(json=json)
+    if calibrate:
+        running.calibrate(session)
+    raise typer.Exit(running.show_plan(session, output) if dry_run else running.run(session, output))
 
 
 @app.command()

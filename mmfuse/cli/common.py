@@ -16,7 +16,6 @@ import typer
 from rich.console import Console
 
 from mmfuse.errors import MmfuseError, MmfuseWarning
-from mmfuse.utils.files import user_path
 from mmfuse.utils.streams import prepare_streams, silence_stdout
 from mmfuse.utils.terminal import UNSAFE, SafeConsole, visible
 
@@ -125,11 +124,6 @@ def print_json(value: Any) -> None:
     utf8 = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
     text = json.dumps(value, indent=1, ensure_ascii=not utf8)
     print(re.sub(UNSAFE, lambda found: f"\\u{ord(found.group()):04x}", text))
-
-
-def default_data_root() -> Path:
-    """Where data sets are looked for: `$MMFUSE_DATA`, else `data` in the current folder."""
-    return user_path(os.environ.get("MMFUSE_DATA") or "data")
 
 
 def duration(seconds: float | None) -> str:

@@ -141,9 +141,10 @@ def _ffmpeg() -> str:
 
 def _device() -> str:
     """What models run on here; torch is asked only where there may be more than a CPU."""
-    from mmfuse.bench.engines.local import accelerators, usable_cpus
+    from mmfuse.bench.engines.local import accelerators
+    from mmfuse.utils.processes import usable_cores
 
-    cpu = f"cpu ({platform.machine()}, {usable_cpus()} cores)"
+    cpu = f"cpu ({platform.machine()}, {usable_cores()} cores)"
     if count := len(accelerators()):
         import torch
 

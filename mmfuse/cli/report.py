@@ -8,14 +8,14 @@ from pathlib import Path
 from rich.progress import track
 
 from mmfuse.bench.preflight import lists_of
-from mmfuse.cli.common import amount, default_data_root, notes
+from mmfuse.cli.common import amount, notes
 from mmfuse.cli.common import out as results_console
 from mmfuse.cli.status import open_results
 from mmfuse.errors import MmfuseError
 from mmfuse.records.cell import Cell
 from mmfuse.records.folder import ResultsFolder
 from mmfuse.records.status import Entry
-from mmfuse.utils.files import write_atomically
+from mmfuse.utils.files import default_data_root, write_atomically
 
 MANY = 100
 """Fewer files of predictions than these are read before a bar could be seen."""

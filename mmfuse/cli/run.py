@@ -2,95 +2,64 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
-from dataclasses import dataclass, field
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
-from mmfuse.bench.estimate import Estimator, Expected, read_calibration
-from mmfuse.bench.grid import LoadedGrid, load_grid
-from mmfuse.bench.plan import planned_entries, select, to_run, with_known_inputs
-from mmfuse.cli.common import DONE, FAILED, INTERRUPTED, amount, default_data_root, duration, notes, out, print_json
-from mmfuse.errors import MmfuseError
-from mmfuse.model.optimizations import USUAL, Speed
-from mmfuse.records.cell import Cell
-from mmfuse.records.folder import Manifest, PlannedCell, ResultsFolder
-from mmfuse.records.status import Entry, as_row, counts, read_entries
-from mmfuse.utils.files import user_path
-
-ENGINES = ("local", "ray")
-LONGEST = 1_000_000_000
-"""Seconds that a time limit may have, as in a grid."""
+from mmfuse.bench.estimate import Expected
+from mmfuse.bench.runner import View
+from mmfuse.bench.session import Plan, Session
+from mmfuse.cli.common import DONE, FAILED, INTERRUPTED, amount, duration, notes, out, print_json
+from mmfuse.records.status import Entry, as_row, counts
 
 
-@dataclass(frozen=True)
-class Request:
-    """What the user asked for."""
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What a run prints.
 
-    grid: str
-    results: Path | None = None
-    data_root: Path | None = None
-    annotations: Path | None = None
-    only: list[str] = field(default_factory=list)
-    workers: int | None = None
-    engine: str = "local"
-    dry_run: bool = False
-    retry_failed: bool = False
-    rerun: str | None = None
-    fail_fast: bool = False
+    Args:
+        json: one JSON document instead of tables.
+        style: the format of the tables.
+    """
+
     json: bool = False
-    time_limit: float | None = None
-    calibrate: bool = False
     style: str = "rich"
-    store: str = "auto"
-    speed: Speed = USUAL
-
-    @property
-    def root(self) -> Path:
-        """Where the data sets are."""
-        return self.data_root or default_data_root()
 
 
-def run(request: Request) -> int:
-    """Carry out a request; returns the exit code.
+def run(session: Session, output: Output) -> int:
+    """Run a grid, show it while it runs and print what has come of it; returns the exit code.
 
     Raises:
-        MmfuseError: the request is wrong.
+        MmfuseError: something that the run needs is missing or wrong.
     """
-    loaded = load_grid(request.grid)
-    cells = loaded.cells()
-    chosen = {cell.name for cell in select(cells, request.only)}
-    folder = ResultsFolder(request.results or Path("results") / loaded.grid.name)
-    planned = with_known_inputs(cells)
-    if request.calibrate:
-        _calibrate(select(cells, request.only), request)
-    if request.dry_run:
-        entries = planned_entries(folder, planned)
-        mine = [entry for entry in entries if entry.cell.name in chosen]
-        return _show_plan(request, loaded.grid.name, folder, _estimator(entries, loaded), mine)
-    return _carry_out(request, loaded, folder, planned, chosen)
+    session.prepare()
+
+    def watched(plan: Plan) -> AbstractContextManager[View]:
+        return _watched(session, plan, output)
+
+    tally = session.run(watched)
+    if tally.interrupted:
+        notes().print("interrupted; the same command goes on where this one stopped")
+    return _conclude(session, output, INTERRUPTED if tally.interrupted else FAILED if tally.failed else DONE)
 
 
-def _calibrate(cells: list[Cell], request: Request) -> None:
+def calibrate(session: Session) -> None:
+    """Measure this device, so that plans can tell times."""
     from mmfuse.bench.calibrate import calibrate
     from mmfuse.bench.estimate import keep_calibration
 
+    request = session.request
     with notes().status("measuring one step of each kind of cell"):
-        keep_calibration(calibrate(cells, data_root=request.root, annotations=request.annotations))
+        keep_calibration(calibrate(session.cells, data_root=request.root, annotations=request.annotations))
 
 
-def _estimator(entries: list[Entry], loaded: LoadedGrid) -> Estimator:
-    records = [entry.record for entry in entries if entry.record is not None]
-    return Estimator(records, calibration=read_calibration(), keep_checkpoints=loaded.grid.run.keep_checkpoints)
-
-
-def _show_plan(request: Request, grid: str, folder: ResultsFolder, estimator: Estimator, entries: list[Entry]) -> int:
+def show_plan(session: Session, output: Output) -> int:
+    """List the cells with their states and expected costs; returns the exit code."""
+    entries = session.entries()
+    estimator = session.estimator(entries)
     ordered = estimator.longest_first(entries)
-    going = {entry.cell.name for entry in to_run(entries, retry_failed=request.retry_failed, rerun=request.rerun)}
+    going = {entry.cell.name for entry in session.to_run(entries)}
     expected = {entry.cell.name: estimator.expected(entry.cell) for entry in ordered}
-    if request.json:
+    if output.json:
         rows = [
             {
                 **as_row(entry),
@@ -102,7 +71,8 @@ def _show_plan(request: Request, grid: str, folder: ResultsFolder, estimator: Es
             }
             for entry in ordered
         ]
-        print_json({"grid": grid, "results": str(folder.path), "cells": rows, "counts": counts(entries)})
+        place = {"grid": session.grid_name, "results": str(session.folder.path)}
+        print_json({**place, "cells": rows, "counts": counts(entries)})
         return DONE
     console = out()
     _print_columns(ordered, expected)
@@ -142,141 +112,35 @@ def _print_columns(entries: list[Entry], expected: dict[str, Expected]) -> None:
         print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
 
 
-def _carry_out(
-    request: Request, loaded: LoadedGrid, folder: ResultsFolder, planned: list[PlannedCell], chosen: set[str]
-) -> int:
-    from mmfuse.bench.preflight import prepare
-
-    if request.engine == "local":  # the nodes of a cluster may have what this machine has not
-        _refuse_absent_loggers(loaded)
-    entries = planned_entries(folder, planned)
-    # What the data say is known only now: it may make more cells stale, and refuses what cannot run.
-    candidates = [entry for entry in entries if entry.cell.name in chosen]
-    ready = prepare(
-        candidates,
-        data_root=request.root,
-        will_run=lambda found: to_run(found, retry_failed=request.retry_failed, rerun=request.rerun),
-        annotations=request.annotations,
-    )
-    folder.prepare()
-    inputs = {item.cell.name: item for item in ready}
-    planned = [inputs.get(item.cell.name, item) for item in planned]
-    folder.write_manifest(Manifest(loaded.grid.name, planned, command=shlex.join(["mmfuse-bench", *sys.argv[1:]])))
-    entries = planned_entries(folder, planned)
-    waiting = to_run(
-        [entry for entry in entries if entry.cell.name in chosen],
-        retry_failed=request.retry_failed,
-        rerun=request.rerun,
-    )
-    code = _run_cells(request, loaded, folder, entries, waiting) if waiting else DONE
-    return _conclude(request, loaded, folder, chosen, code)
-
-
-def _refuse_absent_loggers(loaded: LoadedGrid) -> None:
-    """Name a logger whose package is missing now, and not in every cell."""
-    for position, name in enumerate(loaded.grid.run.loggers):
-        if name != "csv" and not any(find_spec(package) for package in (name, f"{name}X", f"{name}_skinny")):
-            told = f"the logger {name!r} needs its package: pip install {name}, or leave the logger out"
-            raise loaded.source.error(["run", "loggers", position], told)
-
-
-def rerun_command(request: Request, cell: Cell, folder: ResultsFolder) -> str:
-    """The command that runs one cell again."""
-    words = ["mmfuse-bench", "--grid", request.grid, "--results", str(folder.path)]
-    if request.data_root is not None:
-        words += ["--data-root", str(request.data_root)]
-    if request.annotations is not None:
-        words += ["--annotations", str(request.annotations)]
-    for axis, value in cell.axes._asdict().items():
-        words += ["--only", f"{axis}={value}"]
-    return shlex.join([*words, "--rerun", "all"])
-
-
-def _run_cells(
-    request: Request, loaded: LoadedGrid, folder: ResultsFolder, entries: list[Entry], waiting: list[Entry]
-) -> int:
-    from mmfuse.bench.clip_cache import choose
-    from mmfuse.bench.job import Job
-    from mmfuse.bench.runner import Runner, Task, log_folder
+def _watched(session: Session, plan: Plan, output: Output) -> AbstractContextManager[View]:
+    """Say what is about to run, and make what shows it."""
     from mmfuse.cli.live import LiveView, PlainView
 
-    settings = loaded.grid.run
-    estimator = _estimator(entries, loaded)
-    keeping = choose(
-        [entry.cell for entry in waiting],
-        data_root=request.root,
-        wish=request.store,
-        annotations=request.annotations,
-    )
-    tasks = [
-        Task(
-            entry,
-            Job(
-                cell=entry.cell,
-                data_root=str(request.root.absolute()),
-                annotations=str(user_path(request.annotations).absolute()) if request.annotations else None,
-                known=entry.planned.inputs,
-                command=rerun_command(request, entry.cell, folder),
-                keep_checkpoint=settings.keep_checkpoints,
-                loader_workers=settings.loader_workers,
-                devices=settings.devices,
-                loggers=settings.loggers,
-                log_folder=str(log_folder(folder).absolute()) if settings.loggers else None,
-                store=keeping.store_for(entry.cell),
-                speed=request.speed,
-            ),
-        )
-        for entry in estimator.longest_first(waiting)
-    ]
-    engine = _engine(request, loaded, len(tasks))
     console = notes()
-    done = counts(entries)["done"]
+    done = counts(plan.entries)["done"]
     console.print(
-        f"{loaded.grid.name}: {len(entries)} cells, {done} done, {len(tasks)} to run with {engine.workers} "
-        f"worker{'s' * (engine.workers > 1)}, results in {folder.path}",
+        f"{session.grid_name}: {len(plan.entries)} cells, {done} done, {len(plan.tasks)} to run with {plan.workers} "
+        f"worker{'s' * (plan.workers > 1)}, results in {session.folder.path}",
         markup=False,
         soft_wrap=True,
     )
-    if keeping.message:
-        console.print(keeping.message, markup=False, soft_wrap=True)
-    kind = LiveView if console.is_terminal and not request.json else PlainView
-    with kind(console=console, tasks=tasks, entries=entries, estimator=estimator) as view:
-        tally = Runner(folder=folder, tasks=tasks, engine=engine, view=view, fail_fast=request.fail_fast).run()
-    if tally.interrupted:
-        console.print("interrupted; the same command goes on where this one stopped")
-        return INTERRUPTED
-    return FAILED if tally.failed else DONE
+    if plan.message:
+        console.print(plan.message, markup=False, soft_wrap=True)
+    kind = LiveView if console.is_terminal and not output.json else PlainView
+    return kind(console=console, tasks=plan.tasks, entries=plan.entries, estimator=plan.estimator)
 
 
-def _engine(request: Request, loaded: LoadedGrid, tasks: int) -> Any:
-    from mmfuse.bench.engines.local import Limits, LocalEngine, device_slots
-
-    settings = loaded.grid.run
-    limits = Limits(total=request.time_limit or settings.time_limit, silence=settings.silence_limit)
-    if request.engine == "ray":
-        from mmfuse.bench.engines.ray import RayEngine
-
-        return RayEngine(limits=limits, devices=settings.devices * settings.gpu_share, workers=request.workers)
-    slots = device_slots(
-        workers=request.workers,
-        devices_per_cell=settings.devices,
-        share=settings.gpu_share,
-        threads=settings.threads,
-    )
-    return LocalEngine(slots=slots[: max(1, tasks)], limits=limits)
-
-
-def _conclude(request: Request, loaded: LoadedGrid, folder: ResultsFolder, chosen: set[str], code: int) -> int:
+def _conclude(session: Session, output: Output, code: int) -> int:
     """Print what has come of it. Cells that failed earlier and were not tried again still count."""
-    entries = read_entries(folder)
-    mine = [entry for entry in entries if entry.cell.name in chosen]
+    entries = session.recorded()
+    mine = [entry for entry in entries if session.is_asked_for(entry)]
     if code == DONE and any(entry.state == "failed" for entry in mine):
         code = FAILED
-    if request.json:
+    if output.json:
         print_json(
             {
-                "grid": loaded.grid.name,
-                "results": str(folder.path),
+                "grid": session.grid_name,
+                "results": str(session.folder.path),
                 "cells": [as_row(entry) for entry in mine],
                 "counts": counts(mine),
             }
@@ -285,7 +149,7 @@ def _conclude(request: Request, loaded: LoadedGrid, folder: ResultsFolder, chose
     if code != INTERRUPTED:
         from mmfuse.report.tables.build import print_tables
 
-        print_tables(entries, folder, style=request.style, console=out())
+        print_tables(entries, session.folder, style=output.style, console=out())
         _hint(mine)
     return code
 
@@ -302,21 +166,3 @@ def _hint(entries: list[Entry]) -> None:
     for state, hint in hints.items():
         if found[state]:
             notes().print(f"{found[state]} {state}: {hint}", markup=False, soft_wrap=True)
-
-
-def check_request(request: Request) -> None:
-    """Refuse what no option can mean.
-
-    Raises:
-        MmfuseError: what is wrong.
-    """
-    from mmfuse.errors import unknown
-
-    if request.engine not in ENGINES:
-        raise unknown("engine", request.engine, ENGINES)
-    if request.rerun not in (None, "stale", "all"):
-        raise unknown("value of --rerun", request.rerun, ("stale", "all"))
-    if request.workers is not None and request.workers < 1:
-        raise MmfuseError(f"--workers counts from 1; got {request.workers}")
-    if request.time_limit is not None and not 0 < request.time_limit <= LONGEST:
-        raise MmfuseError(f"--time-limit is a number of seconds above 0, at most {LONGEST:,}; got {request.time_limit}")

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mmfuse.bench.grid import GridPair, Precision, dataset_names
 from mmfuse.bench.job import Job, Outcome
-from mmfuse.cli.common import DONE, FAILED, complain, default_data_root, notes, out, print_json
+from mmfuse.cli.common import DONE, FAILED, complain, notes, out, print_json
 from mmfuse.cli.training_view import Bar, Lines
 from mmfuse.data.tiny import make_clips
 from mmfuse.errors import MmfuseError, unknown
@@ -23,7 +23,7 @@ from mmfuse.records.cell import Cell, Pair
 from mmfuse.records.folder import PlannedCell
 from mmfuse.records.record import Record, as_document
 from mmfuse.records.status import Entry
-from mmfuse.utils.files import user_path, write_atomically
+from mmfuse.utils.files import default_data_root, user_path, write_atomically
 from mmfuse.utils.interrupts import undisturbed
 from mmfuse.utils.progress import progress_bar
 from mmfuse.utils.yaml12 import parse_yaml

@@ -29,6 +29,11 @@ def cache_folder() -> Path:
     return (Path(shared) if shared else Path.home() / ".cache") / "mmfuse"
 
 
+def default_data_root() -> Path:
+    """Where data sets are looked for: `$MMFUSE_DATA`, else `data` in the current folder."""
+    return user_path(os.environ.get("MMFUSE_DATA") or "data")
+
+
 def write_atomically(path: Path, content: bytes | str, *, sync: bool = True) -> None:
     """Write a file whole or not at all: temporary name in the same folder, sync, rename.
 

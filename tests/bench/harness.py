@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmfuse.bench.engines.local import Limits, LocalEngine, Slot
+from mmfuse.bench.engines.base import Limits
+from mmfuse.bench.engines.local import LocalEngine, Slot
 from mmfuse.bench.job import Job, Progress
 from mmfuse.bench.plan import planned_entries, to_run
 from mmfuse.bench.runner import Runner, Tally, Task

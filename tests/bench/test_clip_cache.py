@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mmfuse.bench.clip_cache import Keeping, choose, has_store, look_of, store_folder
+from mmfuse.bench.clip_cache import CachePlan, has_store, look_of, plan_cache, store_folder
 from mmfuse.bench.job import Job
 from mmfuse.bench.run_cell import run_cell
 from mmfuse.data.frames import sources
@@ -19,20 +19,20 @@ from tests.bench.real import make_cell
 pytestmark = pytest.mark.usefixtures("cache")
 
 
-def chosen(*cells: Cell, wish: str = "auto") -> Keeping:
-    return choose(cells, data_root=Path(), wish=wish)
+def chosen(*cells: Cell, wish: str = "auto") -> CachePlan:
+    return plan_cache(cells, data_root=Path(), wish=wish)
 
 
 def test_clips_are_kept_for_towers_that_look_at_them_again(clips: dict[str, str], towers: dict[str, str]) -> None:
     frozen, trained = (make_cell(clips, towers, pair) for pair in ("frozen+adapter", "lora+frozen"))
-    assert chosen(frozen) == Keeping()
+    assert chosen(frozen) == CachePlan()
     both = chosen(frozen, trained)
     assert both.store_for(frozen) == both.store_for(trained) == "auto"
     assert "decoded clips are kept in" in both.message
     assert str(store_folder("auto")) in both.message
     other = make_cell(clips, towers, "lora+frozen", clip={"frames": 2, "size": 16})
     assert chosen(trained).store_for(other) is None
-    assert chosen(frozen, trained, wish="off") == Keeping()
+    assert chosen(frozen, trained, wish="off") == CachePlan()
 
 
 def test_only_a_quarter_of_the_free_disk_is_taken_unless_a_folder_is_named(

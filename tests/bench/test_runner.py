@@ -329,7 +329,8 @@ def test_rerun_all_does_everything_again(tmp_path: Path) -> None:
 
 
 def test_workers_that_cannot_start_are_said_to_be_so(tmp_path: Path) -> None:
-    from mmfuse.bench.engines.local import Limits, LocalEngine, Slot
+    from mmfuse.bench.engines.base import Limits
+    from mmfuse.bench.engines.local import LocalEngine, Slot
     from mmfuse.bench.job import Job
     from mmfuse.bench.runner import Runner, Task
     from tests.bench.harness import Silent, plan

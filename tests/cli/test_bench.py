@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from mmfuse.bench import session
 from mmfuse.cli import bench, main
-from mmfuse.cli import run as running
 from mmfuse.records.locks import CellLock
 from tests.report.made import build, results
 
@@ -109,7 +109,9 @@ def test_missing_data_are_named_with_where_to_get_and_put_them(
     monkeypatch.delenv("MMFUSE_ANNOTATIONS", raising=False)
     code, out, err = call(capsys, monkeypatch, "--grid", "full", "--data-root", str(tmp_path / "videos"))
     assert (code, out) == (2, "")
-    lines = err.splitlines()
+    *lines, image, text = err.splitlines()  # the towers are missing too, and that is told at once
+    assert "image tower 'facebook/dinov2-base'" in image
+    assert "text tower 'openai/clip-vit-base-patch16'" in text
     assert len(lines) == 3
     for line, title, source in zip(
         lines, ("UCF101", "HMDB51", "Diving48"), ("crcv.ucf.edu", "serre", "diving48"), strict=True
@@ -190,7 +192,7 @@ def test_status_and_tables_of_a_folder(
 def test_a_logger_without_its_package_is_named_before_anything_runs(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, logger: str
 ) -> None:
-    monkeypatch.setattr(running, "find_spec", lambda name: None)
+    monkeypatch.setattr(session, "find_spec", lambda name: None)
     grid = tmp_path / "logged.yaml"
     grid.write_text(
         f"name: logged\ndatasets: [tiny]\nshots: [2]\npairs: [frozen+frozen]\nrun: {{loggers: [csv, {logger}]}}\n"

@@ -1,4 +1,4 @@
-"""Engines: where cells run. `local` keeps one long-lived worker process a device slot.
+"""The engine `local`: one long-lived worker process a device slot of this machine.
 
 An engine knows nothing of results folders, grids or views. It asks for the next job when a worker is free, and yields
 what happens. Workers never write: what they find comes back over their pipe, so a worker can die at any moment without
@@ -15,42 +15,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from mmfuse.bench.engines.base import RUN_CELL, Limits, NextJob
 from mmfuse.bench.engines.worker import READY
 from mmfuse.bench.job import Event, Finished, Job, Outcome, Progress, Progressed, Started, Tick
 from mmfuse.errors import MmfuseError
 from mmfuse.records.record import Failure, failed
+from mmfuse.utils.processes import usable_cores
 
-NextJob = Callable[[], Job | None]
-RUN_CELL = "mmfuse.bench.run_cell:run_cell"
 TICK = 0.25
-
-
-class Engine(Protocol):
-    """Somewhere to run cells."""
-
-    workers: int
-
-    def run(self, next_job: NextJob) -> Iterator[Event]:
-        """Run jobs until `next_job` gives none, yielding what happens."""
-        ...
-
-    def close(self) -> None:
-        """Stop everything at once, also in the middle of a cell."""
-        ...
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When a cell counts as hung: seconds in all, and seconds without any news; `None` for no limit."""
-
-    total: float | None = None
-    silence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -232,13 +210,6 @@ class LocalEngine:
         self._running.clear()
 
 
-def usable_cpus() -> int:
-    """CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def accelerators() -> list[str]:
     """Ids of the CUDA or ROCm devices as CUDA_VISIBLE_DEVICES names them; asks torch only where there may be any."""
     if not any(Path("/dev").glob("nvidia[0-9]*")) and not Path("/dev/kfd").exists():
@@ -270,7 +241,7 @@ def device_slots(
         MmfuseError: a cell wants more devices than there are.
     """
     found = accelerators()
-    cpus = usable_cpus()
+    cpus = usable_cores()
     groups = [",".join(found[at : at + devices_per_cell]) for at in range(0, len(found), devices_per_cell)]
     groups = [group for group in groups if group.count(",") == devices_per_cell - 1]
     if found and not groups:

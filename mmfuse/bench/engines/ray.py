@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from mmfuse.bench.engines.local import RUN_CELL, Limits, NextJob
+from mmfuse.bench.engines.base import RUN_CELL, Limits, NextJob
 from mmfuse.bench.engines.worker import resolve, run_guarded
 from mmfuse.bench.job import Event, Finished, Job, Outcome, Progress, Progressed, Started, Tick
 from mmfuse.errors import MmfuseError

@@ -12,7 +12,7 @@ from mmfuse.errors import MmfuseError
 def slots(monkeypatch: pytest.MonkeyPatch, *, gpus: int, cpus: int = 8, **asked: float | None) -> list[tuple[str, str]]:
     """GPUs and threads of each worker on a machine with so many GPUs and cores."""
     monkeypatch.setattr(local, "accelerators", lambda: [str(number) for number in range(gpus)])
-    monkeypatch.setattr(local, "usable_cpus", lambda: cpus)
+    monkeypatch.setattr(local, "usable_cores", lambda: cpus)
     made = device_slots(**{"workers": None, **asked})  # type: ignore[arg-type]
     return [(slot.environment.get("CUDA_VISIBLE_DEVICES", ""), slot.environment["OMP_NUM_THREADS"]) for slot in made]
 

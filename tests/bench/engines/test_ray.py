@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mmfuse.bench.engines.local import Limits
+from mmfuse.bench.engines.base import Limits
 from mmfuse.bench.job import Job
 from mmfuse.bench.runner import Runner, Tally, Task
 from mmfuse.records.cell import Cell

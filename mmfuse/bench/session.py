@@ -1,0 +1,392 @@
+"""One run of a grid into a results folder: planned, checked, run. `mmfuse-bench --grid` and `run_grid` are its faces.
+
+No torch here: a plan is made, and most of what is wrong with a request is found, before the heavy libraries load.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from mmfuse.bench.engines.base import Engine, Limits
+from mmfuse.bench.estimate import Estimator, read_calibration
+from mmfuse.bench.grid import LoadedGrid, load_grid
+from mmfuse.bench.job import Job
+from mmfuse.bench.plan import planned_entries, select, to_run, with_known_inputs
+from mmfuse.bench.runner import Runner, Tally, Task, View, log_folder
+from mmfuse.bench.yaml_source import YamlSource
+from mmfuse.errors import MmfuseError, unknown
+from mmfuse.model.optimizations import USUAL, Speed
+from mmfuse.records.cell import Cell
+from mmfuse.records.folder import Manifest, ResultsFolder
+from mmfuse.records.status import Entry, read_entries
+from mmfuse.utils.files import default_data_root, user_path, write_atomically
+
+if TYPE_CHECKING:
+    from mmfuse.bench.clip_cache import CachePlan
+
+ENGINES = ("local", "ray")
+LONGEST = 1_000_000_000
+"""Seconds that a time limit may have, as in a grid."""
+RERUNS = (None, "stale", "all")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is to be run, and how.
+
+    Args:
+        grid: the name of a grid that ships with the package, a grid file, or the keys of one.
+        results: the results folder; by default `results/<name of the grid>`.
+        data_root: the folder that holds the data sets; by default $MMFUSE_DATA, else `data`.
+        annotations: the folder with official lists, where they do not lie below the data.
+        only: only such cells: "pair=dora+adapter", "shots=2,4".
+        workers: cells at a time; by default one a device, or one a core.
+        engine: where cells run: "local" or "ray".
+        retry_failed: run failed cells again.
+        rerun: "stale" for cells whose inputs or settings have changed, "all" for every cell.
+        fail_fast: begin no further cell after one has failed.
+        time_limit: seconds after which a cell is stopped.
+        store: where decoded clips are kept: "auto", "off" or a folder.
+        speed: which optimisations are on.
+
+    Raises:
+        MmfuseError: a value that means nothing.
+    """
+
+    grid: str | Path | Mapping[str, Any]
+    results: Path | None = None
+    data_root: Path | None = None
+    annotations: Path | None = None
+    only: Sequence[str] = ()
+    workers: int | None = None
+    engine: str = "local"
+    retry_failed: bool = False
+    rerun: str | None = None
+    fail_fast: bool = False
+    time_limit: float | None = None
+    store: str = "auto"
+    speed: Speed = field(default=USUAL)
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise unknown("engine", self.engine, ENGINES)
+        if self.rerun not in RERUNS:
+            raise unknown("value of --rerun", self.rerun, RERUNS[1:])
+        if self.workers is not None and self.workers < 1:
+            raise MmfuseError(f"--workers counts from 1; got {self.workers}")
+        if self.time_limit is not None and not 0 < self.time_limit <= LONGEST:
+            told = f"--time-limit is a number of seconds above 0, at most {LONGEST:,}"
+            raise MmfuseError(f"{told}; got {self.time_limit}")
+
+    @property
+    def root(self) -> Path:
+        """Where the data sets are."""
+        return self.data_root or default_data_root()
+
+
+class Session:
+    """A grid in a results folder.
+
+    Args:
+        request: what is to be run.
+
+    Raises:
+        MmfuseError: the grid is wrong, `only` selects nothing, or the results folder is something else.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self._grid = _loaded(request.grid)
+        self.grid_name = self._grid.grid.name
+        self.folder = ResultsFolder(request.results or Path("results") / self.grid_name)
+        cells = self._grid.cells()
+        self.cells: list[Cell] = select(cells, request.only)
+        """The cells that `only` lets through, in table order."""
+        self._chosen = {cell.name for cell in self.cells}
+        self._planned = with_known_inputs(cells)
+
+    # -- what there is ------------------------------------------------------------------------------------------------
+
+    def entries(self) -> list[Entry]:
+        """The state of each cell that was asked for, by what is known of its inputs now."""
+        return self._asked_for(planned_entries(self.folder, self._planned))
+
+    def recorded(self) -> list[Entry]:
+        """The state of every cell that any grid asked for in this folder."""
+        return read_entries(self.folder)
+
+    def is_asked_for(self, entry: Entry) -> bool:
+        """Whether `only` lets a cell through."""
+        return entry.cell.name in self._chosen
+
+    def to_run(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Those of the entries that a run takes up."""
+        return to_run(entries, retry_failed=self.request.retry_failed, rerun=self.request.rerun)
+
+    def estimator(self, entries: Sequence[Entry]) -> Estimator:
+        """Expected costs, by past records and this machine's calibration."""
+        records = [entry.record for entry in entries if entry.record is not None]
+        kept = self._grid.grid.run.keep_checkpoints
+        return Estimator(records, calibration=read_calibration(), keep_checkpoints=kept)
+
+    def _asked_for(self, entries: Sequence[Entry]) -> list[Entry]:
+        return [entry for entry in entries if self.is_asked_for(entry)]
+
+    # -- what is done -------------------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Check data, towers and loggers of all cells to be run, and write the plan into the results folder.
+
+        Raises:
+            MmfuseError: what is missing or wrong, one line for each data set and tower. Nothing was written then.
+        """
+        from mmfuse.bench.preflight import check_towers, prepare
+
+        entries = self.entries()
+        problems: list[str] = []
+        # What the data say is known only now: it may make more cells stale, and refuses what cannot run.
+        with _told(problems):
+            ready = prepare(
+                entries, data_root=self.request.root, will_run=self.to_run, annotations=self.request.annotations
+            )
+        if self.request.engine == "local":  # the nodes of a cluster may have what this machine has not
+            with _told(problems):
+                check_towers([entry.cell for entry in self.to_run(entries)])
+            with _told(problems):
+                self._refuse_absent_loggers()
+        if problems:
+            raise MmfuseError("\n".join(problems))
+        self.folder.prepare()
+        known = {item.cell.name: item for item in ready}
+        self._planned = [known.get(item.cell.name, item) for item in self._planned]
+        if isinstance(self.request.grid, Mapping):
+            text = yaml.safe_dump(dict(self.request.grid), sort_keys=False, allow_unicode=True)
+            write_atomically(self._grid_file(), text)
+        command = shlex.join(["mmfuse-bench", *self._arguments()])
+        self.folder.write_manifest(Manifest(self.grid_name, self._planned, command=command))
+
+    def run(self, watched: Callable[[Plan], AbstractContextManager[View]]) -> Tally:
+        """Run what is to be run.
+
+        Args:
+            watched: given the plan, makes what shows the run.
+
+        Raises:
+            MmfuseError: workers do not start, or the results folder can no longer be written.
+        """
+        from mmfuse.bench.clip_cache import plan_cache  # brings pandas along, which a plan does without
+
+        every = planned_entries(self.folder, self._planned)
+        waiting = self.to_run(self._asked_for(every))
+        if not waiting:
+            return Tally()
+        estimator = self.estimator(every)
+        clips = plan_cache(
+            [entry.cell for entry in waiting],
+            data_root=self.request.root,
+            wish=self.request.store,
+            annotations=self.request.annotations,
+        )
+        tasks = [Task(entry, self._job(entry, clips)) for entry in estimator.longest_first(waiting)]
+        engine = self._engine(len(tasks))
+        plan = Plan(every, tasks, estimator, workers=engine.workers, message=clips.message)
+        with watched(plan) as view:
+            runner = Runner(folder=self.folder, tasks=tasks, engine=engine, view=view, fail_fast=self.request.fail_fast)
+            return runner.run()
+
+    def rerun_command(self, cell: Cell) -> str:
+        """The command that runs one cell again."""
+        only = [word for axis, value in cell.axes._asdict().items() for word in ("--only", f"{axis}={value}")]
+        return shlex.join(["mmfuse-bench", *self._place(), *only, "--rerun", "all"])
+
+    def _place(self) -> list[str]:
+        """The options that say which grid, where its results and its data are."""
+        grid = self.request.grid
+        words = ["--grid", str(self._grid_file() if isinstance(grid, Mapping) else grid)]
+        words += ["--results", str(self.folder.path)]
+        for option, path in (("--data-root", self.request.data_root), ("--annotations", self.request.annotations)):
+            words += [] if path is None else [option, str(path)]
+        return words
+
+    def _arguments(self) -> list[str]:
+        return self._place() + [word for text in self.request.only for word in ("--only", text)]
+
+    def _grid_file(self) -> Path:
+        """Where a grid that was given as keys is kept, so that a command can run it again."""
+        return self.folder.path / "grids" / f"{self.grid_name}.yaml"
+
+    def _job(self, entry: Entry, clips: CachePlan) -> Job:
+        settings, request = self._grid.grid.run, self.request
+        return Job(
+            cell=entry.cell,
+            data_root=str(request.root.absolute()),
+            annotations=str(user_path(request.annotations).absolute()) if request.annotations else None,
+            known=entry.planned.inputs,
+            command=self.rerun_command(entry.cell),
+            keep_checkpoint=settings.keep_checkpoints,
+            loader_workers=settings.loader_workers,
+            devices=settings.devices,
+            loggers=settings.loggers,
+            log_folder=str(log_folder(self.folder).absolute()) if settings.loggers else None,
+            store=clips.store_for(entry.cell),
+            speed=request.speed,
+        )
+
+    def _engine(self, tasks: int) -> Engine:
+        settings = self._grid.grid.run
+        limits = Limits(total=self.request.time_limit or settings.time_limit, silence=settings.silence_limit)
+        if self.request.engine == "ray":
+            from mmfuse.bench.engines.ray import RayEngine
+
+            return RayEngine(limits=limits, devices=settings.devices * settings.gpu_share, workers=self.request.workers)
+        from mmfuse.bench.engines.local import LocalEngine, device_slots
+
+        slots = device_slots(
+            workers=self.request.workers,
+            devices_per_cell=settings.devices,
+            share=settings.gpu_share,
+            threads=settings.threads,
+        )
+        return LocalEngine(slots=slots[: max(1, tasks)], limits=limits)
+
+    def _refuse_absent_loggers(self) -> None:
+        """Name a logger whose package is missing now, and not in every cell."""
+        for position, name in enumerate(self._grid.grid.run.loggers):
+            if name != "csv" and not any(find_spec(package) for package in (name, f"{name}X", f"{name}_skinny")):
+                told = f"the logger {name!r} needs its package: pip install {name}, or leave the logger out"
+                raise self._grid.source.error(["run", "loggers", position], told)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is about to do, for whoever shows it.
+
+    Args:
+        entries: the state of every cell of the grid.
+        tasks: the cells that are run, in this order.
+        estimator: what they are expected to cost.
+        workers: cells at a time.
+        message: where decoded clips are kept, if there is anything to say of it.
+    """
+
+    entries: list[Entry]
+    tasks: list[Task]
+    estimator: Estimator
+    workers: int
+    message: str = ""
+
+
+@contextmanager
+def _told(problems: list[str]) -> Iterator[None]:
+    """Note what is wrong and go on, so that everything that is missing is told at once."""
+    try:
+        yield
+    except MmfuseError as error:
+        problems.append(str(error))
+
+
+def _loaded(grid: str | Path | Mapping[str, Any]) -> LoadedGrid:
+    if not isinstance(grid, Mapping):
+        return load_grid(str(grid))
+    try:
+        text = yaml.safe_dump(dict(grid), sort_keys=False, allow_unicode=True)
+    except yaml.YAMLError:
+        raise MmfuseError("a grid holds texts, numbers, lists and mappings, as a grid file does") from None
+    return LoadedGrid(YamlSource(Path("grid"), text=text))
+
+
+class SilentView:
+    """Shows nothing of a run."""
+
+    def started(self, worker: int, job: Job) -> None:
+        """See `View`."""
+
+    def progressed(self, worker: int, job: Job, progress: Any) -> None:
+        """See `View`."""
+
+    def finished(self, worker: int, record: Any) -> None:
+        """See `View`."""
+
+    def skipped(self, job: Job) -> None:
+        """See `View`."""
+
+    def tick(self) -> None:
+        """See `View`."""
+
+
+def run_grid(
+    grid: str | Path | Mapping[str, Any],
+    *,
+    results: Path | str | None = None,
+    data_root: Path | str | None = None,
+    annotations: Path | str | None = None,
+    only: Sequence[str] = (),
+    workers: int | None = None,
+    engine: str = "local",
+    retry_failed: bool = False,
+    rerun: str | None = None,
+    fail_fast: bool = False,
+    time_limit: float | None = None,
+    store: str = "auto",
+    speed: Speed = USUAL,
+    view: View | None = None,
+) -> ResultsFolder:
+    """Run a grid, or go on with it, and give back its results.
+
+    Cells run in processes of their own, which need no main guard; finished cells keep their numbers, so that the same
+    call goes on where an earlier one was stopped. Nothing is printed.
+
+    Args:
+        grid: the name of a grid that ships with the package, a grid file, or the keys of one.
+        results, data_root, annotations, only, workers, engine, retry_failed, rerun, fail_fast, time_limit, store,
+            speed: see `Request`.
+        view: told of each cell that starts, goes on and ends; see `mmfuse.bench.runner.View`.
+
+    Returns:
+        The results folder, which `mmfuse.load_results` makes tables of: a record of each cell, also of failed ones.
+
+    Raises:
+        MmfuseError: the grid, an option, the data or a tower is wrong or missing; no cell has been run then.
+        KeyboardInterrupt: stopped by Ctrl-C; the cells that were running are marked, and nothing finished is lost.
+
+    >>> import tempfile
+    >>> mine = {"name": "mine", "datasets": ["tiny"], "shots": [1], "pairs": ["frozen+frozen"], "train": {"epochs": 1}}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     results = run_grid(mine, results=folder, workers=1)
+    ...     [record.state for record in results.read()[0]]
+    ['done']
+    """
+    session = Session(
+        Request(
+            grid=grid,
+            results=_path(results),
+            data_root=_path(data_root),
+            annotations=_path(annotations),
+            only=only,
+            workers=workers,
+            engine=engine,
+            retry_failed=retry_failed,
+            rerun=rerun,
+            fail_fast=fail_fast,
+            time_limit=time_limit,
+            store=store,
+            speed=speed,
+        )
+    )
+    session.prepare()
+    tally = session.run(lambda plan: nullcontext(view or SilentView()))
+    if tally.interrupted:
+        raise KeyboardInterrupt
+    return session.folder
+
+
+def _path(given: Path | str | None) -> Path | None:
+    return None if given is None else user_path(given)
