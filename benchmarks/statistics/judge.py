@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -60,10 +61,10 @@ class Outcome:
 
 
 def run(design: Design, *, tables: int, seed: int) -> Outcome:
-    """Simulate tables of one design; the same seed gives the same tables."""
+    """Simulate tables of one design; the same seed gives the same tables, and other ones for each design."""
     outcome = Outcome(design)
     for at in range(tables):
-        generator = np.random.default_rng([seed, at])
+        generator = np.random.default_rng([seed, zlib.crc32(design.name.encode()), at])
         judge(outcome, simulate(design, generator))
     return outcome
 
