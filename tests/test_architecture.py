@@ -40,13 +40,7 @@ STRANGERS = [
 ]
 """Floors that know nothing of each other, although their order would let them."""
 
-EXCEPTIONS: set[tuple[str, str]] = {
-    # The page shows frames of the hardest clips, which no record holds.
-    ("report.page.thumbnails", "data.catalogue.load"),
-    ("report.page.thumbnails", "data.frames.sampling"),
-    ("report.page.thumbnails", "data.frames.video"),
-    ("report.page.thumbnails", "data.tiny"),
-}
+EXCEPTIONS: set[tuple[str, str]] = set()
 """Arrows that the flow forbids, each with its reason."""
 
 LIGHT = (

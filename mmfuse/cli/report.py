@@ -34,6 +34,7 @@ def write_report(path: Path, *, out: Path, data_root: Path | None, annotations: 
     Raises:
         MmfuseError: there is nothing to report on, or the file cannot be written.
     """
+    from mmfuse.bench.clip_frames import ClipFrames
     from mmfuse.data.catalogue.load import Catalogue
     from mmfuse.report.page.build import build_page
 
@@ -43,7 +44,9 @@ def write_report(path: Path, *, out: Path, data_root: Path | None, annotations: 
     def find(cell: Cell) -> Catalogue:
         return lists_of(cell, data_root or default_data_root(), annotations=annotations)
 
-    page = build_page(ResultsFolder(path), open_results(path), find=find if frames else None, watch=_watched)
+    page = build_page(
+        ResultsFolder(path), open_results(path), read_frames=ClipFrames(find) if frames else None, watch=_watched
+    )
     try:
         write_atomically(out, page)
     except OSError as error:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mmfuse.bench.clip_frames import ClipFrames
 from mmfuse.data.catalogue.load import Catalogue, load_catalogue
 from mmfuse.records.cell import Cell
 from mmfuse.records.status import read_entries
@@ -58,7 +59,7 @@ def hostile_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     datasets = [{"name": f"mine {IMAGE}", "root": str(root)}, "hmdb51"]
     folder = hostile(tmp_path_factory.mktemp("hostile"), datasets=datasets)
     page = tmp_path_factory.mktemp("page") / "report.html"
-    page.write_text(build_page(folder, read_entries(folder), find=find), encoding="utf-8")
+    page.write_text(build_page(folder, read_entries(folder), read_frames=ClipFrames(find)), encoding="utf-8")
     return page
 
 

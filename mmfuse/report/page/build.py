@@ -21,7 +21,7 @@ from mmfuse.report.groups import Group, finished, groups
 from mmfuse.report.page import provenance
 from mmfuse.report.page.payload import CELL_COLUMNS, ClassRoom, cells
 from mmfuse.report.page.summary import Summary
-from mmfuse.report.page.thumbnails import Find, Strip, Videos
+from mmfuse.report.page.thumbnails import ReadFrames, Strip, strip
 from mmfuse.report.per_class import Evidence, HardClip, Watch, gather
 from mmfuse.report.plots import html
 from mmfuse.report.plots.points import COSTS, Plots
@@ -102,14 +102,14 @@ class Section:
 
 
 def build_page(
-    folder: ResultsFolder, entries: Sequence[Entry], *, find: Find | None = None, watch: Watch = iter
+    folder: ResultsFolder, entries: Sequence[Entry], *, read_frames: ReadFrames | None = None, watch: Watch = iter
 ) -> str:
     """Make the report of a results folder.
 
     Args:
         folder: the results.
         entries: its cells with their states.
-        find: finds the clips of a data set, for their frames; `None` leaves frames out.
+        read_frames: reads frames of test clips; `None` leaves them out.
         watch: wraps the cells whose predictions are read, so that a command can show how far it is.
 
     Raises:
@@ -128,7 +128,7 @@ def build_page(
         section.styles = shared
         section.evidence = gather(section.group, watch=watch)
         classes.append(room.of(section.plots, section.evidence))
-        _add_clips(section, find)
+        _add_clips(section, read_frames)
     data = {
         "columns": CELL_COLUMNS,
         "cells": cells(entries, {item.cell.name: plan.command for plan in plans for item in plan.cells}),
@@ -137,16 +137,17 @@ def build_page(
     return _render(plans, entries, sections, data, left_out=room.left_out)
 
 
-def _add_clips(section: Section, find: Find | None) -> None:
+def _add_clips(section: Section, read_frames: ReadFrames | None) -> None:
     """Put the hardest clips into a section, with their frames where they are at hand."""
     hardest = section.evidence.hardest()
-    if find is None or not hardest:
+    if read_frames is None:
         section.clips = [(clip, None) for clip in hardest]
         return
-    videos = Videos(section.group.entries[0].cell, find)
-    section.clips = [(clip, videos.strip(clip.clip)) for clip in hardest]
-    if not any(strip.frames for _, strip in section.clips if strip):
-        section.videos_missing = videos.missing or next(strip.missing for _, strip in section.clips if strip)
+    cell = section.group.entries[0].cell
+    strips = [strip(read_frames, cell, clip.clip) for clip in hardest]
+    section.clips = list(zip(hardest, strips, strict=True))
+    if strips and not any(one.frames for one in strips):
+        section.videos_missing = strips[0].missing
 
 
 def _render(

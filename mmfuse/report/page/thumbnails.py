@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mmfuse.data.catalogue.load import Catalogue
-from mmfuse.data.frames.sampling import segment_centres
-from mmfuse.data.frames.video import UnreadableVideo, read_frames
-from mmfuse.data.tiny import make_clips
 from mmfuse.errors import MmfuseError, one_line
 from mmfuse.records.cell import Cell
 
-FRAMES = 5
 SHORT_SIDE = 96
 LONGEST = 200
 QUALITY = 72
 
-Find = Callable[[Cell], Catalogue]
-"""Finds the clips of a cell's data set; raises `MmfuseError` where its lists are not at hand."""
+ReadFrames = Callable[[Cell, str], Sequence[NDArray[np.uint8]]]
+"""Reads frames, (H, W, 3) each, of a test clip of a cell; raises `MmfuseError` where they are not at hand."""
 
 
 @dataclass(frozen=True)
@@ -38,41 +32,19 @@ class Strip:
     missing: str = ""
 
 
-class Videos:
-    """Decodes the clips of one data set and split.
+def strip(read: ReadFrames, cell: Cell, clip: str) -> Strip:
+    """A clip's frames as pictures, or why there are none.
 
     Args:
-        cell: any cell of them.
-        find: finds its clips.
+        read: reads the frames.
+        cell: any cell that was tested on the clip.
+        clip: its id.
     """
-
-    def __init__(self, cell: Cell, find: Find) -> None:
-        self.missing = ""
-        self._paths: dict[str, Path] = {}
-        try:
-            self._paths = _paths(find(cell))
-        except MmfuseError as error:
-            self.missing = one_line(error)
-
-    def strip(self, clip: str) -> Strip:
-        """The frames of a clip at the centres of equal segments, as the models saw them."""
-        path = self._paths.get(clip)
-        if path is None:
-            return Strip(missing=self.missing or "this clip is not in the lists that are at hand")
-        try:
-            frames = read_frames(path, lambda count: segment_centres(count, FRAMES), damaged="keep")
-        except (UnreadableVideo, OSError) as error:
-            return Strip(missing=one_line(error))
-        pictures = [_small(frame) for frame in frames]
-        return Strip(tuple(map(_data_uri, pictures)), *pictures[0].size)
-
-
-def _paths(catalogue: Catalogue) -> dict[str, Path]:
-    """Where each test clip lies."""
-    make_clips(catalogue)
-    base = catalogue.root or Path()
-    table = catalogue.part("test")
-    return {str(clip): base / path for clip, path in zip(table["clip"], table["path"], strict=True)}
+    try:
+        pictures = [_small(frame) for frame in read(cell, clip)]
+    except MmfuseError as error:
+        return Strip(missing=one_line(error))
+    return Strip(tuple(map(_data_uri, pictures)), *pictures[0].size)
 
 
 def _small(frame: NDArray[np.uint8]) -> Image.Image:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,12 +95,12 @@ def test_records_without_class_names_are_told_by_number(tmp_path: Path) -> None:
 
 def test_where_the_videos_are_not_the_page_says_so(tmp_path: Path) -> None:
     folder = plain(tmp_path)
-    page = build_page(folder, read_entries(folder), find=_nowhere)
+    page = build_page(folder, read_entries(folder), read_frames=_nowhere)
     assert "The videos are not at hand, so no frames are shown: no lists below here" in words(page)
     assert "data:image/jpeg" not in page
 
 
-def _nowhere(_: object) -> None:
+def _nowhere(_: object, __: str) -> list[Any]:
     raise MmfuseError("no lists below here")
 
 
