@@ -63,7 +63,18 @@ class ActionRecognizer(L.LightningModule):
         seed: of the initial weights.
         speed: which optimisations are on (see `mmfuse.model.optimizations`).
 
-    Batches are dictionaries with `video`, uint8 (B, T, 3, H, W); `label`, int64 (B,); `index`, int64 (B,).
+    Shapes: `video`, uint8 (B, T, 3, H, W), to logits (B, C). Batches are dictionaries: `video`; `label`, int64 (B,);
+    `index`, int64 (B,), or what else `mmfuse.model.batches.as_batch` takes.
+
+    >>> model = ActionRecognizer(["waving", "jumping", "running"], image_method="lora", text_method="coop").eval()
+    >>> video = torch.zeros(2, 8, 3, 64, 64, dtype=torch.uint8)
+    >>> model(video).shape
+    torch.Size([2, 3])
+    >>> model.class_embeddings(["cooking", "dancing"]).shape[0]
+    2
+    >>> [optimizer, schedule] = model.optimizer_and_schedule(steps=10)
+    >>> model.loss((video, torch.tensor([0, 2]))).shape
+    torch.Size([])
 
     Raises:
         MmfuseError: an unknown tower, method, fusion or argument.
