@@ -9,11 +9,12 @@ from typing import Annotated, NoReturn
 import typer
 
 from mmfuse.cli import completion
-from mmfuse.cli.common import Annotations, AsJson, DataRoot, run_app
+from mmfuse.cli.common import Annotations, AsJson, DataRoot, WholeHelp, run_app
 from mmfuse.errors import MmfuseError
 from mmfuse.model.optimizations import USUAL, Speed
 
 app = typer.Typer(
+    cls=WholeHelp,
     invoke_without_command=True,
     no_args_is_help=False,
     rich_markup_mode=None,
@@ -28,7 +29,7 @@ Style = Annotated[
     str,
     typer.Option(
         "--format",
-        help="rich, markdown, latex or csv.",
+        help="How tables are written: rich, markdown, latex or csv.",
         autocompletion=completion.one_of("rich", "markdown", "latex", "csv"),
     ),
 ]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
 import typer
+import typer.core
 from rich.console import Console
 
 from mmfuse.errors import MmfuseError, MmfuseWarning
@@ -35,6 +36,17 @@ Damaged = Annotated[
     typer.Option(help="Damaged videos: stop at them, or keep the frames that can be read."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+class WholeHelp(typer.core.TyperGroup):
+    """A group of commands whose help tells of each command in a whole sentence, which is wrapped and never cut off."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """See `TyperGroup`."""
+        command = super().get_command(ctx, cmd_name)
+        if command is not None and command.help and not command.short_help:
+            command.short_help = " ".join(command.help.partition("\n\n")[0].split())
+        return command
 
 
 def run_app(app: typer.Typer, name: str) -> NoReturn:

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from mmfuse.cli import completion
-from mmfuse.cli.common import DONE, FAILED, AsJson, Damaged
+from mmfuse.cli.common import DONE, FAILED, AsJson, Damaged, WholeHelp
 
 app = typer.Typer(
+    cls=WholeHelp,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -21,14 +22,15 @@ Named = Annotated[
     str,
     typer.Argument(
         metavar="DATASET",
-        help="ucf101, hmdb51, diving48, tiny, or a folder of your own with train.csv and test.csv or train/ and test/.",
+        help="A data set: ucf101, hmdb51, diving48, tiny, or a folder of your own with train.csv and test.csv, or with "
+        "train/ and test/.",
         autocompletion=completion.datasets,
     ),
 ]
 Root = Annotated[Path | None, typer.Option(help="Folder with the videos.")]
 Lists = Annotated[Path | None, typer.Option(help="Folder with the official lists; default below --root.")]
-Split = Annotated[int, typer.Option(help="Official split, from 1.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Processes; default one a core.")]
+Split = Annotated[int, typer.Option(help="Which official split, counted from 1.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="How many processes work; by default one a core.")]
 
 
 @app.command()
@@ -37,7 +39,9 @@ def check(
     root: Root = None,
     annotations: Lists = None,
     split: Split = 1,
-    decode: Annotated[bool, typer.Option("--decode", help="Decode every frame; goes on where it was stopped.")] = False,
+    decode: Annotated[
+        bool, typer.Option("--decode", help="Decode every frame. A check that was stopped is taken up again.")
+    ] = False,
     workers: Workers = None,
     json: AsJson = False,
 ) -> None:
@@ -54,7 +58,7 @@ def check(
 def split(
     dataset: Named,
     shots: Annotated[str, typer.Option(help="Training clips a class, or all.")],
-    draw: Annotated[int, typer.Option(help="Which draw, from 0.")] = 0,
+    draw: Annotated[int, typer.Option(help="Which draw, counted from 0.")] = 0,
     split: Split = 1,
     root: Root = None,
     annotations: Lists = None,
@@ -70,7 +74,8 @@ def get(
     dataset: Named,
     root: Root = None,
     unpack: Annotated[
-        list[Path] | None, typer.Option(metavar="ARCHIVE", help="Unpack a downloaded archive into --root. Repeatable.")
+        list[Path] | None,
+        typer.Option(metavar="ARCHIVE", help="Unpack a downloaded archive into --root. May be repeated."),
     ] = None,
     protocol: Annotated[
         str | None,
@@ -90,23 +95,33 @@ def get(
 def cache(
     dataset: Annotated[
         str | None,
-        typer.Argument(metavar="[DATASET]", help="As in check; or give --grid.", autocompletion=completion.datasets),
+        typer.Argument(
+            metavar="[DATASET]",
+            help="A data set as in check, unless --grid is given.",
+            autocompletion=completion.datasets,
+        ),
     ] = None,
     grid: Annotated[
         str | None,
         typer.Option(help="A grid's name or file: everything that its cells look at.", autocompletion=completion.grids),
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Folder with the videos; with --grid, with the data sets.")] = None,
-    store: Annotated[Path | None, typer.Option(help="Folder of the clip store; default in the cache folder.")] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="The folder of the clip store; by default in the cache folder.")
+    ] = None,
     annotations: Lists = None,
     split: Split = 1,
     shots: Annotated[str, typer.Option(help="Training clips a class, or all.")] = "all",
     draws: Annotated[str, typer.Option(help="Draws to keep, such as 0,1,2.")] = "0",
-    frames: Annotated[int | None, typer.Option(min=1, help="Frames of a clip; default the data set's.")] = None,
-    size: Annotated[int | None, typer.Option(min=1, help="Side of the squares; default the data set's.")] = None,
+    frames: Annotated[
+        int | None, typer.Option(min=1, help="Frames of a clip; by default those of the data set.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Side of the squares in pixels; by default that of the data set.")
+    ] = None,
     workers: Workers = None,
     damaged: Damaged = "error",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell the disk need and stop.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell how much of the disk is needed, and stop.")] = False,
     json: AsJson = False,
 ) -> None:
     """Decode clips once into a store that all cells, workers and machines read."""

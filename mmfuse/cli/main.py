@@ -8,10 +8,11 @@ from typing import Annotated, NoReturn
 import typer
 
 from mmfuse.cli import completion, data
-from mmfuse.cli.common import Annotations, AsJson, Damaged, DataRoot, run_app
+from mmfuse.cli.common import Annotations, AsJson, Damaged, DataRoot, WholeHelp, run_app
 from mmfuse.utils.interrupts import undisturbed
 
 app = typer.Typer(
+    cls=WholeHelp,
     no_args_is_help=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -59,13 +60,19 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training clips.")] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="train.method_lr=1e-3, fusion.kind=late, image.rank=16, …"),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A setting, such as train.method_lr=1e-3, fusion.kind=late or image.rank=16. May be repeated.",
+        ),
     ] = None,
     data_root: DataRoot = None,
     annotations: Annotations = None,
     threads: Annotated[
         int | None,
-        typer.Option(help="CPU threads; default all. With 1 the numbers are those of a grid's cell to the last digit."),
+        typer.Option(
+            help="CPU threads; by default all. With 1 the numbers are those of a grid's cell to the last digit."
+        ),
     ] = None,
     damaged: Damaged = "error",
     json: AsJson = False,
@@ -97,7 +104,7 @@ def predict(
         Path, typer.Argument(metavar="CHECKPOINT", help="Folder that train, or a cell that keeps checkpoints, left.")
     ],
     videos: Annotated[
-        list[Path], typer.Argument(metavar="VIDEO...", help="Video files, or folders whose videos are meant.")
+        list[Path], typer.Argument(metavar="VIDEO", help="Video files, or folders whose videos are meant.")
     ],
     top: Annotated[int, typer.Option(help="How many classes to show.")] = 5,
     classes: Annotated[

@@ -7,12 +7,15 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
+import typer
 
 from mmfuse.cli import bench, main
 from tests.report.made import build, results
@@ -131,3 +134,33 @@ def test_versions(call, module: ModuleType) -> None:
         assert told[name] == version(name)
     assert re.fullmatch(r"[\w.-]+", told["ffmpeg"])
     assert told["device"]
+
+
+def pages(command: Any, *words: str) -> Iterator[tuple[str, ...]]:
+    """The words that lead to each command of a command."""
+    yield words
+    for name, below in getattr(command, "commands", {}).items():
+        yield from pages(below, *words, name)
+
+
+@pytest.mark.parametrize("columns", ["50", "80"])
+@pytest.mark.parametrize("module", [bench, main])
+def test_helps_are_whole_sentences(call, module: ModuleType, columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    for words in pages(typer.main.get_command(module.app)):
+        told = call(module, *words, "--help")
+        assert "..." not in told.partition("\n\n")[2], words  # after the usage, in which it means several
+        assert max(map(len, told.splitlines())) <= int(columns)
+
+
+@pytest.mark.parametrize("module", [bench, main])
+def test_every_command_and_option_has_a_help_that_is_a_sentence(module: ModuleType) -> None:
+    group = typer.main.get_command(module.app)
+    for words in pages(group):
+        command = group
+        for word in words:
+            command = command.commands[word]
+        helps = [command.help, *(getattr(one, "help", None) for one in command.params if not one.hidden)]
+        for text in filter(None, helps):
+            assert text[0].isupper(), (words, text)
+            assert text.endswith((".", "…")), (words, text)
