@@ -1,4 +1,4 @@
-"""`mmfuse`: train one model, name the action in a video, look after data sets."""
+"""`mmfuse`: train one model, name the action in a video, look after data sets, and all that `mmfuse-bench` does."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from mmfuse.cli import completion, data
+from mmfuse.cli import completion, data, verbs
 from mmfuse.cli.common import Annotations, AsJson, Damaged, DataRoot, WholeHelp, run_app
 from mmfuse.utils.interrupts import undisturbed
 
@@ -139,6 +139,9 @@ def predict(
         json=json,
     )
     raise typer.Exit(carry_out(request))
+
+
+verbs.add_verbs(app)
 
 
 def main() -> NoReturn:

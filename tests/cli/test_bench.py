@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from mmfuse.bench import session
-from mmfuse.cli import bench, main
+from mmfuse.cli import bench, main, verbs
 from mmfuse.records.locks import CellLock
 from tests.report.made import build, results
 
@@ -89,6 +90,10 @@ def test_a_plan_needs_neither_data_nor_weights_nor_torch(tmp_path: Path) -> None
         (["tables", "--results", "."], "holds no results"),
         (["tables"], "--results"),
         (["--grid", "smoke", "status", "--results", "."], "takes no command"),
+        (["--results", ".", "run", "--grid", "smoke"], "--results stands before 'run'"),
+        (["--workers", "2", "tables", "--results", "."], "--workers stands before 'tables'"),
+        (["run"], "name a grid by --grid NAME|FILE"),
+        (["run", "--grid", "dmeo"], "unknown grid 'dmeo'; did you mean 'demo'?"),
     ],
 )
 def test_a_wrong_request_gets_one_line_and_exit_code_2(
@@ -100,6 +105,30 @@ def test_a_wrong_request_gets_one_line_and_exit_code_2(
     assert told in err
     assert err.count("\n") == 1
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("words", ["status", "tables --format csv", "list methods", "run --grid smoke --dry-run"])
+def test_both_commands_take_the_same_verbs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    results(tmp_path / "told", [build("frozen+frozen", shots=2, draw=draw) for draw in range(3)], lambda cell: 0.5)
+    read = words.startswith(("status", "tables"))
+    given = [*words.split(), *(["--results", "told"] if read else [])]
+    monkeypatch.setattr(sys, "argv", ["command", *given])
+    told = []
+    for module in (bench, main):
+        with pytest.raises(SystemExit) as end:
+            module.main()
+        assert not end.value.code
+        told.append(capsys.readouterr().out)
+    assert told[0] == told[1] != ""
+
+
+def test_the_verbs_are_those_of_both_commands() -> None:
+    commands = [set(typer.main.get_command(module.app).commands) for module in (bench, main)]  # type: ignore[attr-defined]
+    assert set(verbs.VERBS) == commands[0]
+    assert set(verbs.VERBS) < commands[1]
 
 
 def test_missing_data_are_named_with_where_to_get_and_put_them(
