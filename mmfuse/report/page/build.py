@@ -19,7 +19,7 @@ from mmfuse.records.folder import Manifest, ResultsFolder
 from mmfuse.records.status import MARKS, Entry, counts
 from mmfuse.report.groups import Group, finished, groups
 from mmfuse.report.page import provenance
-from mmfuse.report.page.payload import CELL_COLUMNS, ClassRoom, cells
+from mmfuse.report.page.payload import CELL_COLUMNS, ClassPayload, cells
 from mmfuse.report.page.summary import Summary
 from mmfuse.report.page.thumbnails import ReadFrames, Strip, strip
 from mmfuse.report.per_class import Evidence, HardClip, Watch, gather
@@ -123,18 +123,18 @@ def build_page(
     plans = folder.manifests()
     sections = [Section(group, number=number) for number, group in enumerate(groups(entries, folder))]
     shared = pair_styles(section.plots for section in sections)
-    room, classes = ClassRoom(), []
+    payload, classes = ClassPayload(), []
     for section in sections:
         section.styles = shared
         section.evidence = gather(section.group, watch=watch)
-        classes.append(room.of(section.plots, section.evidence))
+        classes.append(payload.of(section.plots, section.evidence))
         _add_clips(section, read_frames)
     data = {
         "columns": CELL_COLUMNS,
         "cells": cells(entries, {item.cell.name: plan.command for plan in plans for item in plan.cells}),
         "groups": classes,
     }
-    return _render(plans, entries, sections, data, left_out=room.left_out)
+    return _render(plans, entries, sections, data, left_out=payload.left_out)
 
 
 def _add_clips(section: Section, read_frames: ReadFrames | None) -> None:

@@ -11,7 +11,7 @@ from mmfuse.report.page.provenance import command_of
 from mmfuse.report.per_class import ClassGain, Evidence
 from mmfuse.report.plots.points import COSTS, Plots
 
-ROOM = 250_000
+MOST_NUMBERS = 250_000
 """Numbers about classes that the page may hold; few pairs and shots that matter less are left out beyond that."""
 
 CELL_COLUMNS = (
@@ -80,11 +80,11 @@ def _round(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
 
 
-class ClassRoom:
+class ClassPayload:
     """Hands out what the page may hold about classes, and remembers what it had no room for."""
 
-    def __init__(self, room: int = ROOM) -> None:
-        self._left = room
+    def __init__(self, most: int = MOST_NUMBERS) -> None:
+        self._left = most
         self.left_out = 0
 
     def of(self, plots: Plots, evidence: Evidence) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class Summary:
         if best is None:
             return None
         may_be_best = self.comparison.may_be_best(span)
-        others = sorted((pair for pair in values if pair != best), key=lambda pair: -_height(values[pair]))
+        others = sorted((pair for pair in values if pair != best), key=lambda pair: -_mean_of(values[pair]))
         leads = [(pair, self.comparison.difference(best, pair, span)) for pair in others]
         return Verdict(
             span,
@@ -82,7 +82,7 @@ class Summary:
         )
 
     def _at(self, span: Span) -> str:
-        return f"At K = {span[0]}" if len(span) == 1 else f"On average over K = {_listed([str(one) for one in span])}"
+        return f"At K = {span[0]}" if len(span) == 1 else f"On average over K = {_join([str(one) for one in span])}"
 
     # Sentences
 
@@ -102,20 +102,20 @@ class Summary:
         group = self.group
         found = counts(group.entries)
         planned, draws = len(group.entries), len({entry.cell.draw for entry in group.entries})
-        shots = _listed([str(one) for one in group.shots])
-        text = _say(
+        shots = _join([str(one) for one in group.shots])
+        text = _fill(
             "{pairs}, K = {shots} training clips a class, {draws}: {done} of {planned} are done.",
-            pairs=_many(len(group.pairs), "pair"),
+            pairs=_count(len(group.pairs), "pair"),
             shots=shots,
-            draws=_many(draws, "draw"),
+            draws=_count(draws, "draw"),
             done=found["done"],
-            planned=_many(planned, "cell"),
+            planned=_count(planned, "cell"),
         )
         lacking = [f"{number} {state}" for state, number in found.items() if number and state != "done"]
         if lacking:
-            text += _say(" The rest is not in any number: {lacking}.", lacking=_listed(lacking))
+            text += _fill(" The rest is not in any number: {lacking}.", lacking=_join(lacking))
         if self.plots.chance is not None:
-            text += _say(" Guessing gives {chance:.1f}%.", chance=self.plots.chance)
+            text += _fill(" Guessing gives {chance:.1f}%.", chance=self.plots.chance)
         return text
 
     def _overall(self) -> list[Markup]:
@@ -125,7 +125,7 @@ class Summary:
         return [self._highest(verdict) if verdict else _NO_COMMON_DRAWS, self._over_frozen()]
 
     def _highest(self, verdict: Verdict) -> Markup:
-        text = _say(
+        text = _fill(
             "{at}, <b>{best}</b> is highest with {value}% {metric}",
             at=self._at(verdict.span),
             best=verdict.best,
@@ -133,25 +133,27 @@ class Summary:
             metric=METRICS["top1"].replace("-", "\N{NON-BREAKING HYPHEN}"),
         )
         if verdict.value.gaps:
-            text += _say(" ({gap})", gap=verdict.value.gap())
+            text += _fill(" ({gap})", gap=verdict.value.gap())
         return text + self._separation(verdict)
 
     def _separation(self, verdict: Verdict) -> Markup:
         if verdict.second is None:
             return Markup("; no other pair has a number on the same draws.")
         name, lead = verdict.second
-        text = _say(
+        text = _fill(
             ", {lead} points from the next, <b>{second}</b>", lead=Value(lead, signed=True).number(), second=name
         )
         if lead.n < verdict.value.planned:
-            text += _say(" (over the {shared} that both have)", shared=_many(lead.n, "draw"))
+            text += _fill(" (over the {shared} that both have)", shared=_count(lead.n, "draw"))
         if not verdict.tested:
-            return text + _say(". Nothing is tested with {n}: the order may be chance.", n=_many(lead.n, "draw"))
+            return text + _fill(". Nothing is tested with {n}: the order may be chance.", n=_count(lead.n, "draw"))
         if not verdict.behind:
             return text + Markup("; no other pair is shown to be below the best.")
-        text += _say("; {behind} shown to be below the best", behind=_are(_named(verdict.behind), verdict.behind))
+        text += _fill(
+            "; {behind} shown to be below the best", behind=_verb(_names_or_count(verdict.behind), verdict.behind)
+        )
         if verdict.ties:
-            text += _say(", but not {ties}", ties=_named(verdict.ties))
+            text += _fill(", but not {ties}", ties=_names_or_count(verdict.ties))
         return text + Markup(".")
 
     def _over_frozen(self) -> Markup:
@@ -165,14 +167,14 @@ class Summary:
         if len(self.group.shots) > 1:
             for row in self._gains.rows:
                 singles += [
-                    _say("{pair} at {column} ({gain})", pair=row.name, column=column, gain=value.number())
+                    _fill("{pair} at {column} ({gain})", pair=row.name, column=column, gain=value.number())
                     for column, value in zip(self._gains.columns, row.values, strict=True)
-                    if value.significant and _height(value) > 0
+                    if value.significant and _mean_of(value) > 0
                 ]
         if len(singles) > NAMED:
-            text += _say(" At single K {count} gains hold (marked * below).", count=len(singles))
+            text += _fill(" At single K {count} gains hold (marked * below).", count=len(singles))
         elif singles:
-            text += _say(" At single K these gains hold: {gains}.", gains=_listed(singles))
+            text += _fill(" At single K these gains hold: {gains}.", gains=_join(singles))
         elif len(self.group.shots) > 1 and any(v.significant is not None for r in self._gains.rows for v in r.values):
             text += Markup(" At no single K does a gain hold.")
         return text
@@ -180,10 +182,10 @@ class Summary:
     def _holding(self, values: dict[str, Value], where: str) -> Markup:
         baseline = self.group.baseline
         if not values:
-            return _say("No gain over {baseline} can be told yet {where}.", baseline=baseline, where=where)
+            return _fill("No gain over {baseline} can be told yet {where}.", baseline=baseline, where=where)
         if all(value.significant is None for value in values.values()):
-            best = max(values, key=lambda pair: _height(values[pair]))
-            return _say(
+            best = max(values, key=lambda pair: _mean_of(values[pair]))
+            return _fill(
                 "The largest gain over {baseline} {where} is that of {pair}, {gain} points, untested.",
                 baseline=baseline,
                 where=where,
@@ -191,24 +193,26 @@ class Summary:
                 gain=values[best].number(),
             )
         sides: dict[bool, list[Markup]] = {True: [], False: []}
-        for pair, value in sorted(values.items(), key=lambda item: -_height(item[1])):
+        for pair, value in sorted(values.items(), key=lambda item: -_mean_of(item[1])):
             if value.significant:
-                entry = _say("<b>{pair}</b> ({gain}, p {p})", pair=pair, gain=value.number(), p=_p(value.p))
-                sides[_height(value) > 0].append(entry)
+                entry = _fill("<b>{pair}</b> ({gain}, p {p})", pair=pair, gain=value.number(), p=_p(value.p))
+                sides[_mean_of(value) > 0].append(entry)
         if not sides[True]:
-            text = _say("No gain over {baseline} holds {where} after Holm's correction", baseline=baseline, where=where)
+            text = _fill(
+                "No gain over {baseline} holds {where} after Holm's correction", baseline=baseline, where=where
+            )
         else:
-            text = _say(
+            text = _fill(
                 "Over {baseline}, {where}, these gains in points hold after Holm's correction: {gains}",
                 baseline=baseline,
                 where=where,
-                gains=_first(sides[True]),
+                gains=_first_few(sides[True]),
             )
         if sides[False]:
-            text += _say("; these losses hold: {losses}", losses=_first(sides[False]))
+            text += _fill("; these losses hold: {losses}", losses=_first_few(sides[False]))
         halves = [value.mean.half for value in values.values() if value.mean and value.mean.half is not None]
         n = sorted({value.mean.n for value in values.values() if value.mean})
-        return text + _say(
+        return text + _fill(
             ". With n = {n} the 95% interval of a gain reaches ±{half:.1f} points in the median, so differences "
             "smaller than that are mostly out of sight here.",
             n="–".join(map(str, dict.fromkeys((n[0], n[-1])))),
@@ -224,9 +228,9 @@ class Summary:
             verdict = self.verdict((shots,))
             if verdict is None:
                 continue
-            entry = _say("K = {k}: <b>{best}</b> {value}", k=shots, best=verdict.best, value=verdict.value.number())
+            entry = _fill("K = {k}: <b>{best}</b> {value}", k=shots, best=verdict.best, value=verdict.value.number())
             if verdict.tested and verdict.ties:
-                entry += _say(", and {which} may be as good", which=_how_many(verdict.ties, verdict.behind))
+                entry += _fill(", and {which} may be as good", which=_names_or_share(verdict.ties, verdict.behind))
             elif verdict.tested and verdict.behind:
                 entry += Markup(", above every other")
             told.append(entry)
@@ -242,8 +246,8 @@ class Summary:
         ours = rows[verdict.best]
         if not all(ours[name].mean for name in ("image method", "text method", "fusion", "train s")):
             return []
-        weights = sum(_height(ours[name]) for name in ("image method", "text method"))
-        text = _say(
+        weights = sum(_mean_of(ours[name]) for name in ("image method", "text method"))
+        text = _fill(
             "What that costs: the methods of <b>{pair}</b> train {weights} weights beside the {fusion} of the fusion; "
             "training took {seconds} s a cell at K = {shots}",
             pair=verdict.best,
@@ -255,8 +259,8 @@ class Summary:
         baseline = self.group.baseline_of(verdict.best)
         theirs = rows.get(baseline or "", {}).get("train s")
         if theirs is not None and theirs.mean and theirs.mean.mean > 0 and verdict.best != baseline:
-            ratio = _height(ours["train s"]) / theirs.mean.mean
-            text += _say(", {ratio:.1f} times that of {baseline}", ratio=ratio, baseline=baseline)
+            ratio = _mean_of(ours["train s"]) / theirs.mean.mean
+            text += _fill(", {ratio:.1f} times that of {baseline}", ratio=ratio, baseline=baseline)
         return [
             text + Markup(". Features of a frozen tower that were kept cost nothing again, so times are of this run.")
         ]
@@ -288,12 +292,12 @@ class Summary:
 _NO_COMMON_DRAWS = Markup("No two pairs have the same draws yet, so none can be called highest.")
 
 
-def _say(text: str, **values: object) -> Markup:
+def _fill(text: str, **values: object) -> Markup:
     """A sentence; what is filled in is escaped unless it is a sentence itself."""
     return Markup(text).format(**values)
 
 
-def _height(value: Value) -> float:
+def _mean_of(value: Value) -> float:
     assert value.mean is not None
     return value.mean.mean
 
@@ -304,11 +308,11 @@ def _p(value: float | None) -> str:
     return f"= {value:.3f}" if value >= 0.001 else "< 0.001"
 
 
-def _many(number: int, what: str) -> str:
+def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def _listed(parts: Sequence[str]) -> Markup:
+def _join(parts: Sequence[str]) -> Markup:
     """One, two and three."""
     escaped = [Markup.escape(part) for part in parts]
     if len(escaped) < 2:
@@ -316,24 +320,24 @@ def _listed(parts: Sequence[str]) -> Markup:
     return Markup(", ").join(escaped[:-1]) + Markup(" and ") + escaped[-1]
 
 
-def _named(pairs: Sequence[str]) -> Markup:
-    return _listed(pairs) if len(pairs) <= NAMED else Markup.escape(f"{len(pairs)} others")
+def _names_or_count(pairs: Sequence[str]) -> Markup:
+    return _join(pairs) if len(pairs) <= NAMED else Markup.escape(f"{len(pairs)} others")
 
 
-def _are(named: Markup, pairs: Sequence[str]) -> Markup:
+def _verb(named: Markup, pairs: Sequence[str]) -> Markup:
     return named + Markup(" is" if len(pairs) == 1 else " are")
 
 
-def _how_many(ties: Sequence[str], behind: Sequence[str]) -> Markup:
+def _names_or_share(ties: Sequence[str], behind: Sequence[str]) -> Markup:
     """Which of the others are not shown to be below the best, in few words."""
     others = len(ties) + len(behind)
     if len(ties) <= 2:
-        return _listed(ties)
+        return _join(ties)
     return Markup.escape(f"each of the {others} others" if not behind else f"{len(ties)} of {others} others")
 
 
-def _first(parts: Sequence[Markup]) -> Markup:
+def _first_few(parts: Sequence[Markup]) -> Markup:
     """The first few of a sorted list, and how many more there are."""
     if len(parts) <= NAMED:
-        return _listed(parts)
+        return _join(parts)
     return Markup(", ").join(parts[:NAMED]) + Markup.escape(f" and {len(parts) - NAMED} more")

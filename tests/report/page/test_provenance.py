@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mmfuse.records.status import read_entries
 from mmfuse.report.groups import groups
 from mmfuse.report.page.build import embedded
-from mmfuse.report.page.payload import CELL_COLUMNS, ClassRoom, cells
+from mmfuse.report.page.payload import CELL_COLUMNS, ClassPayload, cells
 from mmfuse.report.page.provenance import command_of, facts, fingerprints, troubles
 from mmfuse.report.per_class import gather
 from mmfuse.report.plots.points import Plots
@@ -96,12 +96,12 @@ def test_a_page_holds_only_so_much_of_classes_and_the_largest_k_first(tmp_path: 
     folder = plain(tmp_path)
     [group] = groups(read_entries(folder), folder)
     plots, evidence = Plots(Comparison(group)), gather(group)
-    every = ClassRoom().of(plots, evidence)["places"]
+    every = ClassPayload().of(plots, evidence)["places"]
     assert sorted(every) == ["0,0", "0,1", "1,0", "1,1"]
     size = {key: len(place["mistakes"]) + 7 * len(place["gains"]) for key, place in every.items()}
-    room = ClassRoom(size["0,1"] + size["1,1"])
-    assert sorted(room.of(plots, evidence)["places"]) == ["0,1", "1,1"]
-    assert room.left_out == 2
+    payload = ClassPayload(size["0,1"] + size["1,1"])
+    assert sorted(payload.of(plots, evidence)["places"]) == ["0,1", "1,1"]
+    assert payload.left_out == 2
 
 
 @given(st.text())
