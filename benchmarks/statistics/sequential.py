@@ -44,6 +44,7 @@ class Design:
         ratio: single pairs' spreads differ by up to this factor, either way.
         loud_baseline, loud_pair: factors on the spreads of the baseline and of the last pair.
         heavy: whether draws are Laplace and not normal.
+        best: whether rows are compared with the best of their column and not with the baseline.
     """
 
     name: str
@@ -55,6 +56,12 @@ class Design:
     loud_baseline: float = 1.0
     loud_pair: float = 1.0
     heavy: bool = False
+    best: bool = False
+
+    @property
+    def comparisons(self) -> int:
+        """Comparisons of a table."""
+        return len(self.own) * (math.comb(self.rows, 2) if self.best else self.rows - 1)
 
     @property
     def gains(self) -> Array:
@@ -110,25 +117,27 @@ class Outcome:
 def run(design: Design, *, grids: int, seed: int = 0) -> Outcome:
     """Simulate grids of one design; the same seed gives the same grids."""
     accuracy = simulate(design, grids=grids, seed=seed)
-    comparisons = (design.rows - 1) * len(accuracy)
-    rule = Rule(LOOKS, MARGIN, comparisons)
-    found = judge(accuracy, rule, step=100 / design.clips)
-    ten = judge(accuracy, replace(rule, looks=LOOKS[-1:]), step=100 / design.clips)
-    decided = found.verdict[..., 1:] != OPEN
-    alike = (found.verdict == ten.verdict)[..., 1:] & decided
-    gains = design.gains[1:] > 0
-    cells = found.draws.copy()
-    cells[..., 0] = cells.max(axis=-1)  # the baseline goes on as long as any pair does
+    rule = Rule(LOOKS, MARGIN, design.comparisons)
+    step, reference = 100 / design.clips, None if design.best else 0
+    found = judge(accuracy, rule, step=step, reference=reference)
+    ten = judge(accuracy, replace(rule, looks=LOOKS[-1:]), step=step, reference=reference)
+    first = 0 if design.best else 1
+    decided = found.verdict[..., first:] != OPEN
+    alike = (found.verdict == ten.verdict)[..., first:] & decided
+    real = design.gains > 0
+    told = (BETTER, WORSE)[design.best]  # a true gain shows as better than the baseline, or the others as worse
+    if design.best:
+        real = ~real & real.any()
     return Outcome(
         design,
         false=_false(found, design),
         false_of_ten=_false(ten, design),
         decided=float(decided.mean()),
-        found=_share(found.verdict[..., 1:][..., gains] == BETTER),
-        found_by_ten=_share(ten.verdict[..., 1:][..., gains] == BETTER),
+        found=_share(found.verdict[..., real] == told),
+        found_by_ten=_share(ten.verdict[..., real] == told),
         same=_share(alike[decided]),
         verdicts=int(decided.sum()),
-        cells=float(cells.mean()) / LOOKS[-1],
+        cells=float(found.draws.mean()) / LOOKS[-1],
     )
 
 
@@ -138,10 +147,16 @@ def _share(hits: np.ndarray) -> float | None:
 
 def _false(verdicts: Verdicts, design: Design) -> float:
     """Share of grids with a verdict that is not true of the gains they were made with."""
-    gains, verdict = design.gains, verdicts.verdict
-    wrong = (verdict == BETTER) & (gains <= 0) | (verdict == WORSE) & (gains >= 0)
-    wrong |= (verdict == EQUIVALENT) & (np.abs(gains) >= MARGIN)
-    wrong[..., 0] = False
+    verdict, over = verdicts.verdict, design.gains
+    if design.best:
+        over = over - over.max()
+        alone = (over == 0).sum() == 1
+        wrong = (verdict == BETTER) & ((over < 0) | (not alone)) | (verdict == WORSE) & (over == 0)
+    else:
+        wrong = (verdict == BETTER) & (over <= 0) | (verdict == WORSE) & (over >= 0)
+    wrong |= (verdict == EQUIVALENT) & (np.abs(over) >= MARGIN)
+    if not design.best:
+        wrong[..., 0] = False
     return float(wrong.any(axis=-1).any(axis=0).mean())
 
 
@@ -157,6 +172,9 @@ def designs() -> Iterator[Design]:
         yield Design("spreads from 1/3 to 3", rows, ratio=3)
         yield Design("Laplace draws", rows, heavy=True)
         yield Design("48 clips, spread 0.5", rows, clips=48, own=(0.5, 0.5, 0.5))
+        for gain in (0.0, 2.0, 4.0):
+            yield Design("as in demo, for the best", rows, gain, best=True)
+        yield Design("for the best, one three times as noisy", rows, loud_pair=3, best=True)
 
 
 HEAD = "| pairs | noise | gain | false | false, ten draws | found | found by ten | same as ten | cells |"

@@ -46,14 +46,15 @@ def _described(where: str) -> list[tuple[str, FieldInfo, str]]:
     meanings = yaml.safe_load(MEANINGS.read_text(encoding="utf-8"))[model.__name__]
     # What a class says of a key in its own docstring, as "`key`: words.", need not be said again.
     said = re.findall(r"`(\w+)`: (.+?)(?:\.\n|\.$)", f"{inspect.getdoc(model)}\n", flags=re.DOTALL)
-    meanings = {key: " ".join(words.split()) for key, words in said if key in model.model_fields} | meanings
-    unsaid = model.model_fields.keys() - meanings.keys()
-    surplus = meanings.keys() - model.model_fields.keys()
+    keys = {field.alias or name: field for name, field in model.model_fields.items()}
+    meanings = {key: " ".join(words.split()) for key, words in said if key in keys} | meanings
+    unsaid = keys.keys() - meanings.keys()
+    surplus = meanings.keys() - keys.keys()
     if unsaid or surplus:
         raise ValueError(
             f"{MEANINGS.name} and {where} differ; not explained: {sorted(unsaid)}, not there: {sorted(surplus)}"
         )
-    return [(name, field, meanings[name]) for name, field in model.model_fields.items()]
+    return [(name, field, meanings[name]) for name, field in keys.items()]
 
 
 def _default(field: FieldInfo) -> str:

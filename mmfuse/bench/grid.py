@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, ValidationError, model_validator
 
 from mmfuse.bench.yaml_source import YamlSource
 from mmfuse.errors import MmfuseError, unknown
@@ -31,6 +31,7 @@ from mmfuse.records.cell import (
     Train,
     no_boolean,
 )
+from mmfuse.records.until_decided import UntilDecided
 from mmfuse.utils.files import user_path
 from mmfuse.utils.resources import cards_folder, grids_folder
 
@@ -200,6 +201,16 @@ class RunSettings(Strict):
     loggers: Annotated[tuple[Logger, ...], BeforeValidator(_listed)] = ()
 
 
+def _kind_of_draws(value: Any) -> str:
+    return "(decided)" if isinstance(value, dict | UntilDecided) else "(listed)"
+
+
+Draws = Annotated[
+    Annotated[tuple[Seed, ...], *Axis, Tag("(listed)")] | Annotated[UntilDecided, Tag("(decided)")],
+    Discriminator(_kind_of_draws),
+]
+
+
 class Grid(Strict):
     """A grid file, checked."""
 
@@ -208,7 +219,7 @@ class Grid(Strict):
     datasets: Annotated[tuple[Dataset, ...], *Axis]
     splits: Annotated[tuple[Split, ...], *Axis] = (1,)
     shots: Annotated[tuple[ShotCount, ...], *Axis]
-    draws: Annotated[tuple[Seed, ...], *Axis] = (0,)
+    draws: Draws = (0,)
     seeds: Annotated[tuple[Seed, ...], *Axis] = (0,)
     pairs: Annotated[tuple[GridPair, ...], *Axis]
     encoders: Encoders = Encoders()
@@ -219,6 +230,17 @@ class Grid(Strict):
     precision: Precision = "auto"
     overrides: tuple[Override, ...] = ()
     run: RunSettings = RunSettings()
+
+    @property
+    def until_decided(self) -> UntilDecided | None:
+        """The rule by which draws are added, where they are not listed."""
+        return self.draws if isinstance(self.draws, UntilDecided) else None
+
+    def values(self, axis: str) -> tuple[Any, ...]:
+        """What is listed for an axis, by its key; all draws that there may be, where they are added."""
+        if axis == "draws" and self.until_decided is not None:
+            return tuple(range(self.until_decided.at_most))
+        return tuple(getattr(self, axis))
 
 
 class LoadedGrid:
@@ -235,10 +257,27 @@ class LoadedGrid:
         self._check_size()
         self._check_names()
         self._check_overrides()
+        self._check_draws()
+
+    def _check_draws(self) -> None:
+        """Draws can be added only where there is something to decide."""
+        rule = self.grid.until_decided
+        if rule is None:
+            return
+        pairs = [pair for _, pair in self.pairs()]
+        if len(pairs) < 2:
+            raise self.source.error(["draws"], "one pair alone has nothing to be compared with; list its draws")
+        if rule.reference == "baseline" and not any(pair.frozen for pair in pairs):
+            problem = "there is no baseline among the pairs; add frozen+frozen, or compare with the best by 'for: best'"
+            raise self.source.error(["draws", "for"], problem)
+        for position, override in enumerate(self.grid.overrides):
+            if override.where.draws is not None:
+                problem = "draws that are added until all is decided must not differ in their settings"
+                raise self.source.error(["overrides", position, "where", "draws"], problem)
 
     def _check_size(self) -> None:
         """Count the cells before any is made."""
-        numbers = {key: len(getattr(self.grid, key)) for key in PLURALS.values()}
+        numbers = {key: len(self.grid.values(key)) for key in PLURALS.values()}
         numbers["pairs"] = len(self.pairs())
         if (cells := math.prod(numbers.values())) > MOST_CELLS:
             factors = " × ".join(f"{number:,} {key}" for key, number in numbers.items() if number > 1)
@@ -261,7 +300,7 @@ class LoadedGrid:
     def _check_overrides(self) -> None:
         """An override that fits no cell is a slip of the pen."""
         grid = self.grid
-        values: dict[str, Sequence[Any]] = {key: getattr(grid, key) for key in PLURALS.values()}
+        values: dict[str, Sequence[Any]] = {key: grid.values(key) for key in PLURALS.values()}
         values["datasets"] = [dataset.name for dataset in grid.datasets]
         values["pairs"] = [pair.name for _, pair in self.pairs()]
         for position, override in enumerate(grid.overrides):
@@ -293,7 +332,7 @@ class LoadedGrid:
         datasets = [self._located(dataset) for dataset in grid.datasets]
         settled: dict[str, dict[str, Any]] = {}
         for dataset, split, (number, pair), shots, seed, draw in itertools.product(
-            datasets, grid.splits, self.pairs(), grid.shots, grid.seeds, grid.draws
+            datasets, grid.splits, self.pairs(), grid.shots, grid.seeds, grid.values("draws")
         ):
             axes = Axes(dataset.name, split, pair.name, shots, draw, seed)
             applied = [at for at, override in enumerate(grid.overrides) if override.where.fits(axes)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from glob import escape
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Protocol
 from mmfuse.bench.engines.base import Engine
 from mmfuse.bench.job import Event, Finished, Job, Outcome, Progress, Progressed, Started
 from mmfuse.errors import MmfuseError
+from mmfuse.records.cell import Cell
 from mmfuse.records.folder import ResultsFolder, read_record
 from mmfuse.records.locks import CellLock
 from mmfuse.records.record import Failure, Record, failed, now
@@ -35,6 +37,9 @@ class View(Protocol):
 
     def skipped(self, job: Job) -> None:
         """A cell is done, or being done, by another runner."""
+
+    def added(self, tasks: list[Task]) -> None:
+        """There is more to run than was known when the run began."""
 
     def tick(self) -> None:
         """Time has passed."""
@@ -67,16 +72,25 @@ class Runner:
         engine: where to run it.
         view: who watches.
         fail_fast: begin no further cell after one has failed.
+        further: asked when a cell has come to its end, here or elsewhere, for what is to be run besides.
     """
 
     def __init__(
-        self, *, folder: ResultsFolder, tasks: list[Task], engine: Engine, view: View, fail_fast: bool = False
+        self,
+        *,
+        folder: ResultsFolder,
+        tasks: list[Task],
+        engine: Engine,
+        view: View,
+        fail_fast: bool = False,
+        further: Callable[[Cell], list[Task]] | None = None,
     ) -> None:
         self._folder = folder
         self._waiting = list(reversed(tasks))
         self._engine = engine
         self._view = view
         self._fail_fast = fail_fast
+        self._further = further
         self._locks: dict[str, CellLock] = {}
         self._jobs: dict[str, Job] = {}
         self._unwritten: list[tuple[Job, Outcome]] = []
@@ -114,15 +128,19 @@ class Runner:
                 with self._interrupts.held():
                     locked = self._lock(task)
             except OSError as error:
-                # What runs is brought to its end first: its records may still find room.
-                reason = error.strerror or error
-                self._unlockable = f"{self._folder.path} can no longer be written ({reason}); run the grid again then"
+                self._stop_at(error)
                 return None
             if locked:
                 return task.job
             self.tally.elsewhere += 1
             self._view.skipped(task.job)
+            self._ask_for_more(task.job.cell)
         return None
+
+    def _stop_at(self, error: OSError) -> None:
+        """Begin no further cell. What runs is brought to its end first: its records may still find room."""
+        reason = error.strerror or error
+        self._unlockable = f"{self._folder.path} can no longer be written ({reason}); run the grid again then"
 
     def _lock(self, task: Task) -> bool:
         config_hash = task.job.cell.config_hash
@@ -160,8 +178,22 @@ class Runner:
         elif isinstance(event, Finished):
             with self._interrupts.held():
                 self._finish(event)
+            self._ask_for_more(event.job.cell)
         else:
             self._view.tick()
+
+    def _ask_for_more(self, ended: Cell) -> None:
+        """What has become known with the end of a cell waits behind what waits already."""
+        if self._further is None or (self._fail_fast and self.tally.failed):
+            return
+        try:
+            tasks = self._further(ended)
+        except OSError as error:
+            self._stop_at(error)
+            return
+        if tasks:
+            self._waiting[:0] = reversed(tasks)
+            self._view.added(tasks)
 
     def _tell_others(self, event: Progressed) -> None:
         news = event.progress

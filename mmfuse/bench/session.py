@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from mmfuse.bench.added_draws import AddedDraws, wanted_entries
 from mmfuse.bench.engines.base import Engine, Limits
 from mmfuse.bench.estimate import Estimator, read_calibration
 from mmfuse.bench.grid import LoadedGrid, load_grid
@@ -27,6 +28,7 @@ from mmfuse.model.optimizations import USUAL, Speed
 from mmfuse.records.cell import Cell
 from mmfuse.records.folder import Manifest, ResultsFolder
 from mmfuse.records.status import Entry, read_entries
+from mmfuse.records.until_decided import UntilDecided
 from mmfuse.utils.files import default_data_root, user_path, write_atomically
 
 if TYPE_CHECKING:
@@ -115,9 +117,24 @@ class Session:
 
     # -- what there is ------------------------------------------------------------------------------------------------
 
+    @property
+    def until_decided(self) -> UntilDecided | None:
+        """The rule by which draws are added; `None` where the grid lists them."""
+        return self._grid.grid.until_decided
+
+    def possible_entries(self) -> list[Entry]:
+        """The state of all cells that the grid may come to, by what is known of their inputs now."""
+        return planned_entries(self.folder, self._planned)
+
     def entries(self) -> list[Entry]:
-        """The state of each cell that was asked for, by what is known of its inputs now."""
-        return self._asked_for(planned_entries(self.folder, self._planned))
+        """The state of each cell that was asked for, and is wanted so far where draws are added."""
+        return self._asked_for(wanted_entries(self.possible_entries(), self.until_decided))
+
+    def further_entries(self) -> list[Entry]:
+        """Cells that may be wanted later, where draws are added."""
+        possible = self.possible_entries()
+        wanted = {entry.cell.name for entry in wanted_entries(possible, self.until_decided)}
+        return self._asked_for([entry for entry in possible if entry.cell.name not in wanted])
 
     def recorded(self) -> list[Entry]:
         """The state of every cell that any grid asked for in this folder."""
@@ -150,7 +167,8 @@ class Session:
         """
         from mmfuse.bench.preflight import check_towers, prepare
 
-        entries = self.entries()
+        # Draws that may be added are looked at as well: none may lack clips in the middle of a run.
+        entries = self._asked_for(self.possible_entries())
         problems: list[str] = []
         # What the data say is known only now: it may make more cells stale, and refuses what cannot run.
         with _told(problems):
@@ -170,8 +188,7 @@ class Session:
         if isinstance(self.request.grid, Mapping):
             text = yaml.safe_dump(dict(self.request.grid), sort_keys=False, allow_unicode=True)
             write_atomically(self._grid_file(), text)
-        command = shlex.join(["mmfuse-bench", *self._arguments()])
-        self.folder.write_manifest(Manifest(self.grid_name, self._planned, command=command))
+        self.folder.write_manifest(self._manifest(wanted_entries(self.possible_entries(), self.until_decided)))
 
     def run(self, watched: Callable[[Plan], AbstractContextManager[View]]) -> Tally:
         """Run what is to be run.
@@ -184,7 +201,7 @@ class Session:
         """
         from mmfuse.bench.clip_cache import plan_cache  # brings pandas along, which a plan does without
 
-        every = planned_entries(self.folder, self._planned)
+        every = wanted_entries(self.possible_entries(), self.until_decided)
         waiting = self.to_run(self._asked_for(every))
         if not waiting:
             return Tally()
@@ -198,9 +215,30 @@ class Session:
         tasks = [Task(entry, self._job(entry, clips)) for entry in estimator.longest_first(waiting)]
         engine = self._engine(len(tasks))
         plan = Plan(every, tasks, estimator, workers=engine.workers, message=clips.message)
+        added = self._added_draws(every, waiting)
+
+        def further(ended: Cell) -> list[Task]:
+            return [Task(entry, self._job(entry, clips)) for entry in estimator.longest_first(added.after(ended))]
+
         with watched(plan) as view:
-            runner = Runner(folder=self.folder, tasks=tasks, engine=engine, view=view, fail_fast=self.request.fail_fast)
+            runner = Runner(
+                folder=self.folder,
+                tasks=tasks,
+                engine=engine,
+                view=view,
+                fail_fast=self.request.fail_fast,
+                further=None if self.until_decided is None else further,
+            )
             return runner.run()
+
+    def _manifest(self, entries: Sequence[Entry]) -> Manifest:
+        command = shlex.join(["mmfuse-bench", *self._arguments()])
+        return Manifest(self.grid_name, [entry.planned for entry in entries], command, self.until_decided)
+
+    def _added_draws(self, wanted: Sequence[Entry], begun: Sequence[Entry]) -> AddedDraws:
+        return AddedDraws(
+            folder=self.folder, manifest=self._manifest(wanted), cells=self._planned, chosen=self._chosen, begun=begun
+        )
 
     def rerun_command(self, cell: Cell) -> str:
         """The command that runs one cell again."""
@@ -316,6 +354,9 @@ class SilentView:
         """See `View`."""
 
     def skipped(self, job: Job) -> None:
+        """See `View`."""
+
+    def added(self, tasks: list[Task]) -> None:
         """See `View`."""
 
     def tick(self) -> None:

@@ -98,7 +98,8 @@ class YamlSource:
     def first_error(self, fault: ValidationError, *, within: Sequence[str | int] = ()) -> MmfuseError:
         """The first fault that pydantic found, at its line. `within`: the place of the value that it looked at."""
         details = fault.errors()[0]
-        place = [*within, *details["loc"]]
+        # Pydantic adds the name of the chosen kind to the way, where a value may be of several; those are in brackets.
+        place = [*within, *(step for step in details["loc"] if not str(step).startswith("("))]
         context = details.get("ctx", {})
         if details["type"] == "unknown_key":
             place.append(context["key"])

@@ -27,6 +27,7 @@ class Clock:
     """
 
     def __init__(self, tasks: list[Task], estimator: Estimator) -> None:
+        self._estimator = estimator
         cells = [task.job.cell for task in tasks]
         expected = [estimator.expected(cell).seconds for cell in cells]
         known = all(seconds is not None for seconds in expected)
@@ -39,6 +40,15 @@ class Clock:
         self._done = 0.0
         self._begun = time.monotonic()
         self.finished = 0
+
+    def add(self, tasks: list[Task]) -> None:
+        """Count cells that were not known when the run began, as much as cells of their kind, or as the mean."""
+        mean = self.total / max(1, len(self._weights))
+        for task in tasks:
+            expected = self._estimator.expected(task.job.cell).seconds if self.expected is not None else None
+            weight = expected or (work_of(task.job.cell) if self.expected is None else mean)
+            self._weights[task.job.cell.name] = weight
+            self.total += weight
 
     def finish(self, cell: Cell) -> None:
         """Count a cell that needs no more time."""
@@ -113,6 +123,11 @@ class _Watcher:
         """A cell is done, or being done, by another runner."""
         self._clock.finish(job.cell)
 
+    def added(self, tasks: list[Task]) -> None:
+        """There is more to run than was known when the run began."""
+        self._total += len(tasks)
+        self._clock.add(tasks)
+
     def tick(self) -> None:
         """Time has passed."""
 
@@ -158,7 +173,7 @@ class LiveView(_Watcher):
 
     def __init__(self, *, console: Console, tasks: list[Task], entries: list[Entry], estimator: Estimator) -> None:
         super().__init__(console=console, tasks=tasks, entries=entries, estimator=estimator)
-        self._entries = entries
+        self._entries = list(entries)
         self._failed = 0
         self._live = Live(console=console, get_renderable=self.render, refresh_per_second=4, transient=True)
 
@@ -176,6 +191,11 @@ class LiveView(_Watcher):
             self._failed += 1
             # Above the live view, where it stays.
             self._console.print(Text(f"failed: {title(record.cell)}  {_ending(record)}", style="red"), soft_wrap=True)
+
+    def added(self, tasks: list[Task]) -> None:
+        """See `_Watcher`."""
+        super().added(tasks)
+        self._entries += [task.entry for task in tasks]
 
     def render(self) -> RenderableType:
         """The view as it stands now."""

@@ -9,6 +9,8 @@ from mmfuse.bench.estimate import Expected
 from mmfuse.bench.runner import View
 from mmfuse.bench.session import Plan, Session
 from mmfuse.cli.common import DONE, FAILED, INTERRUPTED, amount, duration, notes, out, print_json
+from mmfuse.records.decisions import decisions, open_questions
+from mmfuse.records.foresight import Power, powers
 from mmfuse.records.status import Entry, as_row, counts
 
 
@@ -72,14 +74,33 @@ def show_plan(session: Session, output: Output) -> int:
             for entry in ordered
         ]
         place = {"grid": session.grid_name, "results": str(session.folder.path)}
-        print_json({**place, "cells": rows, "counts": counts(entries)})
+        told = [power.to_json() for power in _powers(session)]
+        print_json({**place, "cells": rows, "counts": counts(entries), "power": told})
         return DONE
     console = out()
     _print_columns(ordered, expected)
     states = ", ".join(f"{number} {state}" for state, number in counts(entries).items() if number)
     left = _expected_in_all([expected[name] for name in going]) if going else "Nothing to run."
     console.print(f"\n{len(entries)} cell{'s' * (len(entries) != 1)}: {states}. {left}", soft_wrap=True)
+    if further := session.further_entries():
+        costs = [estimator.expected(entry.cell) for entry in further]
+        console.print(f"Draws are added where a comparison is open, at most {_up_to(costs)}.", soft_wrap=True)
+    for power in _powers(session):
+        console.print(power.sentence(), markup=False, soft_wrap=True)
     return DONE
+
+
+def _powers(session: Session) -> list[Power]:
+    """What each column of the grid can tell."""
+    return powers(session.until_decided, session.possible_entries())
+
+
+def _up_to(costs: list[Expected]) -> str:
+    """Cells that may be added, with their time where it is known."""
+    text = f"{len(costs):,} further cell{'s' * (len(costs) != 1)}"
+    if any(cost.seconds is None for cost in costs):
+        return text
+    return f"{text} and {duration(sum(cost.seconds or 0 for cost in costs))} on one worker"
 
 
 def _expected_in_all(costs: list[Expected]) -> str:
@@ -143,6 +164,7 @@ def _conclude(session: Session, output: Output, code: int) -> int:
                 "results": str(session.folder.path),
                 "cells": [as_row(entry) for entry in mine],
                 "counts": counts(mine),
+                "decisions": [decision.to_json() for decision in decisions(session.folder.manifests(), entries)],
             }
         )
         return code
@@ -150,6 +172,8 @@ def _conclude(session: Session, output: Output, code: int) -> int:
         from mmfuse.report.tables.build import print_tables
 
         print_tables(entries, session.folder, style=output.style, console=out())
+        for sentence in open_questions(decisions(session.folder.manifests(), entries)):
+            notes().print(sentence, markup=False, soft_wrap=True)
         _hint(mine)
     return code
 

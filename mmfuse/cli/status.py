@@ -11,6 +11,7 @@ from mmfuse.bench.job import Progress
 from mmfuse.cli.common import duration, notes, out, print_json
 from mmfuse.cli.widgets import grid_map, overall_bar, title, whole_fraction, worker_lines
 from mmfuse.errors import MmfuseError, unknown
+from mmfuse.records.decisions import Decision, decisions, open_questions
 from mmfuse.records.folder import ResultsFolder
 from mmfuse.records.status import Entry, as_row, counts, read_entries
 
@@ -31,7 +32,8 @@ def show_status(path: Path, *, json: bool) -> None:
     """Print the state of each cell, or a summary with a map of the grid."""
     entries = open_results(path)
     if json:
-        print_json({"results": str(path), "cells": [as_row(entry) for entry in entries], "counts": counts(entries)})
+        told = {"results": str(path), "cells": [as_row(entry) for entry in entries], "counts": counts(entries)}
+        print_json({**told, "decisions": [decision.to_json() for decision in _decisions(path, entries)]})
         return
     console = out()
     console.print(_overall(entries, console.width))
@@ -46,6 +48,12 @@ def show_status(path: Path, *, json: bool) -> None:
             console.print(text, markup=False, soft_wrap=True)
         elif entry.state == "stale":
             console.print(f"stale: {title(entry.cell)}  {entry.reason}", markup=False, soft_wrap=True)
+    for sentence in open_questions(_decisions(path, entries)):
+        console.print(sentence, markup=False, soft_wrap=True)
+
+
+def _decisions(path: Path, entries: list[Entry]) -> list[Decision]:
+    return decisions(ResultsFolder(path).manifests(), entries)
 
 
 def _news(entry: Entry) -> Progress:

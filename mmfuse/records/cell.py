@@ -60,9 +60,10 @@ class Strict(BaseModel):
     @classmethod
     def _refuse_unknown_keys(cls, value: Any) -> Any:
         if isinstance(value, dict):
+            known = [field.alias or name for name, field in cls.model_fields.items()]
             for key in value:
-                if key not in cls.model_fields:
-                    raise _misnamed(str(key), unknown("key", key, cls.model_fields))
+                if key not in known:
+                    raise _misnamed(str(key), unknown("key", key, known))
         return value
 
 

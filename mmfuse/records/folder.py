@@ -22,6 +22,7 @@ from pathlib import Path
 from mmfuse.errors import MmfuseError
 from mmfuse.records.cell import Cell, Inputs
 from mmfuse.records.record import FORMAT, Record
+from mmfuse.records.until_decided import UntilDecided
 from mmfuse.records.verification import Verified
 from mmfuse.utils.files import parse_json, sha256_of_file, write_atomically
 
@@ -44,11 +45,15 @@ class PlannedCell:
 
 @dataclass
 class Manifest:
-    """The cells of a grid, in table order, with the command that ran it."""
+    """The cells of a grid, in table order, with the command that ran it.
+
+    Where draws are added until all is decided, the cells are those that are wanted so far.
+    """
 
     grid: str
     cells: list[PlannedCell] = field(default_factory=list)
     command: str = ""
+    until_decided: UntilDecided | None = None
 
 
 class ResultsFolder:
@@ -110,6 +115,8 @@ class ResultsFolder:
             for planned in manifest.cells
         ]
         content = {"format": FORMAT, "grid": manifest.grid, "command": manifest.command, "cells": cells}
+        if manifest.until_decided is not None:
+            content["until_decided"] = manifest.until_decided.to_json()
         path = self.path / "manifests" / f"{manifest.grid}.json"
         write_atomically(path, json.dumps(content, ensure_ascii=False) + "\n")
 
@@ -252,6 +259,8 @@ def _read_manifest(path: Path) -> Manifest:
             PlannedCell(Cell.model_validate(item["cell"]), Inputs.model_validate(item["inputs"]))
             for item in content["cells"]
         ]
-        return Manifest(str(content["grid"]), cells, str(content.get("command", "")))
+        rule = content.get("until_decided")
+        until_decided = None if rule is None else UntilDecided.model_validate(rule)
+        return Manifest(str(content["grid"]), cells, str(content.get("command", "")), until_decided)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MmfuseError(f"the manifest {path} is damaged ({type(error).__name__}); run its grid once more") from None

@@ -88,7 +88,7 @@ def looks_between(at_least: int, at_most: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What is known of each row's gain over the reference. All (..., R); the reference's own row is open.
+    """What is known of each row's gain over the reference. All (..., R); the reference's own row has no gain.
 
     Args:
         verdict: index into `VERDICTS`.
@@ -109,19 +109,28 @@ class Verdicts:
     wants: NDArray[np.int64]
 
 
-def judge(accuracy: Array, rule: Rule, *, step: float, reference: int = 0) -> Verdicts:
+def judge(
+    accuracy: Array, rule: Rule, *, step: float, reference: int | None = 0, pending: Mask | None = None
+) -> Verdicts:
     """Go through the looks of a column, as far as there are draws.
 
     The verdict is a function of the accuracies alone, not of the order in which they came. Draws beyond what the looks
     asked for are not used: a row that was decided at three draws keeps that verdict.
 
+    Against the best (`reference=None`) each look compares every row with the one that is highest then. Any row may turn
+    out to be that, so `rule.comparisons` has to count all pairs of rows. A row that is worse leaves; what is left when
+    all others are worse, or within the margin of it, is the best, or equivalent. Until then equivalence is not told:
+    the highest row may yet be overtaken.
+
     Args:
         accuracy: (..., R, N) in per cent, draws in the order of the grid; nan where there is none.
         rule: looks and levels.
         step: points that one test clip is worth.
-        reference: the row that gains are measured against.
+        reference: the row that gains are measured against; `None` for the best of the column.
+        pending: (..., R, N), which of the missing accuracies are still to come. A look waits for them. Others, such as
+            failed ones, hold up their own row alone.
     """
-    course = _Course(accuracy, rule, step=step, reference=reference)
+    course = _Course(accuracy, rule, step=step, reference=reference, pending=pending)
     for look in range(len(rule.looks)):
         course.look(look)
     return course.verdicts()
@@ -130,8 +139,11 @@ def judge(accuracy: Array, rule: Rule, *, step: float, reference: int = 0) -> Ve
 class _Course:
     """The state of all comparisons between looks."""
 
-    def __init__(self, accuracy: Array, rule: Rule, *, step: float, reference: int) -> None:
+    def __init__(
+        self, accuracy: Array, rule: Rule, *, step: float, reference: int | None, pending: Mask | None
+    ) -> None:
         self._accuracy, self._rule, self._reference = accuracy, rule, reference
+        self._pending = np.zeros(accuracy.shape, dtype=bool) if pending is None else pending
         self._floor = step**2 / 2  # half a step on both sides
         shape = accuracy.shape[:-1]
         self._verdict, self._draws = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
@@ -148,16 +160,25 @@ class _Course:
         if self._accuracy.shape[-1] < n:
             return
         values = self._accuracy[..., :n]
-        there: Mask = np.asarray(~np.isnan(values).any(axis=-1))
-        there &= there[..., [self._reference]] & self._going
+        waits = (self._pending[..., :n].any(axis=-1) & self._going).any(axis=-1, keepdims=True)
+        there: Mask = np.asarray(~np.isnan(values).any(axis=-1) & self._going & ~waits)
         values = np.where(there[..., None], values, 0.0)
-        gains = values - values[..., [self._reference], :]
+        against = self._references(values, there)
+        there &= (there & against).any(axis=-1, keepdims=True)
+        gains = values - (values * against[..., None]).sum(axis=-2, keepdims=True)
         own = gains.var(axis=-1, ddof=1)
-        self._keep_residuals(values, there, own, n)
-        there[..., self._reference] = False
-        self._update(look, there, gains.mean(axis=-1), *self._moderated(own, n))
+        self._keep_residuals(values, there, against, own, n)
+        self._update(look, there & ~against, there & against, gains.mean(axis=-1), *self._moderated(own, n))
 
-    def _keep_residuals(self, values: Array, there: Mask, own: Array, n: int) -> None:
+    def _references(self, values: Array, there: Mask) -> Mask:
+        """(..., R) which row of each column the others are compared with."""
+        if self._reference is None:
+            at = np.where(there, values.mean(axis=-1), -np.inf).argmax(axis=-1)
+        else:
+            at = np.full(there.shape[:-1], self._reference)
+        return np.asarray(np.arange(there.shape[-1]) == at[..., None])
+
+    def _keep_residuals(self, values: Array, there: Mask, against: Mask, own: Array, n: int) -> None:
         """Residuals of the two-way model, accuracy = row + draw, of the rows that take part."""
         rows = there.sum(axis=-1, keepdims=True)
         inside = there[..., None]
@@ -168,8 +189,7 @@ class _Course:
         self._residuals = np.where(apart, squares, self._residuals)
         self._expected = np.where(apart, (1 - 1 / np.maximum(rows, 1)) * (n - 1), self._expected)
         self._free = np.where(apart, (rows - 2) / np.maximum(rows - 1, 1) * (n - 1), self._free)
-        compared = apart.copy()
-        compared[..., self._reference] = False
+        compared = apart & ~against
         self._own = np.where(compared, own * (n - 1), self._own)
         self._own_degrees = np.where(compared, n - 1, self._own_degrees)
 
@@ -184,32 +204,43 @@ class _Course:
         total = worth + n - 1
         return (worth * prior + (n - 1) * own) / total + self._floor, total
 
-    def _update(self, look: int, judged: Mask, mean: Array, variance: Array, degrees: Array) -> None:
+    def _update(self, look: int, judged: Mask, against: Mask, mean: Array, variance: Array, degrees: Array) -> None:
         rule, n = self._rule, self._rule.looks[look]
         half, bound = _half_widths(variance, degrees, n, rule.two_sided(look))
         verdict = np.select(
             [np.abs(mean) + bound < rule.margin, mean > half, mean < -half], [EQUIVALENT, BETTER, WORSE], OPEN
         )
-        for name, value in (("verdict", verdict), ("draws", n), ("mean", mean), ("half", half)):
+        if self._reference is None:
+            verdict = self._settle_best(verdict, judged, against)
+        self._set("verdict", judged, verdict)
+        self._set("draws", judged | against, n)
+        for name, value in (("mean", mean), ("half", half), ("spread", np.sqrt(variance)), ("degrees", degrees)):
             self._set(name, judged, value)
-        self._set("spread", judged, np.sqrt(variance))
-        self._set("degrees", judged, degrees)
-        self._going = judged & (verdict == OPEN)
+        going = judged & (verdict == OPEN)
+        wants = n
         if look + 1 < len(rule.looks):
             chance = _chance_of_decision(rule, n, mean, variance, degrees)
-            self._going &= chance >= rule.futile_below
-            self._set("wants", judged, np.where(self._going, rule.looks[look + 1], n))
-        self._going[..., self._reference] = self._going.any(axis=-1)
+            going &= chance >= rule.futile_below
+            wants = rule.looks[look + 1]
+        self._going = going | (against & going.any(axis=-1, keepdims=True))
+        self._set("wants", judged | against, np.where(self._going, wants, n))
+
+    def _settle_best(self, verdict: NDArray[np.int64], judged: Mask, against: Mask) -> NDArray[np.int64]:
+        """Tell equivalence, and the best row, only where no row is left that may overtake it."""
+        known = np.where(judged, verdict, self._verdict)
+        left = (~against & (known == OPEN)).any(axis=-1, keepdims=True)
+        equal = (judged & (verdict == EQUIVALENT)).any(axis=-1, keepdims=True)
+        best = np.where(equal, EQUIVALENT, BETTER)
+        compared = judged.any(axis=-1, keepdims=True)
+        self._verdict = np.where(against & compared & ~left, best, self._verdict)
+        return np.where(left & (verdict == EQUIVALENT), OPEN, verdict)
 
     def _set(self, name: str, where: Mask, value: Array | NDArray[np.int64] | int) -> None:
         setattr(self, f"_{name}", np.where(where, value, getattr(self, f"_{name}")))
 
     def verdicts(self) -> Verdicts:
         """What is known after all looks."""
-        wants = self._wants.copy()
-        wants[..., self._reference] = 0
-        wants[..., self._reference] = wants.max(axis=-1)
-        return Verdicts(self._verdict, self._draws, self._mean, self._half, self._spread, self._degrees, wants)
+        return Verdicts(self._verdict, self._draws, self._mean, self._half, self._spread, self._degrees, self._wants)
 
 
 def prior_degrees(degrees: Array | float) -> Array:

@@ -13,6 +13,7 @@ from mmfuse.bench.plan import select
 from mmfuse.errors import MmfuseError
 from mmfuse.methods.registry import METHODS, names
 from mmfuse.records.cell import Clip, Train
+from mmfuse.records.decisions import looks_of
 
 GRID = """\
 name: mine
@@ -295,3 +296,66 @@ def test_a_class_is_called_by_a_text(tmp_path: Path, name: str) -> None:
     text = f"name: n\ndatasets: [{{name: own, root: x, classes: [a, {name}]}}]\nshots: [2]\npairs: [frozen+frozen]"
     with pytest.raises(MmfuseError, match=r"mine\.yaml:2: datasets\[0\].classes: .*quotes"):
         load_grid(write(tmp_path, text))
+
+
+UNTIL = "name: g\ndatasets: [tiny]\nshots: [2, all]\npairs: [{pairs}]\ndraws: {draws}\n"
+
+
+def test_draws_until_decided_expand_to_all_that_there_may_be(tmp_path: Path) -> None:
+    path = tmp_path / "g.yaml"
+    path.write_text(UNTIL.format(pairs="frozen+frozen, lora+frozen", draws="{at_most: 7, until: decided, for: best}"))
+    loaded = load_grid(str(path))
+    assert len(loaded.cells()) == 2 * 2 * 7
+    rule = loaded.grid.until_decided
+    assert rule is not None
+    assert (rule.at_least, rule.at_most, rule.margin, rule.reference) == (3, 7, 0.5, "best")
+    assert looks_of(rule) == (3, 4, 5, 7)
+
+
+@pytest.mark.parametrize(
+    ("draws", "place", "told"),
+    [
+        ("{until: decided, margin: -1}", "draws.margin", "greater than or equal to 0"),
+        ("{until: decided, margin: .nan}", "draws.margin", "got nan"),
+        ("{until: decided, at_least: 5, at_most: 4}", "draws", "at_most is at least at_least"),
+        ("{until: decided, at_least: 2}", "draws", "fewer draws decide nothing"),
+        ("{until: decided, looks: [3, 3, 10]}", "draws", "each above the one before"),
+        ("{until: decided, looks: [3, 5, 12]}", "draws", "cannot be met"),
+        ("{until: decided, looks: []}", "draws", "looks are numbers of draws"),
+        ("{until: decided, marginn: 1}", "draws.marginn", "did you mean 'margin'?"),
+        ("{until: done}", "draws.until", "decided"),
+        ("{at_least: 3}", "draws.until", "this key is needed"),
+        ("{until: decided, for: worst}", "draws.for", "'baseline' or 'best'"),
+        ("{until: decided, at_most: 100000}", "draws.at_most", "less than or equal to 1000"),
+        ("[-1]", "draws[0]", "greater than or equal to 0"),
+    ],
+)
+def test_draws_that_cannot_be_met_are_named_with_their_line(tmp_path: Path, draws: str, place: str, told: str) -> None:
+    path = tmp_path / "g.yaml"
+    path.write_text(UNTIL.format(pairs="frozen+frozen, lora+frozen", draws=draws))
+    with pytest.raises(MmfuseError) as raised:
+        load_grid(str(path))
+    assert str(raised.value).startswith(f"{path}:5: {place}: ")
+    assert told in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "further", "told"),
+    [
+        ("frozen+frozen", "", "nothing to be compared with"),
+        ("lora+frozen, dora+frozen", "", "there is no baseline"),
+        (
+            "frozen+frozen, lora+frozen",
+            "overrides: [{where: {draws: [1]}, train: {epochs: 1}}]\n",
+            "must not differ in their settings",
+        ),
+    ],
+)
+def test_draws_are_added_only_where_there_is_something_to_decide(
+    tmp_path: Path, pairs: str, further: str, told: str
+) -> None:
+    path = tmp_path / "g.yaml"
+    path.write_text(UNTIL.format(pairs=pairs, draws="{until: decided}") + further)
+    with pytest.raises(MmfuseError, match=told):
+        load_grid(str(path))

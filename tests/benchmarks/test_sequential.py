@@ -20,6 +20,9 @@ ERROR = 0.05 + 2.6 * (0.05 * 0.95 / GRIDS) ** 0.5
         {"ratio": 3.0},
         {"heavy": True},
         {"clips": 48, "own": (0.0, 0.3, 0.5)},
+        {"best": True},
+        {"best": True, "gain": 4.0},
+        {"best": True, "loud_pair": 3.0},
     ],
 )
 def test_at_most_five_in_a_hundred_tables_hold_a_false_verdict(rows, told):

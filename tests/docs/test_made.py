@@ -57,7 +57,8 @@ def test_all_that_is_asked_for_can_be_made_and_all_that_can_be_is_asked_for(maki
 def test_every_key_of_records_and_grids_is_explained(name: str, making: Any) -> None:
     maker, where = name.split()
     table = making.MAKERS[maker](where)
-    for key in making.schema.model_of(where).model_fields:
+    for own, field in making.schema.model_of(where).model_fields.items():
+        key = field.alias or own
         assert re.search(rf"^\| `{key}` \| .*\| .*\w.* \|$", table, flags=re.MULTILINE)
     assert "| any |" not in table, "a type that has no words"
 

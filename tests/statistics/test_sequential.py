@@ -164,3 +164,32 @@ def test_the_baseline_may_stand_in_any_row():
     first = judge(accuracy, _rule(3), step=0.01)
     moved = judge(accuracy[[1, 2, 0, 3]], _rule(3), step=0.01, reference=2)
     assert moved.verdict[[2, 0, 1, 3]].tolist() == first.verdict.tolist()
+
+
+def test_for_the_best_all_that_are_worse_leave_and_one_is_left():
+    found = judge(_column([6, -6, 3.0], spread=0.05), Rule(LOOKS, 0.5, 6), step=0.01, reference=None)
+    assert found.verdict.tolist() == [WORSE, BETTER, WORSE, WORSE]
+
+
+def test_for_the_best_equals_are_told_once_no_row_may_overtake_them():
+    accuracy = _column([6, 6.0, 0.0], spread=0.05, seed=2)
+    found = judge(accuracy, Rule(LOOKS, 0.5, 6), step=0.01, reference=None)
+    assert found.verdict.tolist() == [WORSE, EQUIVALENT, EQUIVALENT, WORSE]
+    noisy = np.concatenate([accuracy, accuracy[1:2] + np.array([8, -8, 6, -6, 7, -7, 2, -2, 1, -1.0])])
+    found = judge(noisy, Rule(LOOKS, 0.5, 10), step=0.01, reference=None)
+    assert found.verdict[[1, 2, 4]].tolist() == [OPEN, OPEN, OPEN]
+
+
+def test_a_look_waits_for_cells_that_are_still_to_come():
+    accuracy = _column([6, -6, 0.0], spread=0.05)
+    pending = np.zeros(accuracy.shape, dtype=bool)
+    accuracy[3, 1], pending[3, 1] = NAN, True
+    waiting = judge(accuracy, _rule(3), step=0.01, pending=pending)
+    assert (waiting.draws == 0).all()
+    assert (waiting.wants == 3).all()
+    pending[3, 1], pending[3, 4] = (
+        False,
+        True,
+    )  # it failed, and holds up its row alone; what is not needed holds up none
+    found = judge(accuracy, _rule(3), step=0.01, pending=pending)
+    assert found.verdict.tolist() == [OPEN, BETTER, WORSE, OPEN]

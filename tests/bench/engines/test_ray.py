@@ -17,6 +17,7 @@ from mmfuse.bench.job import Job
 from mmfuse.bench.runner import Runner, Tally, Task
 from mmfuse.records.cell import Cell
 from mmfuse.records.folder import ResultsFolder
+from tests.bench import added
 from tests.bench.harness import RUNNER, Silent, cells, plan, ran, states
 
 # Keeps the cluster of the test on 127.0.0.1: without it Ray looks for an address that others can reach.
@@ -88,3 +89,12 @@ def test_a_lost_node_costs_no_cell(cluster: Any, tmp_path: Path) -> None:
     begun = Counter(ran(tmp_path))
     assert set(begun) == {one.name for one in wanted}
     assert max(begun.values()) > 1, "no cell was lost with the node"
+
+
+def test_draws_are_added_over_ray_as_on_one_machine(cluster: Any, tmp_path: Path) -> None:
+    from mmfuse.bench.engines.ray import RayEngine
+
+    engine = RayEngine(limits=Limits(), runner=RUNNER, workers=2)
+    assert added.run(tmp_path / "ray", local=engine).failed == []
+    added.run(tmp_path / "here", workers=2)
+    assert added.known(tmp_path / "ray") == added.known(tmp_path / "here")
