@@ -18,6 +18,7 @@ from mmfuse.bench.digests import frame_size
 from mmfuse.bench.estimate import BACKWARD, Calibration, DecodingRate, Rate, frames_of, trains_image
 from mmfuse.bench.precision import resolve_precision
 from mmfuse.bench.run_cell import make_model, quiet
+from mmfuse.bench.tower_cache import load_towers
 from mmfuse.data.catalogue.cards import load_card
 from mmfuse.data.frames.sources import Decoding
 from mmfuse.errors import MmfuseError
@@ -79,7 +80,8 @@ def _measure(cell: Cell) -> Rate:
     if device.type == "cpu":
         keep_freed_memory()  # as a worker does
     with quiet():
-        model = make_model(cell, class_names=_classes(cell), templates=["a video of {}."], frames=frames).to(device)
+        towers, templates = load_towers(cell.encoders), ["a video of {}."]
+        model = make_model(cell, towers, class_names=_classes(cell), templates=templates, frames=frames).to(device)
     generator = torch.Generator().manual_seed(0)
     size = frame_size(cell) or model.image_tower.native_size
     video = torch.randint(0, 256, (CLIPS, frames, 3, size, size), dtype=torch.uint8, generator=generator).to(device)

@@ -18,14 +18,16 @@ from lightning.pytorch.callbacks import Callback
 from torch.utils import deterministic
 from transformers.utils.logging import disable_progress_bar
 
-from mmfuse.bench import environment, tower_cache
+from mmfuse.bench import environment
 from mmfuse.bench.clip_cache import store_folder
-from mmfuse.bench.digests import frame_size, known_inputs, videos_digest
+from mmfuse.bench.digests import known_inputs, videos_digest
 from mmfuse.bench.engines.ddp import ddp_ranks
 from mmfuse.bench.feature_cache import serve_frozen_prefix
 from mmfuse.bench.job import Job, Outcome, Progress, Report
 from mmfuse.bench.precision import resolve_precision
-from mmfuse.bench.resolve import dataset_root
+from mmfuse.bench.progress_callback import ProgressCallback
+from mmfuse.bench.resolve import ResolvedCell, resolve
+from mmfuse.bench.tower_cache import LoadedTowers, load_towers
 from mmfuse.data.datamodule import FewShotVideoDataModule
 from mmfuse.errors import MmfuseError, MmfuseWarning
 from mmfuse.model.chunked import keep_freed_memory
@@ -43,6 +45,8 @@ class Trained:
     data: FewShotVideoDataModule
     inputs: Inputs
     model: ActionRecognizer
+    weights: dict[str, str]
+    """SHA-256 of the pretrained weights of each tower, as they were read for the training."""
     train_seconds: float
     test_seconds: float
     precision: str
@@ -102,29 +106,32 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
     """
     cell = job.cell
     with quiet(), memory_filled(not job.speed.unfilled):
-        data = make_data(job, batch_size=micro_batch)
-        inputs = _inputs(cell, data)
+        resolved = resolve(cell, data_root=job.data_root, annotations=job.annotations)
+        towers = load_towers(cell.encoders)
+        data = make_data(job, resolved, batch_size=micro_batch, native_size=towers.image.tower.native_size)
+        inputs = _inputs(resolved.inputs, data)
         _refuse_changed(job.known, inputs, since="the grid was planned")
         model = make_model(
-            cell, class_names=data.class_names, templates=data.templates, frames=data.frames, speed=job.speed
+            cell, towers, class_names=data.class_names, templates=data.templates, frames=data.frames, speed=job.speed
         )
-        trainer = make_trainer(job, micro_batch, [_Teller(progress, cell.train.epochs)])
+        precision = resolve_precision(cell.precision, width=towers.image.tower.width)
+        trainer = make_trainer(job, micro_batch, precision, [ProgressCallback(progress, epochs=cell.train.epochs)])
         if job.speed.portions and trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
-        fingerprint = tower_cache.image_tower(cell.encoders.image).fingerprint
         # The files beside the weights say how pixels are normalised and what the layers do.
-        tower = f"{fingerprint}/{inputs.image_tower}"
+        tower = f"{towers.image.fingerprint}/{inputs.image_tower}"
         serve_frozen_prefix(data, model, trainer, speed=job.speed, fingerprint=tower)
         L.seed_everything(cell.training_seed, workers=True, verbose=False)
         begun = time.monotonic()
         trainer.fit(model, datamodule=data)
         middle = time.monotonic()
         trainer.test(model, datamodule=data, verbose=False)
-    _refuse_changed(inputs, _inputs(cell, data), since="the cell began")
+    _refuse_changed(inputs, _inputs(known_inputs(cell), data), since="the cell began")
     return Trained(
         data=data,
         inputs=inputs,
         model=model,
+        weights=towers.fingerprints,
         train_seconds=middle - begun,
         test_seconds=time.monotonic() - middle,
         precision=str(trainer.precision),
@@ -137,10 +144,10 @@ class InputsChanged(MmfuseError):
     """What a cell reads was replaced after the grid was planned, or while the cell ran: its numbers would be mixed."""
 
 
-def _inputs(cell: Cell, data: FewShotVideoDataModule) -> Inputs:
-    """Digests of all that a cell reads, as it is now."""
+def _inputs(known: Inputs, data: FewShotVideoDataModule) -> Inputs:
+    """Digests of all that a cell reads: those known without its data, and those of its data as they are now."""
     clips = {"train_clips": data.draw_fingerprint, "test_clips": data.test_fingerprint}
-    return known_inputs(cell).model_copy(update={**clips, "videos": videos_digest(data.catalogue)})
+    return known.model_copy(update={**clips, "videos": videos_digest(data.catalogue)})
 
 
 def _refuse_changed(before: Inputs, now: Inputs, *, since: str) -> None:
@@ -163,22 +170,29 @@ def memory_filled(on: bool) -> Iterator[None]:
         setting.fill_uninitialized_memory = before
 
 
-def make_data(job: Job, *, batch_size: int) -> FewShotVideoDataModule:
-    """The data side of a job's cell."""
+def make_data(job: Job, resolved: ResolvedCell, *, batch_size: int, native_size: int) -> FewShotVideoDataModule:
+    """The data side of a job's cell.
+
+    Args:
+        job: the cell, and how to run it.
+        resolved: what the cell means on this machine.
+        batch_size: clips a batch.
+        native_size: S of the image tower, in pixels, for cells that leave the size to it.
+    """
     cell = job.cell
     return FewShotVideoDataModule(
         cell.dataset.request(),
         shots=cell.shots if cell.train_list is None else None,
         draw=cell.draw,
         split=cell.split,
-        frames=cell.clip.frames,
-        size=frame_size(cell) or tower_cache.image_tower(cell.encoders.image).tower.native_size,
+        frames=resolved.frames,
+        size=resolved.size or native_size,
         flip=cell.clip.flip,
         views=cell.clip.views,
         batch_size=batch_size,
         seed=cell.training_seed,
-        root=dataset_root(cell.dataset, job.data_root),
-        annotations=job.annotations,
+        root=resolved.root,
+        annotations=resolved.annotations,
         num_workers=job.loader_workers,
         validation=cell.train.validation,
         train_list=cell.train_list,
@@ -188,13 +202,22 @@ def make_data(job: Job, *, batch_size: int) -> FewShotVideoDataModule:
 
 
 def make_model(
-    cell: Cell, *, class_names: Sequence[str], templates: Sequence[str], frames: int, speed: Speed = USUAL
+    cell: Cell,
+    towers: LoadedTowers,
+    *,
+    class_names: Sequence[str],
+    templates: Sequence[str],
+    frames: int,
+    speed: Speed = USUAL,
 ) -> ActionRecognizer:
-    """The model side of a cell. What the data say comes as arguments: names of the classes, prompts, frames a clip."""
+    """The model side of a cell, on copies of its towers.
+
+    What the data say comes as arguments: names of the classes, prompts, frames a clip.
+    """
     return ActionRecognizer(
         class_names,
-        image_encoder=tower_cache.image_tower(cell.encoders.image).fresh(),
-        text_encoder=tower_cache.text_tower(cell.encoders.text).fresh(),
+        image_encoder=towers.image.fresh(),
+        text_encoder=towers.text.fresh(),
         image_method=cell.pair.image,
         text_method=cell.pair.text,
         fusion=cell.fusion.model_dump(),
@@ -211,14 +234,14 @@ def make_model(
     )
 
 
-def make_trainer(job: Job, micro_batch: int, callbacks: list[Callback]) -> L.Trainer:
+def make_trainer(job: Job, micro_batch: int, precision: Any, callbacks: list[Callback]) -> L.Trainer:
     """A trainer that only trains: no checkpoints, no chatter, nothing in the current folder."""
     cell = job.cell
     return L.Trainer(
         max_epochs=cell.train.epochs,
         accelerator="auto",
         devices=job.devices,
-        precision=resolve_precision(cell.precision, width=tower_cache.image_tower(cell.encoders.image).tower.width),
+        precision=precision,
         # Unused weights are looked for: a fusion without text leaves a text method out.
         strategy="auto" if job.devices == 1 else "ddp_find_unused_parameters_true",
         accumulate_grad_batches=max(1, cell.train.batch_size // (micro_batch * job.devices)),
@@ -273,50 +296,6 @@ def quiet() -> Iterator[None]:
     finally:
         for speaker, level in zip(speakers, levels, strict=True):
             speaker.setLevel(level)
-
-
-class _Teller(Callback):
-    """Tells a runner how far training and test are."""
-
-    def __init__(self, report: Report, epochs: int) -> None:
-        self._report = report
-        self._epochs = epochs
-        self._clips = 0
-        self._begun = time.monotonic()
-
-    def _tell(self, phase: str, epoch: int, fraction: float, clips: int, loss: float | None) -> None:
-        self._clips += clips
-        rate = self._clips / max(time.monotonic() - self._begun, 1e-6)
-        self._report(Progress(phase, epoch, self._epochs, fraction, loss, rate))
-
-    def _restart(self) -> None:
-        self._clips, self._begun = 0, time.monotonic()
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._restart()
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        part = (batch_idx + 1) / max(1, int(trainer.num_training_batches))
-        epoch = trainer.current_epoch + 1
-        loss = float(outputs["loss"]) if isinstance(outputs, dict) else None
-        self._tell("training", epoch, (epoch - 1 + part) / self._epochs, len(batch["label"]), loss)
-
-    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._restart()
-
-    def on_test_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        total = max(1, int(sum(trainer.num_test_batches)))
-        self._tell("testing", self._epochs, (batch_idx + 1) / total, len(batch["label"]), None)
 
 
 def _outcome(job: Job, trained: Trained, *, started: str, seconds: float, notes: tuple[str, ...]) -> Outcome:
@@ -374,7 +353,7 @@ def _provenance(job: Job, trained: Trained, started: str) -> Provenance:
         host=environment.host(),
         started=started,
         finished=now(),
-        weights=tower_cache.fingerprints(job.cell.encoders),
+        weights=trained.weights,
         speed=job.speed.changed(),
         certified=trained.data.certified,
     )

@@ -16,7 +16,7 @@ T = TypeVar("T", ImageTower, TextTower)
 
 
 @dataclass(frozen=True)
-class Warm(Generic[T]):
+class LoadedTower(Generic[T]):
     """A tower as it was read from disk."""
 
     tower: T
@@ -28,12 +28,12 @@ class Warm(Generic[T]):
         return copy.deepcopy(self.tower)
 
 
-def image_tower(name: str) -> Warm[ImageTower]:
+def image_tower(name: str) -> LoadedTower[ImageTower]:
     """The image tower of a name, read once a process, and again when its files have changed."""
     return _image_tower(name, _files(name, "image"))
 
 
-def text_tower(name: str) -> Warm[TextTower]:
+def text_tower(name: str) -> LoadedTower[TextTower]:
     """The text tower of a name, read once a process, and again when its files have changed."""
     return _text_tower(name, _files(name, "text"))
 
@@ -46,17 +46,30 @@ def _files(name: str, kind: str) -> str | None:
 
 # A grid has one tower of each kind but for its overrides; more than two would be memory for nothing.
 @lru_cache(maxsize=2)
-def _image_tower(name: str, _files: str | None) -> Warm[ImageTower]:
+def _image_tower(name: str, _files: str | None) -> LoadedTower[ImageTower]:
     tower = load_image_tower(name)
-    return Warm(tower, tower.weights_fingerprint())
+    return LoadedTower(tower, tower.weights_fingerprint())
 
 
 @lru_cache(maxsize=2)
-def _text_tower(name: str, _files: str | None) -> Warm[TextTower]:
+def _text_tower(name: str, _files: str | None) -> LoadedTower[TextTower]:
     tower = load_text_tower(name)
-    return Warm(tower, tower.weights_fingerprint())
+    return LoadedTower(tower, tower.weights_fingerprint())
 
 
-def fingerprints(encoders: Encoders) -> dict[str, str]:
-    """SHA-256 of both towers' pretrained weights."""
-    return {"image": image_tower(encoders.image).fingerprint, "text": text_tower(encoders.text).fingerprint}
+@dataclass(frozen=True)
+class LoadedTowers:
+    """The two towers of a cell."""
+
+    image: LoadedTower[ImageTower]
+    text: LoadedTower[TextTower]
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-256 of both towers' pretrained weights."""
+        return {"image": self.image.fingerprint, "text": self.text.fingerprint}
+
+
+def load_towers(encoders: Encoders) -> LoadedTowers:
+    """Both towers of a cell, read once a process, and again when their files have changed."""
+    return LoadedTowers(image_tower(encoders.image), text_tower(encoders.text))
