@@ -14,7 +14,7 @@ from benchmarks.speed.steps import BATCH, named, sides
 
 
 def measure(bench: Bench) -> list[Row]:
-    """A few clips, which are run at once, and a batch as grids take them, which is run in portions."""
+    """A few clips, which are run at once, and a batch as grids take them, which is run in chunks."""
     small = [("vit-s", method, 2) for method in ("dora", "lora", "vpt-deep")]
     return [_case(bench, *case) for case in (*small, ("vit-b", "dora", 1), ("vit-s", "lora", BATCH))]
 

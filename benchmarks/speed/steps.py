@@ -18,7 +18,7 @@ CLASSES, FRAMES, SIZE = 16, 8, 224
 SIZES = (("vit-s", 2), ("vit-b", 1))
 """Towers, and clips of a step."""
 BATCH = 16
-"""Clips of a step as grids take them, which ours runs in portions."""
+"""Clips of a step as grids take them, which ours runs in chunks."""
 LENGTH = 10
 """Prompt tokens of VPT."""
 MEAN = STD = (0.5, 0.5, 0.5)

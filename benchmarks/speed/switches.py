@@ -42,7 +42,7 @@ class Try:
 
 TRIES = (
     Try("features", "frozen+frozen, 16 epochs, embedded towers", ("frozen", "frozen"), epochs=16),
-    Try("lower_layers", "lora on the last layer, 16 epochs, embedded towers",
+    Try("frozen_prefix", "lora on the last layer, 16 epochs, embedded towers",
         ({"method": "lora", "layers": [3]}, "frozen"), epochs=16),
     Try("compose", "dora+frozen, 1 step, ViT-S", ("dora", "frozen"), epochs=1, shots=1, large=True),
     Try("merge", "dora+frozen, 1 step and a test, ViT-S", ("dora", "frozen"), epochs=1, shots=1, large=True),
@@ -57,7 +57,7 @@ def measure(bench: Bench) -> list[Row]:
     """A row a switch, where this version has it."""
     if importlib.util.find_spec("mmfuse.model.optimizations") is None:
         return []
-    return [*(_switch(bench, one) for one in TRIES), _portions(bench), _store(bench), _compile(bench)]
+    return [*(_switch(bench, one) for one in TRIES), _chunks(bench), _store(bench), _compile(bench)]
 
 
 def _cell(bench: Bench, one: Try) -> Any:
@@ -83,7 +83,7 @@ def _switch(bench: Bench, one: Try) -> Row:
     return _row(f"--speed {one.key}", one.what, seen)
 
 
-def _portions(bench: Bench) -> Row:
+def _chunks(bench: Bench) -> Row:
     """Grids of one cell by the command: what a process keeps of its memory, it keeps until it ends."""
     towers = (image_tower(bench.folder, "vit-s"), text_tower(bench.folder))
     case = Case(shortened(moving_clips(bench.folder), bench.folder, each=4), towers, ("lora+frozen",), (4,), 4, 4)
@@ -92,15 +92,15 @@ def _portions(bench: Bench) -> Row:
         return run_grid(
             bench,
             case,
-            name=f"portions-{state}-{turn}",
+            name=f"chunks-{state}-{turn}",
             pairs=case.pairs,
             shots=case.shots,
             epochs=case.epochs,
-            speed=[f"portions={state}"],
+            speed=[f"chunks={state}"],
         ).processor
 
     seen = in_turns({state: partial(seconds, state) for state in ("on", "off")}, range(min(bench.rounds, 2)))
-    return _row("--speed portions", "a grid of one cell from its start, lora+frozen, 4 steps of 16 clips, ViT-S", seen)
+    return _row("--speed chunks", "a grid of one cell from its start, lora+frozen, 4 steps of 16 clips, ViT-S", seen)
 
 
 def _store(bench: Bench) -> Row:

@@ -56,7 +56,7 @@ def _wanted(
     if model.frame_encoder.first_trained_layer is None:
         return speed.features
     if (
-        not speed.lower_layers
+        not speed.frozen_prefix
         or not model.frame_encoder.first_trained_layer
         or trainer.strategy.root_device.type != "cpu"
     ):

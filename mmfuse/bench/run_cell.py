@@ -116,7 +116,7 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
         )
         precision = resolve_precision(cell.precision, width=towers.image.tower.width)
         trainer = make_trainer(job, micro_batch, precision, [ProgressCallback(progress, epochs=cell.train.epochs)])
-        if job.speed.portions and trainer.strategy.root_device.type == "cpu":
+        if job.speed.chunks and trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
         # The files beside the weights say how pixels are normalised and what the layers do.
         tower = f"{towers.image.fingerprint}/{inputs.image_tower}"

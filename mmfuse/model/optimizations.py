@@ -1,6 +1,6 @@
 """Switches of what is done to be fast. None of them changes a number beyond rounding, so none is part of a cell.
 
-With one exception: drop-out draws other numbers for two portions than for one batch, from the same generator.
+With one exception: drop-out draws other numbers for two chunks than for one batch, from the same generator.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ class Speed:
 
     Args:
         features: a frozen image tower looks at each view of a clip once for all cells, and its features are kept.
-        lower_layers: the layers below the first adapted one do the same, on a CPU and where their tokens fit the disk.
-        compose: DoRA multiplies its weight once a batch, or portion of one, instead of running beside the frozen one.
+        frozen_prefix: the layers below the first trained one do the same, on a CPU and where their tokens fit the disk.
+        compose: DoRA multiplies its weight once a batch, or chunk of one, instead of running beside the frozen one.
         merge: a test computes with weights into which the method is merged, where it can be.
         trim: prompts for a causal text tower are padded to the longest of them, not to the context length.
-        portions: on a CPU, a large batch is trained on and tested in portions whose memory is used again.
+        chunks: on a CPU, a large batch is trained on and tested in chunks whose memory is used again.
         attention: on a CPU in bf16, the image tower's attention takes its gradients by products of matrices.
         unfilled: new memory is not filled with NaN before it is written, as torch does where it is deterministic, so
             that reads of unwritten memory show; nothing here reads any.
@@ -31,11 +31,11 @@ class Speed:
     """
 
     features: bool = True
-    lower_layers: bool = True
+    frozen_prefix: bool = True
     compose: bool = True
     merge: bool = True
     trim: bool = True
-    portions: bool = True
+    chunks: bool = True
     attention: bool = True
     unfilled: bool = True
     compile: bool = False

@@ -154,7 +154,7 @@ class ActionRecognizer(L.LightningModule):
         self.trains_image, self.trains_text = bool(trained["image"]), bool(trained["text"])
         """Whether the image method, the text method have anything to train."""
         self.frame_encoder = FrameEncoder(
-            self.image_tower, kind=feature, frames=frames, trained=self.trains_image, chunked=speed.portions
+            self.image_tower, kind=feature, frames=frames, trained=self.trains_image, chunked=speed.chunks
         )
         self.metrics = TestMetrics(classes=len(self.class_names))
         # Checkpoints hold trained weights only.

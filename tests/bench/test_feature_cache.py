@@ -68,7 +68,7 @@ def test_a_cell_keeps_freed_memory_unless_it_is_told_not_to(
 ) -> None:
     asked: list[None] = []
     monkeypatch.setattr("mmfuse.bench.run_cell.keep_freed_memory", lambda: asked.append(None))
-    run(make_cell(clips, towers), Speed(portions=switch))
+    run(make_cell(clips, towers), Speed(chunks=switch))
     assert len(asked) == switch
 
 

@@ -83,7 +83,7 @@ def test_the_loss_and_every_gradient_are_those_of_the_whole_batch(
     image: str, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sides = [{"method": name, **SMALL.get(name, {})} for name in (image, text)]
-    whole, cut = (recogniser(*sides, speed=Speed(portions=switch)) for switch in (False, True))
+    whole, cut = (recogniser(*sides, speed=Speed(chunks=switch)) for switch in (False, True))
     counts = seen_at_once(monkeypatch)
     plain, expected = step(whole, batch())
     loss, found = step(cut, batch())
@@ -102,7 +102,7 @@ def test_so_they_are_of_kept_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = seen_at_once(monkeypatch)
     results = []
     for switch in (False, True):
-        model = recogniser(image, speed=Speed(portions=switch))
+        model = recogniser(image, speed=Speed(chunks=switch))
         with torch.no_grad():
             kept = model.frame_encoder.frozen_prefix(batch()["video"])
         results.append((kept, *step(model, {"features": kept, "label": batch()["label"]})))
@@ -119,7 +119,7 @@ def test_under_autocast_only_rounding_differs(monkeypatch: pytest.MonkeyPatch) -
     counts = seen_at_once(monkeypatch)
     results = []
     for switch in (False, True):
-        model = recogniser("dora", "coop", speed=Speed(portions=switch))
+        model = recogniser("dora", "coop", speed=Speed(chunks=switch))
         with torch.autocast("cpu", torch.bfloat16):
             results.append(step(model, batch()))
     assert counts == [5, 2, 2, 1]
@@ -133,7 +133,7 @@ def test_under_autocast_only_rounding_differs(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.usefixtures("small")
 def test_without_gradients_only_the_outputs_are_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain, model = recogniser("dora", speed=Speed(portions=False)), recogniser("dora")
+    plain, model = recogniser("dora", speed=Speed(chunks=False)), recogniser("dora")
     video = batch()["video"]
     with torch.no_grad():
         expected = plain(video)
@@ -150,7 +150,7 @@ def test_only_one_portion_is_kept_for_the_gradients() -> None:
     """The most that is alive at once, counted where autograd packs and lets go of tensors."""
     most = {}
     for switch in (False, True):
-        model = recogniser("lora", speed=Speed(portions=switch))
+        model = recogniser("lora", speed=Speed(chunks=switch))
         alive, peak = [0], [0]
 
         class Kept:
@@ -190,8 +190,8 @@ def test_a_weight_that_one_portion_alone_uses_keeps_its_gradient() -> None:
     weight, clips = torch.tensor(3.0, requires_grad=True), torch.tensor([2.0, 5.0])
     base = torch.zeros(1, requires_grad=True)
 
-    def loss_of(portion: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
-        return (portion.sum() * weight if portion.item() == 2 else portion.sum()) + 0 * classes.sum()
+    def loss_of(chunk: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
+        return (chunk.sum() * weight if chunk.item() == 2 else chunk.sum()) + 0 * classes.sum()
 
     chunked.chunked_loss(loss_of, clips, clips, base, [weight], 1).backward()
     assert weight.grad == 2
