@@ -169,7 +169,7 @@ class ActionRecognizer(L.LightningModule):
     @property
     def hparams_initial(self) -> dict[str, Any]:
         """What loggers write down: the arguments in plain values, the towers by name, and how each part is trained."""
-        towers = {"image_encoder": self.image_tower.lasting_name, "text_encoder": self.text_tower.lasting_name}
+        towers = {"image_encoder": self.image_tower.reloadable_name, "text_encoder": self.text_tower.reloadable_name}
         recipes = {part: asdict(recipe) for part, recipe in self.recipes.items()}
         return {**self.arguments, **towers, "recipes": recipes}
 
