@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from mmfuse.records.decisions import Decision, decisions
 from mmfuse.records.folder import ResultsFolder
 from mmfuse.records.record import Record
 from mmfuse.records.replicates import row_names, variants
@@ -76,6 +77,11 @@ class Group:
             return next(iter(found.values()))
         told = zip(self._variants, self.row_of, strict=True)
         return found.get(next(variant for variant, name in told if name == row))
+
+    @cached_property
+    def decisions(self) -> list[Decision]:
+        """The verdicts, where draws are added until all is decided; nothing where they are listed."""
+        return decisions(self.folder.manifests(), self.entries)
 
     @cached_property
     def recognised(self) -> Recognised:

@@ -14,6 +14,7 @@ from mmfuse.report.tables.cost import cost_table
 from mmfuse.report.tables.formats import STYLES, show
 from mmfuse.report.tables.literature import literature_table
 from mmfuse.report.tables.table import Table
+from mmfuse.report.tables.verdicts import verdict_table
 
 APART = 0.005
 """Where mean-class accuracy is further from top-1 than this, the classes are unbalanced and both are shown."""
@@ -33,6 +34,8 @@ def group_tables(comparison: Comparison) -> list[Table]:
     """The tables of one data set and split: pairs × shots and gains, beside the literature, cost, ablation."""
     group = comparison.group
     found = [comparison.table]
+    if (verdicts := verdict_table(group)) is not None:
+        found.append(verdicts)
     if comparison.gain_table is not None:
         found.append(comparison.gain_table)
     if _unbalanced(group.entries):

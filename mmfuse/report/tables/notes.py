@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 MIXED = {"torch": "versions of torch", "device": "devices", "precision": "precisions"}
 """What should be the same for all cells of a table."""
 
+ADDED = (
+    "Draws were added where a comparison was open, so rows have unequal numbers of them and no marks here; "
+    "the table of verdicts says what is decided."
+)
+
 
 def accuracy_notes(comparison: Comparison, columns: Sequence[Sequence[Value]]) -> tuple[str, ...]:
     """Notes of the table of accuracies.
@@ -29,7 +34,9 @@ def accuracy_notes(comparison: Comparison, columns: Sequence[Sequence[Value]]) -
     notes = [*_intervals(group, values), *_same_clips(group)]
     if len(comparison.averaged) > 1:
         notes.append("The mean column and the gain average their K within each draw first.")
-    if len(group.draws) >= FEWEST_DRAWS:
+    if group.decisions:
+        notes.append(ADDED)
+    elif len(group.draws) >= FEWEST_DRAWS:
         notes.append(
             "Bold: highest of the column. = not shown to be below the best (model confidence set, "
             f"{LEVEL:.0%} over the table). {_stars('the column')}"
@@ -42,7 +49,9 @@ def gain_notes(comparison: Comparison, columns: Sequence[Sequence[Value]]) -> tu
     group = comparison.group
     values = [value for column in columns for value in column]
     notes = ["Paired differences on the same draws.", *_intervals(group, values), *_same_clips(group)]
-    if len(group.draws) >= FEWEST_DRAWS:
+    if group.decisions:
+        notes.append(ADDED)
+    elif len(group.draws) >= FEWEST_DRAWS:
         notes.append(_stars("the table"))
     return tuple(notes)
 
