@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 
+import lightning as L
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -71,10 +72,14 @@ class EmbeddingScope:
     There is no way to see from the outside that a weight has changed: writes through `.data`, as averaging callbacks
     do, and the fused optimisers of torch leave `_version` as it was. So nothing is kept by identity. A scope is opened
     where a loop begins that changes no weight, and closed where it ends; outside of one, everything is computed anew.
+
+    Args:
+        untrained: a training goes on within the stretch, so that only what no gradient enters may be kept.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, untrained: bool = False) -> None:
         self.is_open = False
+        self._untrained = untrained
         self._kept: tuple[Hashable, Tensor] | None = None
 
     def open(self) -> None:
@@ -91,9 +96,58 @@ class EmbeddingScope:
             return compute()
         if self._kept is None or self._kept[0] != key:
             # A loop may run in inference mode, whose tensors could not take part in a training step.
-            with torch.inference_mode(False), torch.no_grad():
-                self._kept = (key, compute())
+            with torch.inference_mode(False), torch.set_grad_enabled(self._untrained):
+                found = compute()
+            if found.requires_grad:
+                return found if torch.is_grad_enabled() else found.detach()
+            self._kept = (key, found)
         return self._kept[1]
+
+
+class EmbeddingScopes(L.Callback):
+    """Opens and closes the scopes of a model around the loops of its trainer.
+
+    A callback and not hooks of the model: a subclass that overrides some hooks without calling those of its base would
+    leave a scope open, and what it has kept would be taken for that of a later loop.
+
+    Attributes:
+        training: open for a training, for what training leaves alone.
+        evaluation: open for an epoch of validation, test or prediction.
+    """
+
+    def __init__(self) -> None:
+        self.training, self.evaluation = EmbeddingScope(untrained=True), EmbeddingScope()
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """A loop begins: nothing is left of an earlier one, however that ended."""
+        self.training.close()
+        self.evaluation.close()
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """See `setup`."""
+        self.setup(trainer, pl_module, stage)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """See `setup`."""
+        self.setup(trainer, pl_module, "")
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A frozen text tower's embeddings stay what they are until the end of the training."""
+        self.training.open()
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Class embeddings stay what they are until the end of the epoch.
+
+        They are computed at its first batch, when callbacks and the model's own hooks have had their turn.
+        """
+        self.evaluation.open()
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """See `on_validation_epoch_start`."""
+        self.evaluation.close()
+
+    on_test_epoch_start = on_predict_epoch_start = on_validation_epoch_start
+    on_test_epoch_end = on_predict_epoch_end = on_validation_epoch_end
 
 
 def plain_texts(what: str, given: Iterable[str]) -> list[str]:

@@ -23,7 +23,7 @@ from mmfuse.methods.registry import IMAGE, TEXT, parse_method
 from mmfuse.model import checkpoint, lightning_checkpoint, optim
 from mmfuse.model.batches import as_batch, refuse_floats, with_index
 from mmfuse.model.chunked import chunked_loss
-from mmfuse.model.class_prompts import DEFAULT_TEMPLATE, ClassPrompts, EmbeddingScope, check_names, check_templates
+from mmfuse.model.class_prompts import DEFAULT_TEMPLATE, ClassPrompts, EmbeddingScopes, check_names, check_templates
 from mmfuse.model.frame_features import FEATURES, FrameEncoder, check_kind
 from mmfuse.model.fusion import build_fusion
 from mmfuse.model.metrics import TestMetrics
@@ -159,8 +159,7 @@ class ActionRecognizer(L.LightningModule):
         self.metrics = TestMetrics(classes=len(self.class_names))
         # Checkpoints hold trained weights only.
         self.register_load_state_dict_pre_hook(lightning_checkpoint.fill_in_frozen)
-        # In which a frozen text tower, and any text tower, cannot change: a training, and an epoch of evaluation.
-        self._training_scope, self._evaluation_scope = EmbeddingScope(), EmbeddingScope()
+        self._scopes = EmbeddingScopes()
         self.test_predictions: dict[str, Tensor] = {}
         self.sampling: dict[str, Any] | None = None
 
@@ -357,11 +356,11 @@ class ActionRecognizer(L.LightningModule):
 
     def _classes(self) -> Tensor:
         """Class embeddings of this step: computed anew, but where a trainer runs a loop in which they cannot change."""
-        scope = self._evaluation_scope
-        if not self.trains_text and self._training_scope.is_open:
-            scope = self._training_scope
+        # A subclass may have given the embeddings something to train that is not in the tower.
+        lasting = not self.trains_text and type(self).class_embeddings is ActionRecognizer.class_embeddings
+        scope = self._scopes.training if lasting and self._scopes.training.is_open else self._scopes.evaluation
         running = self._trainer is not None and self._trainer.state.status == TrainerStatus.RUNNING
-        if not running or not scope.is_open or (torch.is_grad_enabled() and self.trains_text):
+        if not running or not scope.is_open or (torch.is_grad_enabled() and not lasting):
             return self.class_embeddings()
         kind = self.device.type
         weight = next(self.text_tower.parameters())
@@ -376,24 +375,9 @@ class ActionRecognizer(L.LightningModule):
         self.train()
         self.sampling = getattr(getattr(self.trainer, "datamodule", None), "sampling", self.sampling)
 
-    def on_train_start(self) -> None:
-        """A frozen text tower's embeddings stay what they are until the end of the training."""
-        self._training_scope.open()
-
-    def on_train_end(self) -> None:
-        """See `on_train_start`."""
-        self._training_scope.close()
-
-    def on_validation_epoch_start(self) -> None:
-        """Class embeddings stay what they are until the end of the epoch; callbacks have had their turn before."""
-        self._evaluation_scope.open()
-
-    def on_validation_epoch_end(self) -> None:
-        """See `on_validation_epoch_start`."""
-        self._evaluation_scope.close()
-
-    on_test_epoch_start = on_predict_epoch_start = on_validation_epoch_start
-    on_predict_epoch_end = on_validation_epoch_end
+    def configure_callbacks(self) -> list[L.Callback]:
+        """What says in which loops class embeddings cannot change; without it they are computed for every batch."""
+        return [self._scopes]
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
         """Cross-entropy of one batch, logged as `train/loss`, and `train/top1` over the epoch."""
@@ -457,9 +441,9 @@ class ActionRecognizer(L.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Log top-1, top-5 and mean-class accuracy, and keep the predictions of each clip."""
-        self._evaluation_scope.close()
         self.log_dict({f"test/{name}": value for name, value in self.metrics.compute().items()})
         self.test_predictions = self.metrics.predictions()
+        self.metrics.reset()  # also at the end, for subclasses with an `on_test_start` of their own
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with warm-up and cosine, each part by its own recipe (see `mmfuse.model.optim`).

@@ -21,7 +21,9 @@ FRAMES, CLIPS = 4, 10
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
 
-def build(image: Any = "frozen", text: Any = "coop", **changes: Any) -> ActionRecognizer:
+def build(
+    image: Any = "frozen", text: Any = "coop", *, kind: type[ActionRecognizer] = ActionRecognizer, **changes: Any
+) -> ActionRecognizer:
     settings: dict[str, Any] = {
         "image_encoder": towers.image_tower(),
         "text_encoder": towers.text_tower(),
@@ -29,9 +31,7 @@ def build(image: Any = "frozen", text: Any = "coop", **changes: Any) -> ActionRe
         "frames": FRAMES,
         "method_lr": 0.05,
     }
-    return ActionRecognizer(
-        towers.PHRASES, **{**settings, "image_method": image, "text_method": text, **changes}
-    ).eval()
+    return kind(towers.PHRASES, **{**settings, "image_method": image, "text_method": text, **changes}).eval()
 
 
 def loader() -> DataLoader[Any]:
@@ -251,6 +251,65 @@ def test_what_a_broken_off_training_has_kept_is_not_used() -> None:
     with torch.no_grad():
         logits = model._logits(batch)
         torch.testing.assert_close(logits, truth_of_copy(model, batch["video"]), **CLOSE)
+
+
+class OwnHooks(ActionRecognizer):
+    """Overrides hooks as people do, without calling those of the base."""
+
+    def on_validation_epoch_end(self) -> None:
+        pass
+
+    def on_test_start(self) -> None:
+        pass
+
+    def on_test_epoch_start(self) -> None:
+        pass
+
+    def on_train_end(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("text", ["coop", "frozen"])
+def test_hooks_of_a_subclass_leave_nothing_behind(text: str) -> None:
+    model = build(text=text, kind=OwnHooks)
+    trainer().fit(model, loader(), loader())
+    tester = trainer()
+    for _ in range(2):
+        for weight in (*model.text_tower.parameters(), *model.text_method.parameters()):
+            weight.data *= 1.5
+        [result] = tester.test(model, loader(), verbose=False)
+        expected = truth(model)
+        torch.testing.assert_close(model.test_predictions["probabilities"], expected, **CLOSE)
+        labels = torch.arange(CLIPS) % len(towers.PHRASES)
+        assert result["test/top1"] == pytest.approx((expected.argmax(dim=-1) == labels).double().mean().item())
+
+
+class WithOffset(ActionRecognizer):
+    """Learns something about each class that is in no tower."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.offset = nn.Parameter(torch.zeros(len(self.class_names), self.text_tower.embedding_width))
+
+    def class_embeddings(self, class_names: Any = None) -> Tensor:
+        return super().class_embeddings(class_names) + self.offset
+
+
+def test_what_a_subclass_adds_to_frozen_embeddings_is_trained_and_seen() -> None:
+    model, watched = build(text="frozen", kind=WithOffset), Watched()
+    trainer(watched, num_sanity_val_steps=0).fit(model, loader(), loader())
+    assert model.offset.abs().min() > 0
+    assert len(watched.pairs) == 2
+    for seen, expected in watched.pairs:
+        torch.testing.assert_close(seen, expected, **CLOSE)
+
+
+def test_what_is_plugged_into_a_frozen_text_tower_by_hand_is_trained() -> None:
+    model = build(text="frozen")
+    model.scale = nn.Parameter(torch.ones(model.text_tower.embedding_width))
+    model.text_tower.finish.append(lambda output, context: output * model.scale)
+    trainer(num_sanity_val_steps=0).fit(model, loader(), loader())
+    assert (model.scale - 1).abs().min() > 0
 
 
 def test_a_frozen_text_tower_reads_the_prompts_once_a_training_and_a_trained_one_once_a_step(
