@@ -17,7 +17,7 @@ from tiny_towers import new_image_tower
 from torch import Tensor
 
 from mmfuse.data.catalogue.load import load_catalogue
-from mmfuse.data.few_shot import draw
+from mmfuse.data.few_shot import draw_clips
 from mmfuse.data.frames.sampling import segment_centres
 from mmfuse.data.frames.video import read_frames
 from mmfuse.data.tiny.dataset import generate
@@ -67,7 +67,7 @@ def few_shot_accuracy(train: Tensor, test: Tensor, *, draws: int) -> dict[str, l
     accuracy: dict[str, list[float]] = {}
     for shots in (2, 4, 8, 16, "all"):
         for number in range(1 if shots == "all" else draws):
-            chosen = draw(catalogue, shots=shots, draw=number)
+            chosen = draw_clips(catalogue, shots=shots, draw=number)
             rows = [place[clip] for clip in chosen["clip"]]
             found = probe(train[rows].flatten(1), torch.tensor(chosen["label"].tolist()), test.flatten(1))
             accuracy.setdefault(str(shots), []).append((found == labels).float().mean().item())

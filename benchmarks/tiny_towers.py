@@ -35,7 +35,7 @@ from tiny_captions import CONTEXT, caption, train_tokenizer
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer, Dinov2Config, Dinov2Model
 
-from mmfuse.data.tiny.rendering import Pictures, draw, random_pictures
+from mmfuse.data.tiny.rendering import Pictures, random_pictures, render_pictures
 from mmfuse.utils.resources import assets_folder
 
 SIZE, PATCH = 64, 16
@@ -67,7 +67,7 @@ def render_stills(count: int, *, seed: int, chunk: int = 250) -> Stills:
     pixels, pictures = [], []
     for _ in range(count // chunk):
         pictures.append(random_pictures(chunk, rng=rng))
-        pixels.append(draw(pictures[-1], size=SIZE, rng=rng))
+        pixels.append(render_pictures(pictures[-1], size=SIZE, rng=rng))
     return Stills(torch.from_numpy(np.concatenate(pixels)).permute(0, 3, 1, 2).contiguous(), pictures, chunk)
 
 

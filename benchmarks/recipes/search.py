@@ -145,7 +145,7 @@ class Bench:
                     return tower.frame_features(video)
 
             key = self.image.weights_fingerprint()
-            data.serve_features(compute, width=tower.frame_encoder.width, key=key, folder=self.work / "features")
+            data.use_cached_features(compute, width=tower.frame_encoder.width, key=key, folder=self.work / "features")
         return data
 
     def top1(self, run: Run) -> float:

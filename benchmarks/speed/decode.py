@@ -33,7 +33,7 @@ from rich.table import Table
 
 from mmfuse.data.cache.clip_store import ClipStore, Sampling, Wanted
 from mmfuse.data.frames.sampling import segment_centres
-from mmfuse.data.frames.sources import Decoding
+from mmfuse.data.frames.sources import DecodedFrames
 from mmfuse.data.frames.video import read_frames, scaled_size
 
 Frames = NDArray[np.uint8]
@@ -164,7 +164,7 @@ def store(path: Path, frames: int, short_side: int, folder: Path) -> Read:
     kept = ClipStore(folder, dataset="benchmark", sampling=Sampling(frames=frames, short_side=short_side))
     want = Wanted(path.name, str(path), 1)
     kept.add(want)
-    reader = kept.reader([want], otherwise=Decoding(short_side=short_side))
+    reader = kept.reader([want], otherwise=DecodedFrames(short_side=short_side))
 
     def read() -> Frames:
         held, places = reader.pick(want.path, lambda count: segment_centres(count, frames))

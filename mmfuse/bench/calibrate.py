@@ -20,7 +20,7 @@ from mmfuse.bench.precision import resolve_precision
 from mmfuse.bench.run_cell import make_model, quiet
 from mmfuse.bench.tower_cache import load_towers
 from mmfuse.data.catalogue.cards import load_card
-from mmfuse.data.frames.sources import Decoding
+from mmfuse.data.frames.sources import DecodedFrames
 from mmfuse.errors import MmfuseError
 from mmfuse.model.chunked import keep_freed_memory
 from mmfuse.model.recognizer import ActionRecognizer
@@ -63,7 +63,7 @@ def _decoding(cell: Cell, data_root: Path, annotations: Path | None) -> Decoding
         catalogue = catalogue_of(cell, data_root, annotations=annotations)
         paths = catalogue.part("train")["path"].tolist()
         sampling = look_of(cell).sampling(catalogue)
-        source = Decoding(short_side=sampling.short_side, damaged=sampling.damaged)
+        source = DecodedFrames(short_side=sampling.short_side, damaged=sampling.damaged)
         seconds = []
         for path in paths[:: max(1, len(paths) // VIDEOS)]:
             begun = time.perf_counter()

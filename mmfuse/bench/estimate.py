@@ -87,7 +87,7 @@ def work_of(cell: Cell) -> float:
     return float(frames_of(cell) * (clips * passes + size.test))
 
 
-def together(cell: Cell) -> int:
+def clips_in_memory(cell: Cell) -> int:
     """Clips that are in memory at a time: a batch, or a block of those that a frozen tower looks at."""
     return cell.train.batch_size if trains_image(cell) else BLOCK
 
@@ -243,7 +243,7 @@ class Estimator:
             decoding = known.seconds_per_clip * (clips_of(cell) + size_of(cell.dataset, cell.split).test)
         memory = rate.memory_bytes
         if memory is not None:
-            memory += max(0, together(cell) - rate.memory_clips) * rate.memory_per_clip
+            memory += max(0, clips_in_memory(cell) - rate.memory_clips) * rate.memory_per_clip
         return Expected(seconds + (decoding or 0), memory, self._on_disk(cell, rate.weights_bytes or 0), decoding)
 
     def _on_disk(self, cell: Cell, weights: int) -> int:

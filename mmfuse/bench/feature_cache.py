@@ -17,7 +17,7 @@ LARGEST = 32 * 2**30
 """Bytes of tokens that may be kept; also at most the share of the free disk that decoded clips are given."""
 
 
-def serve_frozen_prefix(
+def use_cached_prefix(
     data: FewShotVideoDataModule, model: ActionRecognizer, trainer: L.Trainer, *, speed: Speed, fingerprint: str
 ) -> None:
     """Let the data give kept features, or kept tokens, in the place of video, where that is possible and pays.
@@ -47,7 +47,7 @@ def serve_frozen_prefix(
         if model.frame_encoder.first_trained_layer is None
         else f"layer {model.frame_encoder.first_trained_layer}"
     )
-    data.serve_features(compute, width=width, key=f"{fingerprint}/{what}/{trainer.precision}/{device}")
+    data.use_cached_features(compute, width=width, key=f"{fingerprint}/{what}/{trainer.precision}/{device}")
 
 
 def _wanted(

@@ -22,7 +22,7 @@ from mmfuse.bench import environment
 from mmfuse.bench.clip_cache import store_folder
 from mmfuse.bench.digests import known_inputs, videos_digest
 from mmfuse.bench.engines.ddp import ddp_ranks
-from mmfuse.bench.feature_cache import serve_frozen_prefix
+from mmfuse.bench.feature_cache import use_cached_prefix
 from mmfuse.bench.job import Job, Outcome, Progress, Report
 from mmfuse.bench.precision import resolve_precision
 from mmfuse.bench.progress_callback import ProgressCallback
@@ -120,7 +120,7 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
             keep_freed_memory()
         # The files beside the weights say how pixels are normalised and what the layers do.
         tower = f"{towers.image.fingerprint}/{inputs.image_tower}"
-        serve_frozen_prefix(data, model, trainer, speed=job.speed, fingerprint=tower)
+        use_cached_prefix(data, model, trainer, speed=job.speed, fingerprint=tower)
         L.seed_everything(cell.training_seed, workers=True, verbose=False)
         begun = time.monotonic()
         trainer.fit(model, datamodule=data)

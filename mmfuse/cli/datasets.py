@@ -149,7 +149,7 @@ def print_draw(dataset: str, *, shots: str, draw: int, split: int, root: Path | 
     catalogue = load_catalogue(named(dataset), split=split, root=root, annotations=annotations)
     catalogue.warn()
     number = shots_of(shots)
-    rows = few_shot.draw(catalogue, shots=number, draw=draw)
+    rows = few_shot.draw_clips(catalogue, shots=number, draw=draw)
     few_shot.certify(catalogue, rows, shots=number, draw=draw)
     writer = csv.writer(sys.stdout, lineterminator="\n")
     columns = ["clip", "label", "class", "group"]

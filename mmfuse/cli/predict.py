@@ -14,7 +14,7 @@ from mmfuse.bench.run_cell import quiet
 from mmfuse.cli.common import DONE, FAILED, complain, notes, out, print_json
 from mmfuse.data.frames.video import Damaged
 from mmfuse.errors import MmfuseError
-from mmfuse.inference.predict import Prediction, Vocabulary, each, find_videos, vocabulary
+from mmfuse.inference.predict import Prediction, Vocabulary, find_videos, iter_predictions, vocabulary
 from mmfuse.model.recognizer import ActionRecognizer
 from mmfuse.utils.files import user_path
 from mmfuse.utils.progress import progress_bar
@@ -57,7 +57,9 @@ def predict(request: PredictRequest) -> int:
     if request.explain is not None:
         told = _explained(model, next(iter(found)), words, request)
     else:
-        told = _with_bar(each(model, found, words, batch_size=request.batch_size, damaged=request.damaged), len(found))
+        told = _with_bar(
+            iter_predictions(model, found, words, batch_size=request.batch_size, damaged=request.damaged), len(found)
+        )
     return _tell(request, words, told)
 
 
@@ -95,7 +97,7 @@ def _explained(
     model: ActionRecognizer, video: Path, words: Vocabulary, request: PredictRequest
 ) -> Iterator[Prediction]:
     from mmfuse.inference.explain import explain
-    from mmfuse.inference.explanation_figure import draw
+    from mmfuse.inference.explanation_figure import write_figure
 
     picture = request.explain
     assert picture is not None
@@ -104,7 +106,7 @@ def _explained(
     except MmfuseError as error:
         yield Prediction(video, error=str(error))
         return
-    draw(explanation, picture)
+    write_figure(explanation, picture)
     notes().print(f"the frames and their shares in the decision are in {picture}", markup=False, soft_wrap=True)
     yield explanation.prediction
 

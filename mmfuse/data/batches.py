@@ -73,13 +73,13 @@ class EpochBatches(DistributedSampler[Request]):
 
     def _parts(self) -> list[Indices]:
         """The rows of each batch of this process in the current epoch."""
-        share = self._order()[self.rank :: self.num_replicas]
+        share = self._row_order()[self.rank :: self.num_replicas]
         parts = np.split(share, range(self._batch_size, len(share), self._batch_size))
         if len(parts) != len(self):  # a row more or fewer than others have makes it another number of batches
             parts = np.array_split(share, len(self))
         return parts
 
-    def _order(self) -> Indices:
+    def _row_order(self) -> Indices:
         if not self.shuffle:
             return np.arange(self._count)
         digest = hashlib.sha256(f"order\0{self.seed}\0{self.epoch}".encode()).digest()

@@ -16,7 +16,7 @@ from mmfuse.data.cache.clip_store import ClipStore, Sampling, Wanted, wanted_cli
 from mmfuse.data.cache.feature_store import Compute, Features
 from mmfuse.data.catalogue.load import Catalogue, load_catalogue
 from mmfuse.data.few_shot import Shots
-from mmfuse.data.frames.sources import Decoding, FrameSource, Remembering
+from mmfuse.data.frames.sources import CachedFrames, DecodedFrames, FrameSource
 from mmfuse.data.frames.video import Damaged, decoder_version
 from mmfuse.data.published_lists import read_list
 from mmfuse.data.tiny import make_clips
@@ -123,8 +123,8 @@ class FewShotVideoDataModule(L.LightningDataModule):
         self.train_clips, self.validation_clips = few_shot.hold_out(self.catalogue, drawn, share=validation)
         self.test_clips = self.catalogue.part("test")
         self.test_fingerprint = few_shot.fingerprint(self.test_clips)
-        self._decoding = Decoding(short_side=self.card.scale_for(self.size), damaged=damaged)
-        self._memory = Remembering(
+        self._decoding = DecodedFrames(short_side=self.card.scale_for(self.size), damaged=damaged)
+        self._memory = CachedFrames(
             self._decoding, frames=self.frames, candidates=self.card.candidates, budget=memory_budget
         )
         self._clip_store = self._store_in(_path(store))
@@ -142,7 +142,7 @@ class FewShotVideoDataModule(L.LightningDataModule):
         # One group, as a model has a seed and a number of frames of its own.
         self.save_hyperparameters({"data": {**of, **named, **shown, **drawn}})
 
-    def serve_features(self, compute: Compute, *, width: int, key: str, folder: Path | None = None) -> None:
+    def use_cached_features(self, compute: Compute, *, width: int, key: str, folder: Path | None = None) -> None:
         """Give batches of frame features instead of video, computed once and shared.
 
         See `mmfuse.data.cache.feature_store`. For a frozen image tower, and only where the views of a clip are limited
@@ -189,7 +189,7 @@ class FewShotVideoDataModule(L.LightningDataModule):
         if train_list is not None:
             return read_list(self.catalogue, train_list)
         assert shots is not None
-        rows = few_shot.draw(self.catalogue, shots=shots, draw=draw)
+        rows = few_shot.draw_clips(self.catalogue, shots=shots, draw=draw)
         self.certified = few_shot.certify(self.catalogue, rows, shots=shots, draw=draw)
         return rows
 

@@ -27,7 +27,7 @@ CERTIFIED_SHOTS: tuple[Shots, ...] = (1, 2, 4, 5, 8, 16, 32, "all")
 CERTIFIED_DRAWS = 10
 
 
-def draw(catalogue: Catalogue, *, shots: Shots, draw: int) -> pd.DataFrame:
+def draw_clips(catalogue: Catalogue, *, shots: Shots, draw: int) -> pd.DataFrame:
     """The training clips of one draw.
 
     Args:
@@ -45,7 +45,7 @@ def draw(catalogue: Catalogue, *, shots: Shots, draw: int) -> pd.DataFrame:
         raise MmfuseError(f"shots is a whole number from 1, or 'all'; not {shots!r}")
     if not isinstance(draw, int) or isinstance(draw, bool) or draw < 0:
         raise MmfuseError(f"draw is a whole number from 0; not {draw!r}")
-    return _first(catalogue, _order(catalogue, draw), shots)
+    return _take_shots(catalogue, _clip_order(catalogue, draw), shots)
 
 
 def plain_number(value: Any) -> Any:
@@ -53,7 +53,7 @@ def plain_number(value: Any) -> Any:
     return value if isinstance(value, bool) or not isinstance(value, Integral) else int(value)
 
 
-def _first(catalogue: Catalogue, order: dict[int, list[int]], shots: Shots) -> pd.DataFrame:
+def _take_shots(catalogue: Catalogue, order: dict[int, list[int]], shots: Shots) -> pd.DataFrame:
     chosen: list[int] = []
     for label, name in enumerate(catalogue.class_names):
         rows = order.get(label, [])
@@ -63,7 +63,7 @@ def _first(catalogue: Catalogue, order: dict[int, list[int]], shots: Shots) -> p
     return catalogue.part("train").iloc[chosen].reset_index(drop=True)
 
 
-def _order(catalogue: Catalogue, draw: int) -> dict[int, list[int]]:
+def _clip_order(catalogue: Catalogue, draw: int) -> dict[int, list[int]]:
     """label -> row numbers in the training part, in the draw's order."""
     train = catalogue.part("train")
     clips, labels, groups = train["clip"].tolist(), train["label"].tolist(), train["group"].tolist()
@@ -107,7 +107,7 @@ def hold_out(catalogue: Catalogue, rows: pd.DataFrame, *, share: float) -> tuple
     Whole source groups are moved, the last ones of the draw first, so that near-duplicates never stand on both sides.
 
     Args:
-        rows: what `draw` returned.
+        rows: what `draw_clips` returned.
         share: of each class's clips, 0 to below 1; the part is the largest that does not exceed it, but at least
             one group.
 
@@ -195,7 +195,7 @@ def certificate_of(catalogue: Catalogue) -> dict[str, Any]:
     certified = [shots for shots in CERTIFIED_SHOTS if shots == "all" or most is None or shots <= most]
     draws: dict[str, list[str]] = {str(shots): [] for shots in certified}
     for number in range(CERTIFIED_DRAWS):
-        order = _order(catalogue, number)
+        order = _clip_order(catalogue, number)
         for shots in certified:
-            draws[str(shots)].append(fingerprint(_first(catalogue, order, shots)))
+            draws[str(shots)].append(fingerprint(_take_shots(catalogue, order, shots)))
     return {"test": fingerprint(catalogue.part("test")), "draws": draws}

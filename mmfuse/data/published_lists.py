@@ -23,11 +23,11 @@ def training_clips(
     """The clips of a draw, or of the published list that takes its place.
 
     Raises:
-        MmfuseError: as `few_shot.draw` or `read_list`, or the list holds another number of clips of a class than
+        MmfuseError: as `few_shot.draw_clips` or `read_list`, or the list holds another number of clips of a class than
             `shots`.
     """
     if train_list is None:
-        return few_shot.draw(catalogue, shots=shots, draw=draw)
+        return few_shot.draw_clips(catalogue, shots=shots, draw=draw)
     rows = read_list(catalogue, Path(train_list))
     counts = rows["class"].value_counts()
     for name in catalogue.class_names if shots != "all" else ():

@@ -110,7 +110,7 @@ def explain(model: ActionRecognizer, path: str | Path, words: Vocabulary, *, dam
 
 
 class _Counting:
-    """Frames from the file, as `mmfuse.data.frames.sources.Decoding` gives them, remembering how many there are."""
+    """Frames from the file, as `mmfuse.data.frames.sources.DecodedFrames` gives them, and how many the file has."""
 
     def __init__(self, short_side: int, damaged: Damaged) -> None:
         self._short_side = short_side

@@ -39,7 +39,7 @@ def format_of(path: Path) -> str:
     return kind
 
 
-def draw(explanation: Explanation, path: str | Path) -> None:
+def write_figure(explanation: Explanation, path: str | Path) -> None:
     """Write the picture of an explanation; an older one of that name is replaced.
 
     Args:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from mmfuse.data.batches import ClipBatches, Request
 from mmfuse.data.catalogue.walk import described, walk
-from mmfuse.data.frames.sources import Decoding, FrameSource
+from mmfuse.data.frames.sources import DecodedFrames, FrameSource
 from mmfuse.data.frames.video import Damaged
 from mmfuse.errors import MmfuseError, MmfuseWarning, one_line
 from mmfuse.utils.processes import usable_cores
@@ -162,7 +162,7 @@ def predict(
 
         model = ActionRecognizer.from_checkpoint(Path(model))
     words = vocabulary(model, classes)
-    return list(each(model, found, words, batch_size=batch_size, damaged=damaged))
+    return list(iter_predictions(model, found, words, batch_size=batch_size, damaged=damaged))
 
 
 def find_videos(paths: Sequence[str | Path]) -> dict[Path, str | None]:
@@ -215,7 +215,7 @@ def vocabulary(model: ActionRecognizer, classes: Sequence[str] | None = None) ->
     return Vocabulary(tuple(classes), embeddings, tuple(name for name in classes if name not in known))
 
 
-def each(
+def iter_predictions(
     model: ActionRecognizer,
     found: Mapping[Path, str | None],
     words: Vocabulary,
@@ -241,7 +241,7 @@ def _read_and_answer(
 ) -> Iterator[Prediction]:
     """Predictions of videos; while a batch is in the towers, the next one is decoded."""
     sampling = sampling_of(model)
-    clips = as_test_clips(videos, sampling, Decoding(short_side=sampling.short_side, damaged=damaged))
+    clips = as_test_clips(videos, sampling, DecodedFrames(short_side=sampling.short_side, damaged=damaged))
     with ThreadPoolExecutor(usable_cores()) as pool:  # decoding lets other threads run
 
         def begin(start: int) -> list[tuple[Path, Future[Tensor | str]]]:

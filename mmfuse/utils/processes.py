@@ -24,8 +24,8 @@ def usable_cores() -> int:
         return os.cpu_count() or 1
 
 
-def each(
-    function: Callable[[Item], Result], items: Sequence[Item], *, workers: int, together: int = 1
+def map_unordered(
+    function: Callable[[Item], Result], items: Sequence[Item], *, workers: int, chunk_size: int = 1
 ) -> Iterator[Result]:
     """The results of a function, in any order.
 
@@ -33,19 +33,19 @@ def each(
         function: of a module, so that another process finds it.
         items: what it is called with.
         workers: processes; 1 works in this one.
-        together: items handed to a process at a time; more for short work.
+        chunk_size: items handed to a process at a time; more for short work.
 
     Raises:
         Whatever the function raises; `BrokenProcessPool` when a process was killed.
     """
-    if workers <= 1 or len(items) <= together:
+    if workers <= 1 or len(items) <= chunk_size:
         yield from map(function, items)
         return
     # Forked processes need no main guard in a user's script, but only Linux forks safely.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with, initargs=(os.getpid(),)) as pool:
-        parts = [items[start : start + together] for start in range(0, len(items), together)]
-        futures = [pool.submit(_several, function, part) for part in parts]
+        parts = [items[start : start + chunk_size] for start in range(0, len(items), chunk_size)]
+        futures = [pool.submit(_map_chunk, function, part) for part in parts]
         try:
             for future in as_completed(futures):
                 yield from future.result()
@@ -54,7 +54,7 @@ def each(
             raise
 
 
-def _several(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+def _map_chunk(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     return [function(item) for item in items]
 
 

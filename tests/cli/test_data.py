@@ -75,7 +75,7 @@ def test_a_draw_is_printed_as_csv(call) -> None:
     code, out, err = call("split", "tiny", "--shots", "2", "--draw", "3")
     rows = list(csv.reader(io.StringIO(out)))
     assert (code, err, rows[0]) == (0, "", ["clip", "label", "class", "group"])
-    drawn = few_shot.draw(load_catalogue("tiny"), shots=2, draw=3)
+    drawn = few_shot.draw_clips(load_catalogue("tiny"), shots=2, draw=3)
     assert [row[0] for row in rows[1:]] == drawn["clip"].tolist()
     assert len(call("split", "tiny", "--shots", "all")[1].splitlines()) == 385
 

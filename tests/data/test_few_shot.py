@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from mmfuse.data import few_shot
 from mmfuse.data.catalogue.cards import DataCard, card_names
 from mmfuse.data.catalogue.load import Catalogue, load_catalogue
-from mmfuse.data.few_shot import CERTIFIED_DRAWS, CERTIFIED_SHOTS, certificate_of, certify, draw, fingerprint, hold_out
+from mmfuse.data.few_shot import (
+    CERTIFIED_DRAWS,
+    CERTIFIED_SHOTS,
+    certificate_of,
+    certify,
+    draw_clips,
+    fingerprint,
+    hold_out,
+)
 from mmfuse.errors import MmfuseError
 from tests.data.official import ANNOTATIONS, SPLITS, needs_official_lists
 
@@ -53,7 +61,7 @@ def test_laws_of_a_draw(sizes: list[list[int]], number: int, data: st.DataObject
     catalogue = catalogue_of(rows)
     smallest = min(sum(groups) for groups in sizes)
     shots = data.draw(st.integers(1, smallest))
-    drawn = draw(catalogue, shots=shots, draw=number)
+    drawn = draw_clips(catalogue, shots=shots, draw=number)
     assert drawn["label"].value_counts().to_dict() == dict.fromkeys(range(3), shots)
     assert drawn["clip"].is_unique
     assert set(drawn["part"]) == {"train"}
@@ -65,9 +73,9 @@ def test_laws_of_a_draw(sizes: list[list[int]], number: int, data: st.DataObject
             least = max(taken.values()) - 1
             assert taken.get(f"g{label}_{group}", 0) >= min(size, least)
     fewer = data.draw(st.integers(1, shots))
-    assert set(draw(catalogue, shots=fewer, draw=number)["clip"]) <= set(drawn["clip"])
+    assert set(draw_clips(catalogue, shots=fewer, draw=number)["clip"]) <= set(drawn["clip"])
     shuffled = catalogue_of(data.draw(st.permutations(rows)))
-    assert draw(shuffled, shots=shots, draw=number)["clip"].tolist() == drawn["clip"].tolist()
+    assert draw_clips(shuffled, shots=shots, draw=number)["clip"].tolist() == drawn["clip"].tolist()
 
 
 def test_the_order_is_that_of_the_hash_alone() -> None:
@@ -80,25 +88,27 @@ def test_the_order_is_that_of_the_hash_alone() -> None:
     first_of_each = {}
     for clip in sorted((c for c, label, _ in clips_of([[3, 2, 2]]) if label == 0), key=key):
         first_of_each.setdefault(clip.split("_")[1], clip)
-    drawn = draw(catalogue, shots=3, draw=7)
+    drawn = draw_clips(catalogue, shots=3, draw=7)
     assert drawn.loc[drawn["label"] == 0, "clip"].tolist() == sorted(first_of_each.values(), key=key)
 
 
 def test_draws_splits_and_names_give_other_clips() -> None:
     catalogue = catalogue_of(clips_of([[1] * 40] * 3))
-    base = draw(catalogue, shots=8, draw=0)
+    base = draw_clips(catalogue, shots=8, draw=0)
     for other in (
-        draw(catalogue, shots=8, draw=1),
-        draw(dataclasses.replace(catalogue, split=2), shots=8, draw=0),
-        draw(dataclasses.replace(catalogue, name="other"), shots=8, draw=0),
+        draw_clips(catalogue, shots=8, draw=1),
+        draw_clips(dataclasses.replace(catalogue, split=2), shots=8, draw=0),
+        draw_clips(dataclasses.replace(catalogue, name="other"), shots=8, draw=0),
     ):
         assert 0 < len(set(base["clip"]) & set(other["clip"])) < 16
 
 
 def test_every_clip_at_all_shots() -> None:
     catalogue = catalogue_of(clips_of([[3, 2], [1], [4]]))
-    assert len(draw(catalogue, shots="all", draw=0)) == 10
-    assert fingerprint(draw(catalogue, shots="all", draw=0)) == fingerprint(draw(catalogue, shots="all", draw=5))
+    assert len(draw_clips(catalogue, shots="all", draw=0)) == 10
+    assert fingerprint(draw_clips(catalogue, shots="all", draw=0)) == fingerprint(
+        draw_clips(catalogue, shots="all", draw=5)
+    )
 
 
 def test_too_many_shots_name_the_smallest_class() -> None:
@@ -107,9 +117,9 @@ def test_too_many_shots_name_the_smallest_class() -> None:
         MmfuseError,
         match=r"no 3 training clips .* 'class 1' has 1 \(1 more classes have too few\); shots can be at most 1",
     ):
-        draw(catalogue, shots=3, draw=0)
+        draw_clips(catalogue, shots=3, draw=0)
     with pytest.raises(MmfuseError, match="'class 2' has 0"):
-        draw(catalogue_of(clips_of([[1], [1]])), shots=1, draw=0)
+        draw_clips(catalogue_of(clips_of([[1], [1]])), shots=1, draw=0)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +128,7 @@ def test_too_many_shots_name_the_smallest_class() -> None:
 )
 def test_wrong_numbers(wrong: dict) -> None:
     with pytest.raises(MmfuseError, match=f"{next(iter(wrong))} is a whole number"):
-        draw(catalogue_of(clips_of([[2]] * 3)), **{"shots": 1, "draw": 0} | wrong)
+        draw_clips(catalogue_of(clips_of([[2]] * 3)), **{"shots": 1, "draw": 0} | wrong)
 
 
 # --- validation --------------------------------------------------------------------------------------------------
@@ -131,7 +141,7 @@ def test_wrong_numbers(wrong: dict) -> None:
 )
 def test_a_held_out_part_shares_no_source(sizes: list[list[int]], share: float) -> None:
     catalogue = catalogue_of(clips_of(sizes))
-    rows = draw(catalogue, shots="all", draw=0)
+    rows = draw_clips(catalogue, shots="all", draw=0)
     kept, held = hold_out(catalogue, rows, share=share)
     assert sorted([*kept["clip"], *held["clip"]]) == sorted(rows["clip"])
     assert not set(kept["group"]) & set(held["group"])
@@ -143,7 +153,7 @@ def test_a_held_out_part_shares_no_source(sizes: list[list[int]], share: float) 
 
 def test_a_class_of_one_source_cannot_be_validated_on() -> None:
     catalogue = catalogue_of(clips_of([[1, 1], [2], [1, 1]]))
-    rows = draw(catalogue, shots=2, draw=0)
+    rows = draw_clips(catalogue, shots=2, draw=0)
     with pytest.raises(
         MmfuseError, match="no validation part can be cut from 'class 1': its 2 training clips are of one source"
     ):
@@ -174,7 +184,7 @@ def test_official_draws_are_nested_exact_and_clean(name: str, split: int) -> Non
     earlier: set[str] = set()
     sources = catalogue.part("train").groupby("label")["group"].nunique()
     for shots in (2, 4, 8, 16, 32):
-        drawn = draw(catalogue, shots=shots, draw=0)
+        drawn = draw_clips(catalogue, shots=shots, draw=0)
         assert drawn["label"].value_counts().to_dict().values() == {shots} or len(drawn) == shots * live
         assert (drawn.groupby("label")["group"].nunique() == sources.clip(upper=shots)).all()
         assert earlier < set(drawn["clip"])
@@ -184,10 +194,10 @@ def test_official_draws_are_nested_exact_and_clean(name: str, split: int) -> Non
 
 def test_a_draw_with_another_fingerprint_stops_the_run() -> None:
     catalogue = load_catalogue("tiny")
-    rows = draw(catalogue, shots=4, draw=0)
+    rows = draw_clips(catalogue, shots=4, draw=0)
     assert certify(catalogue, rows, shots=4, draw=0)
-    assert not certify(catalogue, draw(catalogue, shots=3, draw=0), shots=3, draw=0), "3 shots are not on record"
-    assert not certify(catalogue, draw(catalogue, shots=4, draw=99), shots=4, draw=99)
+    assert not certify(catalogue, draw_clips(catalogue, shots=3, draw=0), shots=3, draw=0), "3 shots are not on record"
+    assert not certify(catalogue, draw_clips(catalogue, shots=4, draw=99), shots=4, draw=99)
     relabelled = rows.assign(label=rows["label"].sample(frac=1, random_state=0).tolist())
     with pytest.raises(MmfuseError, match="draw 0 at 4 shots of Tiny Actions split 1 is not the certified one"):
         certify(catalogue, relabelled, shots=4, draw=0)
@@ -201,4 +211,4 @@ def test_only_known_data_sets_have_certificates() -> None:
     recorded = {path.stem for path in few_shot.fingerprints_file("x").parent.glob("*.json")}
     assert recorded <= set(card_names())
     own = catalogue_of(clips_of([[2]] * 3))
-    assert not certify(own, draw(own, shots=1, draw=0), shots=1, draw=0)
+    assert not certify(own, draw_clips(own, shots=1, draw=0), shots=1, draw=0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mmfuse.data.catalogue.load import load_catalogue
-from mmfuse.data.few_shot import draw
+from mmfuse.data.few_shot import draw_clips
 from mmfuse.data.published_lists import read_list
 from mmfuse.errors import MmfuseError
 from tests.data.official import ANNOTATIONS, needs_official_lists
@@ -21,7 +21,7 @@ TESTED = TINY.part("test").iloc[0]
     "style", ["{path} {label}", "{clip}.mp4 {label}", "some/where/{clip}.avi {label}", "{clip} {label}\r"]
 )
 def test_both_styles_name_the_same_clips(tmp_path: Path, style: str) -> None:
-    rows = draw(TINY, shots=2, draw=3)
+    rows = draw_clips(TINY, shots=2, draw=3)
     path = tmp_path / "list.txt"
     path.write_text("\n".join(style.format(**row) for row in rows.to_dict("records")) + "\n\n")
     assert read_list(TINY, path)["clip"].tolist() == rows["clip"].tolist()
@@ -63,7 +63,7 @@ OF_OTHER_KINDS = {
 @pytest.mark.parametrize("kind", OF_OTHER_KINDS)
 def test_lists_of_other_kinds_are_named(tmp_path: Path, kind: str) -> None:
     style, message = OF_OTHER_KINDS[kind]
-    rows = draw(TINY, shots=2, draw=0)
+    rows = draw_clips(TINY, shots=2, draw=0)
     if kind == "base to novel":
         rows = rows[rows["label"] % 2 == 0]
     rows = rows.assign(from_1=rows["label"] + 1, reversed=11 - rows["label"], among_even=rows["label"] // 2)
@@ -85,7 +85,7 @@ def test_empty_and_missing_lists(tmp_path: Path) -> None:
 def test_a_list_numbered_by_plain_sorting_is_refused(tmp_path: Path) -> None:
     catalogue = load_catalogue("ucf101", annotations=ANNOTATIONS)
     by_sorting = sorted(catalogue.class_names)
-    rows = draw(catalogue, shots=1, draw=0)
+    rows = draw_clips(catalogue, shots=1, draw=0)
     path = tmp_path / "list.txt"
     path.write_text(
         "\n".join(f"{row.clip}.avi {by_sorting.index(catalogue.class_names[row.label])}" for row in rows.itertuples())

@@ -122,7 +122,7 @@ def _features(tower: ImageTower, *, clips: int, seed: int, frames: int = 8) -> t
         for _ in range(clips):
             played = choreograph(random_pictures(1, rng=rng), action, rng=rng)
             wanted = played.rows(segment_centres(len(played), frames))
-            drawn.append(dataset.scan_lines(dataset.draw(wanted, size=dataset.SIZE, rng=rng)))
+            drawn.append(dataset.scan_lines(dataset.render_pictures(wanted, size=dataset.SIZE, rng=rng)))
             labels.append(label)
     video = torch.from_numpy(np.stack(drawn)).permute(0, 1, 4, 2, 3)
     tokens = torch.cat([tower(part) for part in video.split(64)])

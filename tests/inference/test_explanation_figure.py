@@ -9,7 +9,7 @@ import pytest
 
 from mmfuse.errors import MmfuseError
 from mmfuse.inference.explain import Explanation
-from mmfuse.inference.explanation_figure import AGAINST, FOR, draw, figure
+from mmfuse.inference.explanation_figure import AGAINST, FOR, figure, write_figure
 from mmfuse.inference.predict import Prediction
 
 
@@ -67,12 +67,12 @@ def test_what_is_written_on_it() -> None:
 @pytest.mark.parametrize("kind", ["png", "pdf", "svg", "PNG"])
 def test_it_is_written_in_the_format_of_its_name(kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"out.{kind}"
-    draw(explanation(3), path)
+    write_figure(explanation(3), path)
     begins = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}[kind.lower()]
     first = path.read_bytes()
     assert first.startswith(begins)
     if kind == "png":
-        draw(explanation(3), path)
+        write_figure(explanation(3), path)
         assert path.read_bytes() == first
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
@@ -81,19 +81,19 @@ def test_it_is_written_in_the_format_of_its_name(kind: str, tmp_path: Path) -> N
 def test_a_name_of_another_kind_is_refused_and_nothing_overwritten(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("mine")
     with pytest.raises(MmfuseError, match="known: pdf, png, svg"):
-        draw(explanation(2), tmp_path / name)
+        write_figure(explanation(2), tmp_path / name)
     assert (tmp_path / name).read_text() == "mine"
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(MmfuseError, match="cannot be written"):
-        draw(explanation(2), tmp_path / "file" / "out.png")
+        write_figure(explanation(2), tmp_path / "file" / "out.png")
 
 
 @pytest.mark.parametrize("odd", ["$x_1$", "$\\frac{", "a" * 300, "\x1b[31m\x00\n", "\udcff%s{}", "走路 [b]"])
 def test_names_are_shown_as_they_are_or_as_signs(odd: str, tmp_path: Path) -> None:
     found = explanation(2, label=odd, name=odd.replace("/", "") + ".mp4")
-    draw(found, tmp_path / "out.svg")
-    draw(found, tmp_path / "out.png")
+    write_figure(found, tmp_path / "out.svg")
+    write_figure(found, tmp_path / "out.png")
     assert b"\x1b" not in (tmp_path / "out.svg").read_bytes()

@@ -28,7 +28,7 @@ import pandas as pd
 from safetensors.numpy import save
 
 from mmfuse.data.frames.sampling import Chooser, Indices, candidate_frames
-from mmfuse.data.frames.sources import Decoding, Frames, FrameSource, HeldClip
+from mmfuse.data.frames.sources import DecodedFrames, Frames, FrameSource, HeldClip
 from mmfuse.data.frames.video import Damaged, decoder_version, probe, scaled_size
 from mmfuse.errors import MmfuseError
 from mmfuse.utils.files import parse_json, sha256_of_file, write_atomically
@@ -134,7 +134,7 @@ class ClipStore:
         """
         source = Path(wanted.path)
         before = source.stat()
-        decoding = Decoding(short_side=self.sampling.short_side, damaged=self.sampling.damaged)
+        decoding = DecodedFrames(short_side=self.sampling.short_side, damaged=self.sampling.damaged)
         held = decoding.hold(wanted.path, frames=self.sampling.frames, candidates=wanted.candidates)
         origin = {
             "count": held.count,

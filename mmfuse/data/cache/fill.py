@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mmfuse.data.cache.clip_store import ClipStore, Wanted, free_bytes
 from mmfuse.errors import MmfuseError
-from mmfuse.utils.processes import each
+from mmfuse.utils.processes import map_unordered
 
 Report = Callable[[int, int], None]
 """Told after each clip: clips done, clips to do."""
@@ -125,7 +125,7 @@ def fill(store: ClipStore, plan: Plan, *, workers: int, report: Report | None = 
     try:
         store.folder.mkdir(parents=True, exist_ok=True)
         store.sweep()
-        for done, (clip, fault) in enumerate(each(partial(_add, store), plan.todo, workers=workers), start=1):
+        for done, (clip, fault) in enumerate(map_unordered(partial(_add, store), plan.todo, workers=workers), start=1):
             if fault:
                 failures[clip] = fault
             if report is not None:

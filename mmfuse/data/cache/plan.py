@@ -23,7 +23,7 @@ class Look:
 
     Args:
         place: whatever tells the catalogue; looks with the same place share one.
-        shots, draw: as in `few_shot.draw`.
+        shots, draw: as in `few_shot.draw_clips`.
         train_list: a published list instead.
         frames, size: of a clip; `None` for what its card says.
         damaged: what is done about damaged videos.

@@ -17,7 +17,7 @@ from mmfuse.data.catalogue.locate import find_videos
 from mmfuse.data.catalogue.walk import walk
 from mmfuse.data.frames.video import UnreadableVideo, decoder_version, examine
 from mmfuse.utils.files import cache_folder, parse_json, sha256_of_json
-from mmfuse.utils.processes import each
+from mmfuse.utils.processes import map_unordered
 
 Report = Callable[[int, int], None]
 
@@ -166,7 +166,7 @@ def _examined(
     yield from known
     done = {finding.path for finding in known}
     todo = [path for path in paths if path not in done]
-    findings = each(partial(look_into, decode=decode), todo, workers=workers, together=1 if decode else 32)
+    findings = map_unordered(partial(look_into, decode=decode), todo, workers=workers, chunk_size=1 if decode else 32)
     for number, finding in enumerate(_noting(findings, marks, journal), start=len(done) + 1):
         if report is not None:
             report(number, len(paths))

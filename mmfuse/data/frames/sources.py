@@ -55,7 +55,7 @@ class HeldClip:
         return self.frames, places
 
 
-class Decoding:
+class DecodedFrames:
     """Frames from the file, each time anew."""
 
     def __init__(self, *, short_side: int, damaged: Damaged = "error") -> None:
@@ -77,10 +77,10 @@ class Decoding:
         return HeldClip(pictures, choose(count), count)
 
 
-class Remembering:
+class CachedFrames:
     """Frames from memory after the first look, for as many clips as the budget has room for."""
 
-    def __init__(self, source: Decoding, *, frames: int, candidates: int | None, budget: int) -> None:
+    def __init__(self, source: DecodedFrames, *, frames: int, candidates: int | None, budget: int) -> None:
         """Args:
         source: what to decode with.
         frames: T, frames sampled of a clip.

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mmfuse.data.tiny.rendering import Floats, Pictures, draw, random_pictures
+from mmfuse.data.tiny.rendering import Floats, Pictures, random_pictures, render_pictures
 from mmfuse.errors import MmfuseError
 from mmfuse.utils.files import cache_folder, write_atomically
 
@@ -244,7 +244,7 @@ def render(*, clip: str, group: str, action: Action) -> tuple[NDArray[np.uint8],
     rng = _generator(clip)
     rate = int(rng.choice([12, 15, 20, 25]))
     frames = choreograph(_scene(group, rng), action, rng=rng)
-    return scan_lines(draw(frames, size=SIZE, rng=rng)), rate
+    return scan_lines(render_pictures(frames, size=SIZE, rng=rng)), rate
 
 
 def scan_lines(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:

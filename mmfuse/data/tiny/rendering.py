@@ -112,7 +112,7 @@ class Pictures:
         return self.rows(np.repeat(np.arange(len(self)), times))
 
 
-def draw(pictures: Pictures, *, size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+def render_pictures(pictures: Pictures, *, size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Paint every picture.
 
     Args:

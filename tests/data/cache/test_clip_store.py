@@ -21,7 +21,7 @@ from mmfuse.data.cache.clip_store import ClipStore, Sampling, StoreReader, Wante
 from mmfuse.data.cache.fill import ensure, plan
 from mmfuse.data.frames import sources
 from mmfuse.data.frames.sampling import candidate_frames, every_frame, segment_centres, segment_places
-from mmfuse.data.frames.sources import Decoding
+from mmfuse.data.frames.sources import DecodedFrames
 from mmfuse.data.frames.video import read_frames
 from mmfuse.errors import MmfuseError
 from tests.data.videos import encode
@@ -44,7 +44,7 @@ def wants(videos: list[Path], candidates: int | None = 3) -> list[Wanted]:
 
 
 def reader_of(store: ClipStore, wanted: list[Wanted]) -> StoreReader:
-    return store.reader(wanted, otherwise=Decoding(short_side=48))
+    return store.reader(wanted, otherwise=DecodedFrames(short_side=48))
 
 
 def centres(count: int) -> np.ndarray:
@@ -201,14 +201,14 @@ def test_a_video_that_changes_while_it_is_read_is_not_kept(
 ) -> None:
     path = Path(shutil.copy(videos[2], tmp_path / "clip.mp4"))
     store, want = store_in(tmp_path / "store"), Wanted("clip", str(path), 1)
-    hold = Decoding.hold
+    hold = DecodedFrames.hold
 
-    def replaced(self: Decoding, *given: Any, **how: Any) -> Any:
+    def replaced(self: DecodedFrames, *given: Any, **how: Any) -> Any:
         held = hold(self, *given, **how)
         shutil.copy(videos[3], path)
         return held
 
-    monkeypatch.setattr(Decoding, "hold", replaced)
+    monkeypatch.setattr(DecodedFrames, "hold", replaced)
     assert "has changed while it was read" in ensure(store, [want], workers=1)["clip"]
     assert not store.holds(want)
 
@@ -357,7 +357,7 @@ FILLING = """
 import sys
 from pathlib import Path
 from mmfuse.data.cache.clip_store import ClipStore, Sampling, StoreReader, Wanted
-from mmfuse.data.frames.sources import Decoding
+from mmfuse.data.frames.sources import DecodedFrames
 from mmfuse.data.cache.fill import ensure
 video, folder = sys.argv[1:]
 store = ClipStore(Path(folder), dataset="mine", sampling=Sampling(frames=4, short_side=48))

@@ -58,7 +58,7 @@ def served(
     mine: dict[str, Any], folder: Path, tower: Tower, *, key: str = "tower", **how: Any
 ) -> FewShotVideoDataModule:
     data = module(mine, **how)
-    data.serve_features(tower, width=WIDTH, key=key, folder=folder)
+    data.use_cached_features(tower, width=WIDTH, key=key, folder=folder)
     return data
 
 

@@ -65,14 +65,14 @@ def test_a_template_without_its_brackets_is_the_class_and_its_prompt(catalogue: 
 
 @pytest.mark.parametrize("shots", [1, 2, 16])
 def test_draws_are_exact_and_nested(catalogue: Catalogue, shots: int) -> None:
-    drawn = few_shot.draw(catalogue, shots=shots, draw=0)
+    drawn = few_shot.draw_clips(catalogue, shots=shots, draw=0)
     assert drawn["label"].value_counts().tolist() == [shots] * CLASSES
-    assert set(drawn["clip"]) < set(few_shot.draw(catalogue, shots=32, draw=0)["clip"])
+    assert set(drawn["clip"]) < set(few_shot.draw_clips(catalogue, shots=32, draw=0)["clip"])
 
 
 def test_other_lists_of_the_right_size_are_not_certified(catalogue: Catalogue) -> None:
     with pytest.raises(MmfuseError, match="not the certified one"):
-        few_shot.certify(catalogue, few_shot.draw(catalogue, shots=1, draw=0), shots=1, draw=0)
+        few_shot.certify(catalogue, few_shot.draw_clips(catalogue, shots=1, draw=0), shots=1, draw=0)
 
 
 def test_certificates_cover_every_shots_and_draw() -> None:

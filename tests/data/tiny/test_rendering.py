@@ -3,7 +3,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from mmfuse.data.tiny.rendering import CLUTTER, SHAPE_NAMES, SHAPES, Pictures, draw, random_pictures
+from mmfuse.data.tiny.rendering import CLUTTER, SHAPE_NAMES, SHAPES, Pictures, random_pictures, render_pictures
 
 
 def _alone(pictures: Pictures) -> Pictures:
@@ -24,10 +24,10 @@ def _alone(pictures: Pictures) -> Pictures:
 
 def _mask(pictures: Pictures, size: int = 64) -> np.ndarray:
     """(N, size, size) how much of each pixel the shape covers."""
-    shown = draw(pictures, size=size, rng=np.random.default_rng(0)).astype(float)
-    hidden = draw(replace(pictures, opacity=0 * pictures.opacity), size=size, rng=np.random.default_rng(0)).astype(
-        float
-    )
+    shown = render_pictures(pictures, size=size, rng=np.random.default_rng(0)).astype(float)
+    hidden = render_pictures(
+        replace(pictures, opacity=0 * pictures.opacity), size=size, rng=np.random.default_rng(0)
+    ).astype(float)
     whole = np.linalg.norm(255 * (pictures.paint - pictures.ground_paint[:, 0]), axis=-1)
     return np.linalg.norm(shown - hidden, axis=-1) / whole[:, None, None]
 
@@ -40,8 +40,8 @@ def _one_of_each(**where: float) -> Pictures:
 
 
 def test_stills_are_deterministic_bytes_of_the_asked_size() -> None:
-    first = draw(random_pictures(5, rng=np.random.default_rng(1)), size=48, rng=np.random.default_rng(2))
-    again = draw(random_pictures(5, rng=np.random.default_rng(1)), size=48, rng=np.random.default_rng(2))
+    first = render_pictures(random_pictures(5, rng=np.random.default_rng(1)), size=48, rng=np.random.default_rng(2))
+    again = render_pictures(random_pictures(5, rng=np.random.default_rng(1)), size=48, rng=np.random.default_rng(2))
     assert first.shape == (5, 48, 48, 3)
     assert first.dtype == np.uint8
     assert (first == again).all()
