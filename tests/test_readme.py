@@ -39,16 +39,8 @@ def test_every_file_it_names_is_there() -> None:
         assert (ROOT / (name[0] or name[1])).exists(), name
 
 
-def test_what_is_said_beside_the_demo_table_holds_on_any_processor() -> None:
-    """Its numbers move with the processor: none of them is repeated, and no pair is said to be better."""
-    before, _, rest = PAGE.partition("<!-- demo-table:begin -->")
-    table, _, after = rest.partition("<!-- demo-table:end -->")
-    prose = " ".join((before + after).split())
-    assert "These numbers move with the processor." in prose
-    numbers = set(re.findall(r"\d+\.\d+ ± \d+\.\d+", table))
-    assert numbers
-    assert not numbers & set(re.findall(r"\d+\.\d+ ± \d+\.\d+", prose))
-    pairs = set(re.findall(r"^\| ([\w-]+\+[\w-]+) \|", table, flags=re.MULTILINE)) - {"frozen+frozen"}
-    assert len(pairs) > 2
-    told = after.partition("\n## ")[0]
-    assert not [pair for pair in pairs if pair in told]
+def test_no_number_of_a_training_stands_on_the_front_page() -> None:
+    """A training goes another way on another processor: what stands here holds on all of them."""
+    assert not re.search(r"\d\s*±|±\s*\d", PAGE)
+    assert not re.search(r"\d+(\.\d+)? ?(points|clips/s)", PAGE)
+    assert "move with the processor" in " ".join(PAGE.split())
