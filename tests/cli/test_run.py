@@ -26,6 +26,9 @@ from tests.bench.real import SIZE, make_clips, make_towers
 
 REPOSITORY = Path(__file__).parents[2]
 
+DIVERGING = {"method_lr": 1e6, "fusion_lr": 1e6, "weight_decay": 1e6}
+"""The largest that a cell takes: each step of AdamW multiplies the weights by 1 - 1e12, until they are infinite."""
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -153,12 +156,37 @@ def test_an_edited_list_makes_its_cells_stale_and_keeps_their_numbers(world: Pat
     assert again["counts"]["done"] == 8
 
 
+def test_videos_replaced_under_the_same_names_make_the_cells_that_ran_stale(world: Path) -> None:
+    grid: dict[str, Any] = yaml.safe_load((world / "drifts.yaml").read_text())
+    grid |= {"name": "replaced", "datasets": [make_clips(world / "own")], "shots": [1], "pairs": ["frozen+frozen"]}
+    (world / "replaced.yaml").write_text(yaml.safe_dump(grid))
+
+    def states() -> dict[int, str]:
+        document = json.loads(call(world, bench, "--grid", "replaced.yaml", "--dry-run", "--json").stdout)
+        return {cell["draw"]: cell["state"] for cell in document["cells"]}
+
+    def exchange() -> None:
+        """Names, sizes and times of the folder's files stay what they are; each of the two has the other's content."""
+        one, other = (world / "own" / f"test_{name}_0.mp4" for name in ("walking", "running"))
+        one.rename(world / "own" / "aside")
+        other.rename(one)
+        (world / "own" / "aside").rename(other)
+
+    half = call(world, bench, "--grid", "replaced.yaml", "--only", "draw=0", "--workers", "1")
+    assert half.returncode == 0, half.stderr
+    assert states() == {0: "done", 1: "missing"}
+    exchange()
+    assert states() == {0: "stale", 1: "missing"}
+    exchange()
+    assert states() == {0: "done", 1: "missing"}
+
+
 def test_failed_cells_show_in_table_and_exit_code(world: Path) -> None:
     grid: dict[str, Any] = yaml.safe_load((world / "drifts.yaml").read_text())
     grid |= {"name": "bad", "shots": [2], "draws": [0]}
     grid["pairs"] = [
         "frozen+frozen",
-        {"name": "blows-up", "image": "lora", "text": "frozen", "train": {"method_lr": 1e30}},
+        {"name": "blows-up", "image": "lora", "text": "frozen", "train": DIVERGING},
     ]
     grid["train"]["epochs"] = 6
     (world / "bad.yaml").write_text(yaml.safe_dump(grid))
@@ -232,7 +260,8 @@ def test_nothing_is_left_of_a_training_that_is_refused_or_failed_before(world: P
     assert refused.returncode == 2
     assert "cannot be shared by 4 heads" in refused.stderr
     assert not (world / "retried").exists()
-    failed = call(world, main, "train", *words, "--set", "train.method_lr=1e30", "--epochs", "9")
+    diverging = [word for key, value in DIVERGING.items() for word in ("--set", f"train.{key}={value}")]
+    failed = call(world, main, "train", *words, "--epochs", "9", *diverging)
     assert failed.returncode == 1
     assert "lower the learning rates" in failed.stderr
     assert [path.name for path in (world / "retried").iterdir()] == ["failure.json"]
