@@ -5,13 +5,11 @@ No torch here. What is resolved holds for the machine that resolves: paths and t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmfuse.bench.digests import frame_size, known_inputs, tower_folder
 from mmfuse.data.catalogue.cards import DataCard, load_card
-from mmfuse.methods.recipes import Recipe
 from mmfuse.records.cell import Cell, Dataset, Inputs
 
 
@@ -28,7 +26,6 @@ class ResolvedCell:
         frames: T, frames a clip.
         size: S, the side of the frames in pixels; `None` where the image tower decides, and is not on this machine.
         image_tower, text_tower: the folders of the towers; `None` where one is not on this machine.
-        recipes: how "image" and "text", where a method trains there, and "fusion" are trained.
     """
 
     cell: Cell
@@ -40,7 +37,6 @@ class ResolvedCell:
     size: int | None
     image_tower: Path | None
     text_tower: Path | None
-    recipes: Mapping[str, Recipe]
 
 
 def dataset_root(dataset: Dataset, data_root: Path | str | None) -> Path | None:
@@ -72,5 +68,4 @@ def resolve(cell: Cell, *, data_root: Path | str | None = None, annotations: Pat
         size=frame_size(cell),
         image_tower=tower_folder(cell.encoders.image),
         text_tower=tower_folder(cell.encoders.text),
-        recipes=cell.recipes,
     )

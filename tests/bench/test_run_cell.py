@@ -16,12 +16,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mmfuse import ActionRecognizer
+from mmfuse.bench import tower_cache
 from mmfuse.bench.engines.worker import run_guarded
 from mmfuse.bench.job import Job, Outcome, Progress
 from mmfuse.bench.preflight import prepare
 from mmfuse.bench.run_cell import run_cell
 from mmfuse.data.frames import sources
 from mmfuse.errors import MmfuseError
+from mmfuse.methods import registry
 from mmfuse.records.cell import Cell
 from mmfuse.records.folder import PlannedCell, ResultsFolder
 from mmfuse.records.predictions import decode
@@ -301,6 +303,26 @@ def test_a_tower_replaced_between_two_cells_of_one_worker_is_read_again(
     assert first.inputs.changes(second.inputs) == ["image_tower"]
     assert first.provenance.weights["image"] != second.provenance.weights["image"]
     assert first.identity != second.identity
+
+
+def test_each_tower_is_asked_for_once_a_cell_and_each_method_parsed_once(
+    clips: dict[str, str], towers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = make_cell(clips, towers, "lora+coop", clip={"frames": 4})
+    assert cell.config_hash  # which a plan makes of each of its cells
+    asked: list[str] = []
+    for kind in ("image", "text"):
+        read = getattr(tower_cache, f"{kind}_tower")
+        monkeypatch.setattr(
+            tower_cache,
+            f"{kind}_tower",
+            lambda name, read=read: (asked.append(f"{Path(name).name} tower"), read(name))[1],
+        )
+    look_up = registry.lookup
+    monkeypatch.setattr(registry, "lookup", lambda name, tower: (asked.append(name), look_up(name, tower))[1])
+    outcome = run_cell(Job(cell=cell), progress=lambda news: None)
+    assert outcome.record.metrics is not None
+    assert sorted(asked) == ["coop", "image tower", "lora", "text tower"]
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
