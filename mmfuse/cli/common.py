@@ -100,7 +100,8 @@ def _told(error: Exception) -> str | None:
         return f"{where}{error.strerror or error}; see to that, or name another place"
     # Typer does not export the base of its usage errors; what they share is that they format themselves.
     message = getattr(error, "format_message", None)
-    return None if message is None else message() + _dash_hint(error)
+    # Pydantic, which reads the values of options, puts its own kind of error before what is wrong.
+    return None if message is None else message().replace(": Value error, ", ": ") + _dash_hint(error)
 
 
 def _dash_hint(error: Exception) -> str:

@@ -131,7 +131,8 @@ def build_cell(request: TrainRequest) -> Cell:
 def _in_words(fault: ValidationError) -> str:
     """The first fault that pydantic found, as one line that names the key."""
     error = fault.errors()[0]
-    place = ".".join(str(step) for step in error["loc"])
+    # A branch of a union stands in the place as pydantic's own text for its type, which no user has written.
+    place = ".".join(str(step) for step in error["loc"] if "[" not in str(step))
     message = error["msg"].removeprefix("Value error, ")
     if "input" in error and error["type"] not in ("value_error", "unknown_key"):
         message = f"{message[:1].lower()}{message[1:]}; got {error['input']!r:.80}"

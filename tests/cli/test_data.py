@@ -132,6 +132,13 @@ def test_check_of_ones_own_videos(call, mine: Path) -> None:
     assert "[1] #.mp4: cannot be decoded" in out
 
 
+@pytest.mark.parametrize("split", ["0", "3"])
+def test_ones_own_videos_have_one_split(call, mine: Path, split: str) -> None:
+    code, out, told = call("check", mine, "--split", split)
+    assert (code, out) == (2, "")
+    assert told == f"mmfuse: mine has no split {split}; it has 1\n"
+
+
 def test_a_deep_check_is_noted_for_the_next_time(
     call, mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

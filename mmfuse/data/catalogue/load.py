@@ -96,13 +96,13 @@ def published(
         dataset = dataset["name"]
     if isinstance(dataset, dict):
         found = custom.read(dataset, root=root)
+        _check_split(found.card.title, split, (1,))  # one pair of lists: another split would repeat the same numbers
         table = _table(found.rows, found.card)
         return Catalogue(found.card.name, split, found.card, table, found.root, tuple(found.warnings))
     if dataset not in card_names():
         raise unknown("data set", dataset, card_names())
     card = load_card(dataset)
-    if split not in card.splits:
-        raise MmfuseError(f"{card.title} has no split {split}; it has {', '.join(map(str, sorted(card.splits)))}")
+    _check_split(card.title, split, card.splits)
     if card.generated:
         return _generated(card, split, root)
     folder = dataset_folder(root, dataset) if root is not None else None
@@ -122,6 +122,11 @@ def _named_by_lists(card: DataCard, rows: list[Row]) -> DataCard:
     named = {row.label: row.class_name for row in rows}
     names = tuple(named[label] for label in sorted(named))
     return replace(card, class_names=names, phrases=tuple(name.lower() for name in names))
+
+
+def _check_split(title: str, split: int, known: Iterable[int]) -> None:
+    if split not in known:
+        raise MmfuseError(f"{title} has no split {split}; it has {', '.join(map(str, sorted(known)))}")
 
 
 def check_counts(table: pd.DataFrame, card: DataCard, split: int) -> None:
