@@ -50,13 +50,20 @@ def refuse_floats(video: Tensor) -> None:
     """Refuse pixels of which nobody can tell whether they are 0…1, 0…255 or normalised.
 
     Raises:
-        MmfuseError: the pixels are floats.
+        MmfuseError: the pixels are floats, truth values, or whole numbers outside of 0…255.
     """
-    if video.is_floating_point():
+    if video.dtype == torch.uint8:
+        return
+    told = "clips are pixels of 0…255 in whole numbers, such as uint8; got"
+    if video.is_floating_point() or video.is_complex():
         raise MmfuseError(
-            f"clips are pixels of 0…255 in whole numbers, such as uint8; got {video.dtype}: "
+            f"{told} {video.dtype}: "
             "for pixels of 0…1 give (255 * video).round().to(torch.uint8), for pixels of 0…255 video.to(torch.uint8)"
         )
+    if video.dtype == torch.bool:
+        raise MmfuseError(f"{told} {video.dtype}: for black and white give 255 * video.to(torch.uint8)")
+    if video.numel() and (video.min() < 0 or video.max() > 255):
+        raise MmfuseError(f"{told} {video.dtype} from {int(video.min())} to {int(video.max())}")
 
 
 def with_index(batch: Mapping[str, Tensor], *, seen: int, rank: int, processes: int) -> Tensor:

@@ -80,6 +80,23 @@ def test_pixels_in_floats_are_refused_and_not_guessed(scale: float) -> None:
         torch.testing.assert_close(model.frame_features(scaled, normalised=True), model.frame_features(VIDEO))
 
 
+@pytest.mark.parametrize(
+    ("video", "message"),
+    [
+        (VIDEO > 128, r"got torch\.bool: for black and white"),
+        (VIDEO.to(torch.int8), r"got torch\.int8 from -\d+ to \d+"),
+        (VIDEO.long() * 257, r"got torch\.int64 from \d+ to \d+"),
+    ],
+    ids=["bool", "int8", "16 bits"],
+)
+def test_whole_numbers_that_are_no_pixels_are_refused(video: torch.Tensor, message: str) -> None:
+    model = build()
+    with pytest.raises(MmfuseError, match=message):
+        model(video)
+    with torch.no_grad():
+        assert torch.equal(model(VIDEO.long()), model(VIDEO))
+
+
 def test_every_epoch_logs_loss_and_accuracy_on_both_lists(tmp_path: Path) -> None:
     model = build("frozen", "coop", fusion="mean")
     model.fusion.dropout.p = 0.0
