@@ -147,11 +147,12 @@ def predict(
 
     Each video is seen as uint8 (1, T, 3, S, S).
 
-    >>> from mmfuse import ActionRecognizer, predict
-    >>> from mmfuse.data.tiny.dataset import generate
+    >>> from mmfuse import ActionRecognizer, FewShotVideoDataModule, predict
+    >>> data = FewShotVideoDataModule("tiny", shots=1)
+    >>> data.prepare_data()
     >>> model = ActionRecognizer(["waving", "jumping"])
     >>> model.sampling = {"frames": 8, "size": 64, "short_side": 64}  # which training, and a checkpoint, bring along
-    >>> [prediction] = predict(model, generate() / "Grow" / "Grow_g09_c01.mp4")
+    >>> [prediction] = predict(model, data.test_clips["path"][0])
     >>> sorted(prediction.labels), round(sum(prediction.probabilities), 3)
     (['jumping', 'waving'], 1.0)
     """

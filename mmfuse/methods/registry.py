@@ -57,6 +57,11 @@ class MethodSpec:
         """The method's name."""
         return self.info.name
 
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """The method with all its arguments, those that were left to their defaults too."""
+        return {"method": self.name, **self.info.defaults, **self.arguments}
+
 
 METHODS: dict[str, MethodInfo] = {}
 PLUGINS = "mmfuse.methods"

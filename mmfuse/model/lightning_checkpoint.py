@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 TOWERS = "mmfuse_towers"
 """Key under which a checkpoint says which towers its weights belong to."""
+SETTINGS = "mmfuse_settings"
+"""Key under which it says with what settings its weights were trained that their shapes do not tell."""
 
 
 def complete(model: ActionRecognizer, checkpoint: dict[str, Any]) -> None:
@@ -31,7 +33,7 @@ def complete(model: ActionRecognizer, checkpoint: dict[str, Any]) -> None:
         if isinstance(state, dict) and not frozen.isdisjoint(state):
             checkpoint[key] = {name: value for name, value in state.items() if name not in frozen}
     towers = towers_of(model)
-    checkpoint[TOWERS] = towers
+    checkpoint[TOWERS], checkpoint[SETTINGS] = towers, settings_of(model)
     named = {f"{side}_encoder": tower["name"] for side, tower in towers.items()}
     checkpoint[model.CHECKPOINT_HYPER_PARAMS_KEY] = {**model.arguments, **accepted_towers(type(model), named)}
 
@@ -60,6 +62,37 @@ def refuse_foreign(model: ActionRecognizer, checkpoint: dict[str, Any]) -> None:
             raise MmfuseError(
                 f"the checkpoint is one of another model: it {fault} {', '.join(names[:3])}{more}; build the model "
                 "with the methods, the fusion and the classes that it was trained with"
+            )
+    _refuse_other_settings(checkpoint.get(SETTINGS, {}), settings_of(model))
+
+
+def settings_of(model: ActionRecognizer) -> dict[str, Any]:
+    """What the trained weights were trained with, and mean nothing without, in plain values."""
+    return {
+        **model.method_settings,
+        "fusion": type(model.fusion).__name__,
+        "feature": model.feature,
+        "frames": model.frames,
+        "templates": list(model.templates),
+        "class_names": list(model.class_names),
+    }
+
+
+def _refuse_other_settings(trained: dict[str, Any], built: dict[str, Any]) -> None:
+    """Refuse weights of the right shapes that another setting was trained with, such as another scale of LoRA.
+
+    Other class names are taken, as a fusion with text can name new ones; the same ones in another order are not, since
+    each would be called by another's name.
+    """
+    for key, value in trained.items():
+        differs = value != built.get(key)
+        if key == "class_names" and differs and sorted(value) != sorted(built[key]):
+            continue
+        if differs:
+            where = " in another order" if key == "class_names" else f": {value!r:.120} and not {built.get(key)!r:.120}"
+            raise MmfuseError(
+                f"the checkpoint was trained with another {key}{where}; build the model with the settings that it was "
+                "trained with"
             )
 
 

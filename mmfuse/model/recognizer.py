@@ -109,6 +109,8 @@ class ActionRecognizer(L.LightningModule):
         self.class_names, templates = check_names(class_names), check_templates(templates)
         self.frames, self.feature = frames, feature
         on_image, on_text = parse_method(image_method, IMAGE), parse_method(text_method, TEXT)
+        self.method_settings = {"image_method": on_image.resolved, "text_method": on_text.resolved}
+        """Both methods with all their arguments."""
         self.recipes = recipes_of(
             on_image,
             on_text,

@@ -246,3 +246,23 @@ def test_weights_alone_can_be_loaded_into_a_model() -> None:
     assert torch.equal(logits(one), logits(other))
     with pytest.raises(RuntimeError, match="Missing key"):
         other.load_state_dict({"fusion.gate": torch.zeros(())})
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"image_method": {"method": "lora", "alpha": 64}}, "image_method"),
+        ({"templates": ["a film of {}."]}, "templates"),
+        ({"class_names": "reversed"}, "class_names in another order"),
+    ],
+)
+def test_weights_of_the_right_shapes_are_refused_for_other_settings(
+    tmp_path: Path, changes: dict[str, Any], named: str
+) -> None:
+    model = build("lora", "adapter")
+    path = fitted(model, tmp_path)
+    if changes.get("class_names"):
+        changes = {"class_names": model.class_names[::-1]}
+    with pytest.raises(MmfuseError, match=f"trained with another {named}"):
+        reload(path, **changes)
+    torch.testing.assert_close(logits(reload(path)), logits(model))
