@@ -91,8 +91,10 @@ def show_plan(session: Session, output: Output) -> int:
 
 
 def _powers(session: Session) -> list[Power]:
-    """What each column of the grid can tell."""
-    return powers(session.until_decided, session.possible_entries())
+    """What each column that was asked for can tell, as one of the whole grid's."""
+    asked_for = {(cell.dataset.name, cell.split, cell.shots) for cell in session.cells}
+    every = powers(session.until_decided, session.possible_entries())
+    return [power for power in every if (power.dataset, power.split, power.shots) in asked_for]
 
 
 def _up_to(costs: list[Expected]) -> str:

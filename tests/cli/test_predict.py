@@ -153,7 +153,7 @@ def test_a_decision_is_drawn(call, world: Path, tmp_path: Path) -> None:
     ("words", "told"),
     [
         (["nowhere", "clips"], "nowhere holds no checkpoint: it has no recognizer.json; name a folder that"),
-        (["model"], "Missing argument 'VIDEO...'"),
+        (["model"], "Missing argument 'VIDEO'"),
         (["model", "gone.mp4"], "gone.mp4: there is no such video"),
         (["model", "image"], "image: the folder holds no video"),
         (["model", "clips", "--top", "0"], "--top counts from 1; got 0"),
