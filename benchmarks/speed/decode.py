@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from mmfuse.data.cache.clip_store import ClipStore, Sampling, Wanted
+from mmfuse.data.cache.clip_store import ClipStore, StoreFormat, WantedClip
 from mmfuse.data.frames.sampling import segment_centres
 from mmfuse.data.frames.sources import DecodedFrames
 from mmfuse.data.frames.video import read_frames, scaled_size
@@ -161,8 +161,8 @@ def decord(path: Path, wanted: NDArray[np.int64], height: int, width: int) -> Fr
 
 def store(path: Path, frames: int, short_side: int, folder: Path) -> Read:
     """Out of the clip store, copied as a batch needs it; as in training, the file stays mapped after the first read."""
-    kept = ClipStore(folder, dataset="benchmark", sampling=Sampling(frames=frames, short_side=short_side))
-    want = Wanted(path.name, str(path), 1)
+    kept = ClipStore(folder, dataset="benchmark", sampling=StoreFormat(frames=frames, short_side=short_side))
+    want = WantedClip(path.name, str(path), 1)
     kept.add(want)
     reader = kept.reader([want], otherwise=DecodedFrames(short_side=short_side))
 

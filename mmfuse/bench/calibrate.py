@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from mmfuse.bench import environment
-from mmfuse.bench.clip_cache import catalogue_of, look_of
+from mmfuse.bench.clip_cache import catalogue_of, selection_of
 from mmfuse.bench.digests import frame_size
 from mmfuse.bench.estimate import BACKWARD, Calibration, DecodingRate, Rate, frames_of, trains_image
 from mmfuse.bench.precision import resolve_precision
@@ -62,7 +62,7 @@ def _decoding(cell: Cell, data_root: Path, annotations: Path | None) -> Decoding
     try:
         catalogue = catalogue_of(cell, data_root, annotations=annotations)
         paths = catalogue.part("train")["path"].tolist()
-        sampling = look_of(cell).sampling(catalogue)
+        sampling = selection_of(cell).sampling(catalogue)
         source = DecodedFrames(short_side=sampling.short_side, damaged=sampling.damaged)
         seconds = []
         for path in paths[:: max(1, len(paths) // VIDEOS)]:

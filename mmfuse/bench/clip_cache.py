@@ -13,7 +13,7 @@ from mmfuse.bench.estimate import trains_image
 from mmfuse.bench.resolve import dataset_root
 from mmfuse.data.cache.clip_store import free_bytes
 from mmfuse.data.cache.fill import size
-from mmfuse.data.cache.plan import Look, Need, needs, placed_catalogue
+from mmfuse.data.cache.plan import ClipSelection, StoreContents, located_catalogue, store_contents
 from mmfuse.data.catalogue.load import Catalogue
 from mmfuse.errors import MmfuseError
 from mmfuse.records.cell import Cell
@@ -31,18 +31,18 @@ class CachePlan:
     """What a run keeps.
 
     Args:
-        looks: the cells, by what they look at, that read and fill a store.
+        selections: the cells, by what they look at, that read and fill a store.
         folder: of all stores: a path, or "auto" for the cache folder of whatever machine a cell runs on.
         message: what is told about it; empty where there is nothing to tell.
     """
 
-    looks: frozenset[Look] = frozenset()
+    selections: frozenset[ClipSelection] = frozenset()
     folder: str = AUTO
     message: str = ""
 
     def store_for(self, cell: Cell) -> str | None:
         """The folder of stores that a cell is given, as `store_folder` takes it."""
-        return self.folder if look_of(cell) in self.looks else None
+        return self.folder if selection_of(cell) in self.selections else None
 
 
 def store_folder(named: str) -> Path:
@@ -50,11 +50,13 @@ def store_folder(named: str) -> Path:
     return cache_folder() / "clips" if named == AUTO else Path(named)
 
 
-def look_of(cell: Cell) -> Look:
+def selection_of(cell: Cell) -> ClipSelection:
     """What a cell looks at."""
     place = (cell.dataset.model_dump_json(), cell.split)
     clip = cell.clip
-    return Look(place, cell.shots, cell.draw, cell.train_list, clip.frames, frame_size(cell), cell.dataset.damaged)
+    return ClipSelection(
+        place, cell.shots, cell.draw, cell.train_list, clip.frames, frame_size(cell), cell.dataset.damaged
+    )
 
 
 def catalogue_of(cell: Cell, data_root: Path | None, *, annotations: Path | None = None) -> Catalogue:
@@ -64,15 +66,15 @@ def catalogue_of(cell: Cell, data_root: Path | None, *, annotations: Path | None
         MmfuseError: videos or lists are missing.
     """
     root = dataset_root(cell.dataset, data_root)
-    return placed_catalogue(cell.dataset.request(), split=cell.split, root=root, annotations=annotations)
+    return located_catalogue(cell.dataset.request(), split=cell.split, root=root, annotations=annotations)
 
 
 def has_store(cell: Cell, *, data_root: Path, annotations: Path | None = None) -> bool:
     """Whether clips as a cell looks at them were kept in this machine's cache folder before."""
     if not (store_folder(AUTO) / cell.dataset.name).is_dir():
         return False
-    found = needs(
-        [look_of(cell)],
+    found = store_contents(
+        [selection_of(cell)],
         folder=store_folder(AUTO),
         catalogue_of=lambda _: catalogue_of(cell, data_root, annotations=annotations),
     )
@@ -101,21 +103,21 @@ def plan_cache(cells: Sequence[Cell], *, data_root: Path, wish: str, annotations
     folder = store_folder(named)
     if named != AUTO:
         _refuse_unwritable(folder)
-    of_look: dict[Look, list[Cell]] = {}
+    of_selection: dict[ClipSelection, list[Cell]] = {}
     for cell in cells:
-        of_look.setdefault(look_of(cell), []).append(cell)
-    found = needs(
-        of_look,
+        of_selection.setdefault(selection_of(cell), []).append(cell)
+    found = store_contents(
+        of_selection,
         folder=folder,
-        catalogue_of=lambda look: catalogue_of(of_look[look][0], data_root, annotations=annotations),
+        catalogue_of=lambda selection: catalogue_of(of_selection[selection][0], data_root, annotations=annotations),
     )
     if named == AUTO:
-        looked_at_again = {look for look, members in of_look.items() if any(map(trains_image, members))}
-        found = [need for need in found if need.store.folder.is_dir() or looked_at_again.intersection(need.looks)]
+        seen_again = {selection for selection, members in of_selection.items() if any(map(trains_image, members))}
+        found = [need for need in found if need.store.folder.is_dir() or seen_again.intersection(need.selections)]
     return _within(found, named, free_bytes(folder) // SHARE if named == AUTO else None)
 
 
-def _within(found: list[Need], named: str, budget: int | None) -> CachePlan:
+def _within(found: list[StoreContents], named: str, budget: int | None) -> CachePlan:
     """The stores that fit into a budget, the smallest first."""
     lacking = {id(need): _bytes_lacking(need) for need in found}
     kept, dropped, total = [], [], 0
@@ -134,10 +136,10 @@ def _within(found: list[Need], named: str, budget: int | None) -> CachePlan:
             f"those of {', '.join(dropped)} are not kept in {folder}, as a quarter of the free disk is the limit: "
             "every cell decodes them anew; --store DIR keeps them all in DIR"
         )
-    return CachePlan(frozenset(look for need in kept for look in need.looks), named, "; ".join(parts))
+    return CachePlan(frozenset(selection for need in kept for selection in need.selections), named, "; ".join(parts))
 
 
-def _bytes_lacking(need: Need) -> int:
+def _bytes_lacking(need: StoreContents) -> int:
     """About how much room the missing clips of a store take: their number times what a few of them would."""
     total = 0.0
     for test in (True, False):

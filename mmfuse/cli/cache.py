@@ -8,8 +8,8 @@ from pathlib import Path
 from mmfuse.cli.common import complain, out, print_json
 from mmfuse.cli.datasets import named, shots_of
 from mmfuse.data.cache.clip_store import ClipStore
-from mmfuse.data.cache.fill import Plan, ensure, plan, size
-from mmfuse.data.cache.plan import Look, Need, needs, placed_catalogue
+from mmfuse.data.cache.fill import FillPlan, ensure, plan_fill, size
+from mmfuse.data.cache.plan import ClipSelection, StoreContents, located_catalogue, store_contents
 from mmfuse.data.catalogue.load import Catalogue
 from mmfuse.data.frames.video import Damaged
 from mmfuse.errors import MmfuseError
@@ -40,7 +40,7 @@ def cache(wishes: Wishes, *, store: Path | None, workers: int | None, dry_run: b
     told = []
     for need in _stores(wishes, folder):
         clips, wanted = need.store, list(need.wanted)
-        work = plan(clips, wanted)
+        work = plan_fill(clips, wanted)
         if not json:
             _announce(clips, work)
         failures = work.failures
@@ -66,7 +66,7 @@ def cache(wishes: Wishes, *, store: Path | None, workers: int | None, dry_run: b
     return not any(entry["failed"] for entry in told)
 
 
-def _announce(clips: ClipStore, work: Plan) -> None:
+def _announce(clips: ClipStore, work: FillPlan) -> None:
     need = f"needs {size(work.bytes_needed)} of {size(work.bytes_free)} free" if work.todo else "nothing to do"
     out().print(
         f"{clips.dataset}: {work.present:,} clips are there, {len(work.todo):,} to decode, {need}\n  {clips.folder}",
@@ -75,32 +75,33 @@ def _announce(clips: ClipStore, work: Plan) -> None:
     )
 
 
-def _stores(wishes: Wishes, folder: Path) -> list[Need]:
+def _stores(wishes: Wishes, folder: Path) -> list[StoreContents]:
     """Every store that the wishes need, with what it is to hold."""
     if (wishes.dataset is None) == (wishes.grid is None):
         raise MmfuseError("name a data set or a --grid, and not both")
     if wishes.grid is not None:
-        from mmfuse.bench.clip_cache import catalogue_of, look_of
+        from mmfuse.bench.clip_cache import catalogue_of, selection_of
         from mmfuse.bench.grid import load_grid
 
-        cells = {look_of(cell): cell for cell in load_grid(wishes.grid).cells()}
-        return needs(
+        cells = {selection_of(cell): cell for cell in load_grid(wishes.grid).cells()}
+        return store_contents(
             cells,
             folder=folder,
-            catalogue_of=lambda look: catalogue_of(cells[look], wishes.root, annotations=wishes.annotations),
+            catalogue_of=lambda selection: catalogue_of(cells[selection], wishes.root, annotations=wishes.annotations),
         )
     assert wishes.dataset is not None
     if not all(part.strip().isdecimal() for part in wishes.draws.split(",")):
         raise MmfuseError(f"draws are numbers with commas between them, such as 0,1,2; not {wishes.draws!r}")
     shots = shots_of(wishes.shots)
-    looks = [
-        Look("", shots, int(draw), None, wishes.frames, wishes.size, wishes.damaged) for draw in wishes.draws.split(",")
+    selections = [
+        ClipSelection("", shots, int(draw), None, wishes.frames, wishes.size, wishes.damaged)
+        for draw in wishes.draws.split(",")
     ]
-    return needs(looks, folder=folder, catalogue_of=lambda _: _named(wishes))
+    return store_contents(selections, folder=folder, catalogue_of=lambda _: _named(wishes))
 
 
 def _named(wishes: Wishes) -> Catalogue:
     assert wishes.dataset is not None
     dataset = named(wishes.dataset)
     root = wishes.root if isinstance(dataset, str) else None
-    return placed_catalogue(dataset, split=wishes.split, root=root, annotations=wishes.annotations)
+    return located_catalogue(dataset, split=wishes.split, root=root, annotations=wishes.annotations)

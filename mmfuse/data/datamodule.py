@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmfuse.data import few_shot
 from mmfuse.data.batches import Batch, ClipBatches, EpochBatches, FixedBatches
-from mmfuse.data.cache.clip_store import ClipStore, Sampling, Wanted, wanted_clips
+from mmfuse.data.cache.clip_store import ClipStore, StoreFormat, WantedClip, wanted_clips
 from mmfuse.data.cache.feature_store import Compute, Features
 from mmfuse.data.catalogue.load import Catalogue, load_catalogue
 from mmfuse.data.few_shot import Shots
@@ -197,7 +197,7 @@ class FewShotVideoDataModule(L.LightningDataModule):
         if folder is None:
             return None
         decoding = self._decoding
-        sampling = Sampling(frames=self.frames, short_side=decoding.short_side, damaged=decoding.damaged)
+        sampling = StoreFormat(frames=self.frames, short_side=decoding.short_side, damaged=decoding.damaged)
         return ClipStore(folder, dataset=self.catalogue.name, sampling=sampling)
 
     # --- files -------------------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ class FewShotVideoDataModule(L.LightningDataModule):
             raise MmfuseError(_report(missing, clips, self.catalogue))
         self._ready = True
 
-    def _wanted(self) -> list[Wanted]:
+    def _wanted(self) -> list[WantedClip]:
         others = pd.concat([self.validation_clips, self.test_clips])
         return wanted_clips(self.train_clips, others, candidates=self.card.candidates)
 
@@ -321,7 +321,7 @@ def _check(**settings: float | int | None) -> None:
         raise MmfuseError(f"validation is a share of the training clips, below 1; not {settings['validation']}")
 
 
-def _stored(store: ClipStore | None, wanted: list[Wanted]) -> set[str]:
+def _stored(store: ClipStore | None, wanted: list[WantedClip]) -> set[str]:
     """Clips that need no video any more."""
     if store is None:
         return set()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mmfuse.bench.clip_cache import CachePlan, has_store, look_of, plan_cache, store_folder
+from mmfuse.bench.clip_cache import CachePlan, has_store, plan_cache, selection_of, store_folder
 from mmfuse.bench.job import Job
 from mmfuse.bench.run_cell import run_cell
 from mmfuse.data.frames import sources
@@ -95,4 +95,4 @@ def test_a_grid_that_only_has_frozen_towers_uses_a_store_that_is_there(
     frozen, trained = (make_cell(clips, towers, pair) for pair in ("frozen+adapter", "lora+frozen"))
     run_cell(Job(cell=trained, store="auto"), progress=lambda news: None)
     assert chosen(frozen).store_for(frozen) == "auto"
-    assert look_of(frozen) == look_of(trained)
+    assert selection_of(frozen) == selection_of(trained)

@@ -41,7 +41,7 @@ _STALE_AFTER = 3600.0  # seconds after which a temporary file is taken for a dea
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedClip:
     """A clip that the store is to hold."""
 
     clip: str
@@ -50,17 +50,17 @@ class Wanted:
     """Of each segment; None: every frame of the clip; 1: the centres, which is all that testing looks at."""
 
 
-def wanted_clips(training: pd.DataFrame, others: pd.DataFrame, *, candidates: int | None) -> list[Wanted]:
+def wanted_clips(training: pd.DataFrame, others: pd.DataFrame, *, candidates: int | None) -> list[WantedClip]:
     """What a store is to hold: all that training can look at, and of the other clips the centres."""
     return [
-        Wanted(clip, path, kept)
+        WantedClip(clip, path, kept)
         for rows, kept in ((training, candidates), (others, 1))
         for clip, path in zip(rows["clip"], rows["path"], strict=True)
     ]
 
 
 @dataclass(frozen=True)
-class Sampling:
+class StoreFormat:
     """What the frames of a store depend on, besides the videos."""
 
     frames: int
@@ -77,7 +77,7 @@ class Sampling:
 class ClipStore:
     """A folder of decoded clips."""
 
-    def __init__(self, folder: Path, *, dataset: str, sampling: Sampling) -> None:
+    def __init__(self, folder: Path, *, dataset: str, sampling: StoreFormat) -> None:
         """Args:
         folder: of all stores; this one is `<folder>/<dataset>/<sampling>`.
         dataset: the data set's name.
@@ -93,18 +93,18 @@ class ClipStore:
         kept = "all" if candidates is None else str(candidates)
         return self.folder / digest[:2] / f"{digest}-{kept}.safetensors"
 
-    def holds(self, wanted: Wanted) -> bool:
+    def holds(self, wanted: WantedClip) -> bool:
         """Whether the clip's frames are there, in full length, and of the video as it is now.
 
         Their checksum is left to the first reading: to compare it, a whole store would have to be read.
         """
         return self._stored(wanted) is not None
 
-    def _stored(self, wanted: Wanted) -> _Stored | None:
+    def _stored(self, wanted: WantedClip) -> _Stored | None:
         stored = _Stored.read(self.file_of(wanted.clip, wanted.candidates))
         return stored if stored is not None and stored.is_of(Path(wanted.path)) else None
 
-    def reader(self, wanted: Iterable[Wanted], *, otherwise: FrameSource) -> StoreReader:
+    def reader(self, wanted: Iterable[WantedClip], *, otherwise: FrameSource) -> StoreReader:
         """A source of frames that decodes a clip into the store where that lacks it.
 
         Args:
@@ -113,12 +113,12 @@ class ClipStore:
         """
         return StoreReader(self, {want.path: want for want in wanted}, otherwise)
 
-    def read(self, wanted: Wanted) -> HeldClip | None:
+    def read(self, wanted: WantedClip) -> HeldClip | None:
         """A clip's frames, memory-mapped; None where there are none to trust."""
         stored = self._stored(wanted)
         return stored.mapped() if stored is not None and stored.is_sound() else None
 
-    def add(self, wanted: Wanted) -> int:
+    def add(self, wanted: WantedClip) -> int:
         """Decode a clip into the store, unless another process has; returns the bytes written.
 
         Raises:
@@ -127,7 +127,7 @@ class ClipStore:
         """
         return 0 if self.holds(wanted) else self.renew(wanted)
 
-    def renew(self, wanted: Wanted) -> int:
+    def renew(self, wanted: WantedClip) -> int:
         """Decode a clip into the store, whatever stands there.
 
         Returns, raises: as `add`; MmfuseError too where the video changes meanwhile.
@@ -152,7 +152,7 @@ class ClipStore:
         write_atomically(self.file_of(wanted.clip, wanted.candidates), content, sync=False)
         return len(content)
 
-    def bytes_needed(self, wanted: Wanted) -> int:
+    def bytes_needed(self, wanted: WantedClip) -> int:
         """About how much room a clip will take, by its header.
 
         Raises:
@@ -177,7 +177,7 @@ class ClipStore:
 class StoreReader:
     """Frames from the store, memory-mapped; what it lacks is decoded when first asked for: a `FrameSource`."""
 
-    def __init__(self, store: ClipStore, wanted: dict[str, Wanted], otherwise: FrameSource) -> None:
+    def __init__(self, store: ClipStore, wanted: dict[str, WantedClip], otherwise: FrameSource) -> None:
         """Args:
         store: where clips are kept.
         wanted: path of a video -> what is kept of it.
@@ -209,7 +209,7 @@ class StoreReader:
             self._open[path] = held
         return self._open[path].pick(choose)
 
-    def _held(self, want: Wanted) -> HeldClip | None:
+    def _held(self, want: WantedClip) -> HeldClip | None:
         if (held := self._store.read(want)) is not None:
             return held
         if not Path(want.path).is_file():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from mmfuse.data.cache.clip_store import ClipStore, Wanted, free_bytes
+from mmfuse.data.cache.clip_store import ClipStore, WantedClip, free_bytes
 from mmfuse.errors import MmfuseError
 from mmfuse.utils.processes import map_unordered
 
@@ -22,10 +22,10 @@ _SPARE = 2**26  # bytes of the disk that are left alone
 
 
 @dataclass(frozen=True)
-class Plan:
+class FillPlan:
     """What filling a store will do."""
 
-    todo: list[Wanted]
+    todo: list[WantedClip]
     present: int
     bytes_needed: int
     bytes_free: int
@@ -38,12 +38,12 @@ class Plan:
         return bool(self.todo or self.failures)
 
 
-def plan(store: ClipStore, wanted: Sequence[Wanted]) -> Plan:
+def plan_fill(store: ClipStore, wanted: Sequence[WantedClip]) -> FillPlan:
     """Find out what is missing and how much room it takes, without decoding."""
     absent = [want for want in dict.fromkeys(wanted) if not store.holds(want)]
     failures: dict[str, str] = {}
 
-    def need(want: Wanted) -> int:
+    def need(want: WantedClip) -> int:
         try:
             return store.bytes_needed(want)
         except MmfuseError as fault:
@@ -53,15 +53,15 @@ def plan(store: ClipStore, wanted: Sequence[Wanted]) -> Plan:
     with ThreadPoolExecutor(max_workers=8) as pool:  # headers wait for the disk more than they compute
         needed = sum(pool.map(need, absent))
     todo = [want for want in absent if want.clip not in failures]
-    return Plan(todo, len(set(wanted)) - len(absent), needed, free_bytes(store.folder), failures)
+    return FillPlan(todo, len(set(wanted)) - len(absent), needed, free_bytes(store.folder), failures)
 
 
 def ensure(
     store: ClipStore,
-    wanted: Sequence[Wanted],
+    wanted: Sequence[WantedClip],
     *,
     workers: int,
-    announce: Callable[[Plan], None] | None = None,
+    announce: Callable[[FillPlan], None] | None = None,
     report: Report | None = None,
 ) -> dict[str, str]:
     """Fill a store with whatever it lacks, one process of this machine at a time.
@@ -73,10 +73,10 @@ def ensure(
 
     Returns, raises: see `fill`.
     """
-    if not plan(store, wanted).to_be_done:
+    if not plan_fill(store, wanted).to_be_done:
         return {}
     with _alone(store.folder):
-        work = plan(store, wanted)  # again: another process may have done it in the meantime
+        work = plan_fill(store, wanted)  # again: another process may have done it in the meantime
         if announce is not None and work.to_be_done:
             announce(work)
         return fill(store, work, workers=workers, report=report)
@@ -100,12 +100,12 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def fill(store: ClipStore, plan: Plan, *, workers: int, report: Report | None = None) -> dict[str, str]:
+def fill(store: ClipStore, plan: FillPlan, *, workers: int, report: Report | None = None) -> dict[str, str]:
     """Decode what a plan lists.
 
     Args:
         store: where to.
-        plan: from `plan`.
+        plan: from `plan_fill`.
         workers: processes; 1 decodes in this one.
         report: told of the progress.
 
@@ -141,7 +141,7 @@ def fill(store: ClipStore, plan: Plan, *, workers: int, report: Report | None = 
     return failures
 
 
-def _add(store: ClipStore, want: Wanted) -> tuple[str, str]:
+def _add(store: ClipStore, want: WantedClip) -> tuple[str, str]:
     """(clip, why it could not be added or nothing)."""
     try:
         store.add(want)

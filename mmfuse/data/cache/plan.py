@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmfuse.data import few_shot
-from mmfuse.data.cache.clip_store import ClipStore, Sampling, Wanted, wanted_clips
+from mmfuse.data.cache.clip_store import ClipStore, StoreFormat, WantedClip, wanted_clips
 from mmfuse.data.catalogue.load import Catalogue, load_catalogue
 from mmfuse.data.few_shot import Shots
 from mmfuse.data.frames.video import Damaged
@@ -18,11 +18,11 @@ from mmfuse.errors import MmfuseError
 
 
 @dataclass(frozen=True)
-class Look:
+class ClipSelection:
     """What one training, and its test, looks at.
 
     Args:
-        place: whatever tells the catalogue; looks with the same place share one.
+        place: whatever tells the catalogue; selections with the same place share one.
         shots, draw: as in `few_shot.draw_clips`.
         train_list: a published list instead.
         frames, size: of a clip; `None` for what its card says.
@@ -37,59 +37,66 @@ class Look:
     size: int | None = None
     damaged: Damaged = "error"
 
-    def sampling(self, catalogue: Catalogue) -> Sampling:
+    def sampling(self, catalogue: Catalogue) -> StoreFormat:
         """What is kept of each of its clips."""
         card = catalogue.card
         short_side = card.scale_for(self.size or card.usual_size)
-        return Sampling(frames=self.frames or card.frames, short_side=short_side, damaged=self.damaged)
+        return StoreFormat(frames=self.frames or card.frames, short_side=short_side, damaged=self.damaged)
 
 
 @dataclass(frozen=True)
-class Need:
-    """A store, the clips that it is to hold, and the looks that need them."""
+class StoreContents:
+    """A store, the clips that it is to hold, and the selections that need them."""
 
     store: ClipStore
-    wanted: dict[Wanted, None] = field(default_factory=dict)
-    looks: list[Look] = field(default_factory=list)
+    wanted: dict[WantedClip, None] = field(default_factory=dict)
+    selections: list[ClipSelection] = field(default_factory=list)
 
 
-def needs(looks: Iterable[Look], *, folder: Path, catalogue_of: Callable[[Look], Catalogue]) -> list[Need]:
-    """Every store that some looks need, each clip once.
+def store_contents(
+    selections: Iterable[ClipSelection], *, folder: Path, catalogue_of: Callable[[ClipSelection], Catalogue]
+) -> list[StoreContents]:
+    """Every store that some selections need, each clip once.
 
     Args:
-        looks: what will be looked at.
+        selections: what will be looked at.
         folder: of all stores.
-        catalogue_of: the clips of a look, with every video in its place; asked once for each place.
+        catalogue_of: the clips of a selection, with every video in its place; asked once for each place.
 
     Raises:
         MmfuseError: a draw that cannot be made, or another one than the certified one.
     """
     catalogues: dict[Hashable, Catalogue] = {}
-    drawn: dict[Hashable, list[Wanted]] = {}
-    found: dict[tuple[str, Sampling], Need] = {}
-    for look in dict.fromkeys(looks):
-        if look.place not in catalogues:
-            catalogues[look.place] = catalogue_of(look)
-        catalogue = catalogues[look.place]
-        key = (look.place, look.shots, 0 if look.shots == "all" else look.draw, look.train_list)
+    drawn: dict[Hashable, list[WantedClip]] = {}
+    found: dict[tuple[str, StoreFormat], StoreContents] = {}
+    for selection in dict.fromkeys(selections):
+        if selection.place not in catalogues:
+            catalogues[selection.place] = catalogue_of(selection)
+        catalogue = catalogues[selection.place]
+        key = (
+            selection.place,
+            selection.shots,
+            0 if selection.shots == "all" else selection.draw,
+            selection.train_list,
+        )
         if key not in drawn:
-            drawn[key] = _wanted(catalogue, look)
-        sampling = look.sampling(catalogue)
+            drawn[key] = _wanted(catalogue, selection)
+        sampling = selection.sampling(catalogue)
         store = ClipStore(folder, dataset=catalogue.name, sampling=sampling)
-        need = found.setdefault((catalogue.name, sampling), Need(store))
+        need = found.setdefault((catalogue.name, sampling), StoreContents(store))
         need.wanted.update(dict.fromkeys(drawn[key]))
-        need.looks.append(look)
+        need.selections.append(selection)
     return list(found.values())
 
 
-def _wanted(catalogue: Catalogue, look: Look) -> list[Wanted]:
-    rows = training_clips(catalogue, shots=look.shots, draw=look.draw, train_list=look.train_list)
-    if look.train_list is None:
-        few_shot.certify(catalogue, rows, shots=look.shots, draw=look.draw)
+def _wanted(catalogue: Catalogue, selection: ClipSelection) -> list[WantedClip]:
+    rows = training_clips(catalogue, shots=selection.shots, draw=selection.draw, train_list=selection.train_list)
+    if selection.train_list is None:
+        few_shot.certify(catalogue, rows, shots=selection.shots, draw=selection.draw)
     return wanted_clips(rows, catalogue.part("test"), candidates=catalogue.card.candidates)
 
 
-def placed_catalogue(
+def located_catalogue(
     dataset: str | dict[str, Any], *, split: int, root: Path | None, annotations: Path | None = None
 ) -> Catalogue:
     """A catalogue with every video in its place; those of the generated data set are made.

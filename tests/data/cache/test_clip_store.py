@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from mmfuse.data.cache import clip_store, fill
-from mmfuse.data.cache.clip_store import ClipStore, Sampling, StoreReader, Wanted
-from mmfuse.data.cache.fill import ensure, plan
+from mmfuse.data.cache.clip_store import ClipStore, StoreFormat, StoreReader, WantedClip
+from mmfuse.data.cache.fill import ensure, plan_fill
 from mmfuse.data.frames import sources
 from mmfuse.data.frames.sampling import candidate_frames, every_frame, segment_centres, segment_places
 from mmfuse.data.frames.sources import DecodedFrames
@@ -26,7 +26,7 @@ from mmfuse.data.frames.video import read_frames
 from mmfuse.errors import MmfuseError
 from tests.data.videos import encode
 
-SAMPLING = Sampling(frames=4, short_side=48)
+SAMPLING = StoreFormat(frames=4, short_side=48)
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +39,11 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     ]
 
 
-def wants(videos: list[Path], candidates: int | None = 3) -> list[Wanted]:
-    return [Wanted(path.stem, str(path), candidates) for path in videos]
+def wants(videos: list[Path], candidates: int | None = 3) -> list[WantedClip]:
+    return [WantedClip(path.stem, str(path), candidates) for path in videos]
 
 
-def reader_of(store: ClipStore, wanted: list[Wanted]) -> StoreReader:
+def reader_of(store: ClipStore, wanted: list[WantedClip]) -> StoreReader:
     return store.reader(wanted, otherwise=DecodedFrames(short_side=48))
 
 
@@ -51,7 +51,7 @@ def centres(count: int) -> np.ndarray:
     return segment_centres(count, 4)
 
 
-def store_in(folder: Path, sampling: Sampling = SAMPLING) -> ClipStore:
+def store_in(folder: Path, sampling: StoreFormat = SAMPLING) -> ClipStore:
     return ClipStore(folder, dataset="mine", sampling=sampling)
 
 
@@ -114,13 +114,13 @@ def test_several_processes_fill_it_alike(videos: list[Path], tmp_path: Path) -> 
 
 def test_a_changed_video_is_decoded_again_and_a_touched_one_is_not(videos: list[Path], tmp_path: Path) -> None:
     path = Path(shutil.copy(videos[1], tmp_path / "clip.mp4"))
-    store, want = store_in(tmp_path / "store"), Wanted("clip", str(path), 3)
+    store, want = store_in(tmp_path / "store"), WantedClip("clip", str(path), 3)
     store.add(want)
     os.utime(path, (1, 1))
     assert store.holds(want), "the same content at another time"
     shutil.copy(videos[2], path)
     assert not store.holds(want)
-    assert [todo.clip for todo in plan(store, [want]).todo] == ["clip"]
+    assert [todo.clip for todo in plan_fill(store, [want]).todo] == ["clip"]
     ensure(store, [want], workers=1)
     frames, chosen = reader_of(store, [want]).pick(str(path), centres)
     np.testing.assert_array_equal(frames[chosen], read_frames(path, centres, short_side=48))
@@ -132,9 +132,9 @@ def test_another_sampling_size_decoder_or_setting_is_another_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changed = [
-        Sampling(frames=8, short_side=48),
-        Sampling(frames=4, short_side=56),
-        Sampling(frames=4, short_side=48, damaged="keep"),
+        StoreFormat(frames=8, short_side=48),
+        StoreFormat(frames=4, short_side=56),
+        StoreFormat(frames=4, short_side=48, damaged="keep"),
     ]
     folders = {store_in(tmp_path, sampling).folder for sampling in [SAMPLING, *changed]}
     monkeypatch.setattr(clip_store, "decoder_version", lambda: "another")
@@ -182,7 +182,7 @@ def test_a_video_replaced_with_its_size_and_time_kept_is_decoded_again(tmp_path:
         padding = longer - file.stat().st_size
         file.write_bytes(file.read_bytes() + padding.to_bytes(4, "big") + b"free" + bytes(padding - 8))
         os.utime(file, ns=(10**18, 10**18))
-    store, want = store_in(tmp_path / "store"), Wanted("clip", str(path), None)
+    store, want = store_in(tmp_path / "store"), WantedClip("clip", str(path), None)
     ensure(store, [want], workers=1)
     before = store.read(want)
     os.replace(other, path)
@@ -200,7 +200,7 @@ def test_a_video_that_changes_while_it_is_read_is_not_kept(
     videos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = Path(shutil.copy(videos[2], tmp_path / "clip.mp4"))
-    store, want = store_in(tmp_path / "store"), Wanted("clip", str(path), 1)
+    store, want = store_in(tmp_path / "store"), WantedClip("clip", str(path), 1)
     hold = DecodedFrames.hold
 
     def replaced(self: DecodedFrames, *given: Any, **how: Any) -> Any:
@@ -233,7 +233,7 @@ def test_what_is_damaged_is_never_shown_and_heals_when_it_is_read(
 @pytest.mark.parametrize("how", ["cut", "flip in frames"])
 def test_damage_is_named_where_the_video_is_gone(videos: list[Path], tmp_path: Path, how: str) -> None:
     path = Path(shutil.copy(videos[2], tmp_path / "clip.mp4"))
-    store, want = store_in(tmp_path / "store"), Wanted("clip", str(path), 3)
+    store, want = store_in(tmp_path / "store"), WantedClip("clip", str(path), 3)
     store.add(want)
     path.unlink()
     reader_of(store, [want]).pick(want.path, centres)
@@ -294,7 +294,7 @@ def test_too_small_a_disk_is_refused_before_anything_is_decoded(
     videos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, wanted = store_in(tmp_path), wants(videos)
-    need = plan(store, wanted).bytes_needed
+    need = plan_fill(store, wanted).bytes_needed
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=need + fill._SPARE - 1))
     monkeypatch.setattr(sources, "read_counted", lambda *_, **__: pytest.fail("decoded"))
@@ -318,7 +318,7 @@ def test_a_disk_that_runs_full_keeps_what_is_whole(
     with pytest.raises(MmfuseError, match="the disk is full; what was decoded is kept"):
         ensure(store, wanted, workers=1)
     monkeypatch.undo()
-    assert len(plan(store, wanted).todo) == 2
+    assert len(plan_fill(store, wanted).todo) == 2
     assert ensure(store, wanted, workers=1) == {}
 
 
@@ -356,13 +356,13 @@ def test_leftovers_of_killed_processes_are_removed(videos: list[Path], tmp_path:
 FILLING = """
 import sys
 from pathlib import Path
-from mmfuse.data.cache.clip_store import ClipStore, Sampling, StoreReader, Wanted
+from mmfuse.data.cache.clip_store import ClipStore, StoreFormat, StoreReader, WantedClip
 from mmfuse.data.frames.sources import DecodedFrames
 from mmfuse.data.cache.fill import ensure
 video, folder = sys.argv[1:]
-store = ClipStore(Path(folder), dataset="mine", sampling=Sampling(frames=4, short_side=48))
+store = ClipStore(Path(folder), dataset="mine", sampling=StoreFormat(frames=4, short_side=48))
 print("begun", flush=True)
-ensure(store, [Wanted(str(n), video, 3) for n in range(200)], workers=2)
+ensure(store, [WantedClip(str(n), video, 3) for n in range(200)], workers=2)
 """
 
 
@@ -374,7 +374,7 @@ def test_killed_at_any_moment_it_goes_on_from_there(videos: list[Path], tmp_path
         process.stdout.readline()
         time.sleep(after)
         os.kill(process.pid, signal.SIGKILL)
-    wanted = [Wanted(str(n), str(videos[3]), 3) for n in range(200)]
+    wanted = [WantedClip(str(n), str(videos[3]), 3) for n in range(200)]
     store = store_in(tmp_path)
     expected = read_frames(videos[3], centres, short_side=48)
     before = sum(store.holds(want) for want in wanted)
