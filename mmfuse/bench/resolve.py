@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmfuse.bench.digests import frame_size, known_inputs, tower_folder
+from mmfuse.bench.digests import frame_size, known_inputs
 from mmfuse.data.catalogue.cards import DataCard, load_card
 from mmfuse.records.cell import Cell, Dataset, Inputs
 
@@ -20,23 +20,18 @@ class ResolvedCell:
     Args:
         cell: the cell.
         inputs: digests of what it reads, as it is now; of the draw and the test list only the data can tell.
-        card: its data set's card; `None` for a data set of the user's own, whose card is made of its lists.
         root: the folder that the data side is given; `None` where the data set knows its own place.
         annotations: the folder with official lists, where they do not lie below the data.
         frames: T, frames a clip.
         size: S, the side of the frames in pixels; `None` where the image tower decides, and is not on this machine.
-        image_tower, text_tower: the folders of the towers; `None` where one is not on this machine.
     """
 
     cell: Cell
     inputs: Inputs
-    card: DataCard | None
     root: Path | None
     annotations: Path | None
     frames: int
     size: int | None
-    image_tower: Path | None
-    text_tower: Path | None
 
 
 def dataset_root(dataset: Dataset, data_root: Path | str | None) -> Path | None:
@@ -61,11 +56,8 @@ def resolve(cell: Cell, *, data_root: Path | str | None = None, annotations: Pat
     return ResolvedCell(
         cell=cell,
         inputs=known_inputs(cell),
-        card=card,
         root=dataset_root(cell.dataset, data_root),
         annotations=None if annotations is None else Path(annotations),
         frames=cell.clip.frames or (DataCard.frames if card is None else card.frames),
         size=frame_size(cell),
-        image_tower=tower_folder(cell.encoders.image),
-        text_tower=tower_folder(cell.encoders.text),
     )
