@@ -1,12 +1,15 @@
-"""What a run shows while it goes on: a live view in a terminal, plain lines elsewhere."""
+"""What a run or a training shows while it goes on: a live view in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressDisplay
 from rich.text import Text
 
 from mmfuse.bench.estimate import Estimator, work_of
@@ -17,6 +20,9 @@ from mmfuse.cli.widgets import grid_map, overall_bar, title, whole_fraction, wor
 from mmfuse.records.cell import Cell
 from mmfuse.records.record import Record
 from mmfuse.records.status import Entry
+
+NARROW = 60
+"""Columns, below which a training shows only its bar and the time left."""
 
 
 class Clock:
@@ -210,3 +216,69 @@ class LiveView(_Watcher):
         lines = [(line.job.cell, line.progress) for _, line in sorted(self._lines.items())]
         width = self._console.width
         return Group(overall, worker_lines(lines, width=width), grid_map(self._entries, self._states, width=width))
+
+
+class TrainingBar:
+    """The bar of one training, with the time left, the loss and the clips a second."""
+
+    def __init__(self, console: Console) -> None:
+        self._wide = console.width >= NARROW
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=40 if self._wide else 12),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[detail]}"),
+        )
+        self._bar = ProgressDisplay(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty())
+        self._task = self._bar.add_task("loading", total=1.0, detail="")
+        self._phase = ""
+
+    def show(self, progress: Progress) -> None:
+        """Move the bar to where the training is."""
+        if progress.phase != self._phase:
+            self._phase = progress.phase
+            self._bar.reset(self._task)  # a phase has its own pace, and so its own time left
+        detail = _loss_and_rate(progress) if self._wide else ""
+        self._bar.update(self._task, description=_phase_text(progress), completed=progress.fraction, detail=detail)
+
+    def __enter__(self) -> TrainingBar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+
+class TrainingLines:
+    """A line for each tenth of one training, and one for each other phase: for logs and pipes."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._printed: tuple[str, int] | None = None
+
+    def show(self, progress: Progress) -> None:
+        """Print a line where a new tenth or a new phase has begun."""
+        place = (progress.phase, int(10 * progress.fraction) if progress.phase == "training" else 0)
+        if place == self._printed:
+            return
+        self._printed = place
+        parts = (_phase_text(progress), _loss_and_rate(progress) if progress.phase == "training" else "")
+        self._console.print("  ".join(filter(None, parts)), markup=False, soft_wrap=True)
+
+    def __enter__(self) -> TrainingLines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+def _phase_text(progress: Progress) -> str:
+    """The phase, and of a training its epoch."""
+    return f"training {progress.epoch}/{progress.epochs}" if progress.phase == "training" else progress.phase
+
+
+def _loss_and_rate(progress: Progress) -> str:
+    """The loss and the clips a second, as far as they are known."""
+    loss = f"loss {progress.loss:.3f}" if progress.loss is not None else ""
+    rate = f"{progress.clips_per_second:.0f} clips/s" if progress.clips_per_second else ""
+    return "  ".join(filter(None, (loss, rate)))

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from mmfuse.bench.grid import GridPair, Precision, dataset_names
 from mmfuse.bench.job import Job, Outcome
 from mmfuse.cli.common import DONE, FAILED, complain, notes, out, print_json
-from mmfuse.cli.training_view import Bar, Lines
+from mmfuse.cli.live import TrainingBar, TrainingLines
 from mmfuse.data.tiny import make_clips
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.records.cell import Cell, Pair
@@ -200,8 +200,8 @@ def _run(job: Job) -> Outcome:
         with progress_bar(f"making the clips of {catalogue.name}", transient=True) as report:
             make_clips(catalogue, report=report)
     console = notes()
-    with Bar(console) if console.is_terminal else Lines(console) as view:
-        outcome = run_guarded(run_cell, job, view.tell)
+    with TrainingBar(console) if console.is_terminal else TrainingLines(console) as view:
+        outcome = run_guarded(run_cell, job, view.show)
     if outcome.record.error is not None and outcome.record.error.kind in STOPPED:
         raise KeyboardInterrupt
     return outcome
