@@ -1,27 +1,21 @@
 """How near the hardware's peak the towers are run, and what a cell and the full grid would take.
 
-Operations are counted by formula: two for each multiplication with addition in linear maps and in attention. Through
-frozen weights a step is a forward and a backward of the same size, since no weight gradients are computed; methods add
-a few per cent, which are not counted. What is said of whole cells and of the grid is arithmetic, not a run.
+Operations are counted as `mmfuse.bench.arithmetic` says. What is said of whole cells and of the grid is arithmetic, not
+a run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
-
 from benchmarks.speed.materials import WIDTHS
 from benchmarks.speed.measuring import Bench, Clock, Figure, Row, interleaved
 from benchmarks.speed.steps import FRAMES, SIZE, named, sides
-
-if TYPE_CHECKING:
-    from mmfuse.records.cell import Cell
+from mmfuse.bench.arithmetic import A100, UTILISATION, forward_flops, gpu_hours
 
 PEAKS = {
     "H200": 989.0,
     "H100 PCIe": 756.0,
     "H100": 989.0,
-    "A100": 312.0,
+    "A100": A100,
     "L40S": 362.0,
     "L4": 121.0,
     "A10G": 70.0,
@@ -30,9 +24,6 @@ PEAKS = {
 }
 """Dense bf16 TFLOP/s by a part of the device's name, from NVIDIA's data sheets of each product (those that state
 figures with sparsity are halved)."""
-UTILISATION = 0.35
-"""Share of the peak that the full grid's estimate assumes."""
-VIEWS = 8
 
 
 def peak_of(name: str) -> float | None:
@@ -40,43 +31,9 @@ def peak_of(name: str) -> float | None:
     return next((peak for part, peak in PEAKS.items() if part in name), None)
 
 
-def forward_flops(*, width: int, depth: int, tokens: int, patch: int = 14) -> float:
-    """Operations of one frame through a vision transformer with an MLP of four times its width.
-
-    >>> round(forward_flops(width=768, depth=12, tokens=257) / 1e9, 1)
-    46.3
-    """
-    linear = 2 * 12 * width * width * tokens
-    attention = 4 * tokens * tokens * width
-    return float(depth * (linear + attention) + 2 * (tokens - 1) * 3 * patch * patch * width)
-
-
 def clip_flops(size: str, *, frames: int = FRAMES, side: int = SIZE) -> float:
     """Operations of one clip through a tower of a real size."""
     return frames * forward_flops(width=WIDTHS[size][0], depth=12, tokens=1 + (side // 14) ** 2)
-
-
-def full_grid_hours(cells: Iterable[Cell], *, peak: float) -> float:
-    """GPU-hours of a grid at ViT-B by arithmetic: towers alone, neither decoding nor fusion nor text.
-
-    Args:
-        cells: of the grid.
-        peak: TFLOP/s, of which `UTILISATION` is reached.
-    """
-    from mmfuse.bench.estimate import clips_of, frames_of, size_of, trains_image
-
-    flops, shared = 0.0, set()
-    for cell in cells:
-        size = size_of(cell.dataset, cell.split)
-        key = (cell.dataset.name, cell.split)
-        forwards = 0.0
-        if trains_image(cell):  # a step is two forwards
-            forwards = 2 * clips_of(cell) * cell.train.epochs + size.test
-        elif key not in shared:  # one look at each view of a clip, for all such cells
-            shared.add(key)
-            forwards = size.train * VIEWS + size.test
-        flops += forwards * clip_flops("vit-b", frames=frames_of(cell))
-    return flops / (peak * 1e12 * UTILISATION) / 3600
 
 
 def measure(bench: Bench) -> list[Row]:
@@ -140,18 +97,19 @@ def _one_cell(rates: dict[str, Figure]) -> Row:
 
 
 def _grid(peak: float | None, name: str) -> Row:
-    """The full grid at a stated utilisation of a device: this one's, or an A100's where this one's is not known."""
+    """The first look of the full grid at a stated utilisation of this device, or of an A100 where it is not known."""
+    from mmfuse.bench.added_draws import first_cells
     from mmfuse.bench.grid import load_grid
 
-    cells: list[Any] = load_grid("full").cells()
-    which, used = (name, peak) if peak is not None else ("A100", PEAKS["A100"])
-    hours = full_grid_hours(cells, peak=used)
+    full = load_grid("full")
+    cells = first_cells(full.cells(), full.grid.until_decided)
+    which, used = (name, peak) if peak is not None else ("A100", A100)
     return Row(
         "device",
         f"the full grid, {len(cells):,} cells, ViT-B (by arithmetic, not run)",
         "",
-        Figure.of([hours]),
+        Figure.of([gpu_hours(cells, peak=used) or 0.0]),
         unit="GPU-hours",
-        how=f"{UTILISATION:.0%} of the {used:g} TFLOP/s of {which}; towers alone",
+        how=f"{UTILISATION:.0%} of the {used:g} TFLOP/s of {which}; image towers alone, first look",
         figures={"utilisation": UTILISATION, "peak": used, "device": which},
     )

@@ -6,9 +6,9 @@ import inspect
 import json
 from typing import Any
 
-import yaml
-
+from mmfuse.bench.added_draws import first_cells
 from mmfuse.bench.grid import load_grid
+from mmfuse.cli.run import between
 from mmfuse.data.catalogue.cards import card_names, load_card
 from mmfuse.methods.recipes import FUSION_RECIPE, RECIPES
 from mmfuse.model.fusion import FUSIONS
@@ -19,9 +19,10 @@ from mmfuse.utils.resources import cards_folder, grids_folder
 def grids() -> str:
     """The shipped grids."""
     lines = ["| grid | cells | what it is |", "|:--|--:|:--|"]
-    for path in sorted(grids_folder().glob("*.yaml"), key=lambda path: len(load_grid(path.stem).cells())):
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        lines.append(f"| `{path.stem}` | {len(load_grid(path.stem).cells()):,} | {content.get('description', '')} |")
+    loaded = [load_grid(path.stem) for path in grids_folder().glob("*.yaml")]
+    for grid, cells in sorted(((one.grid, one.cells()) for one in loaded), key=lambda one: len(one[1])):
+        number = between(f"{len(first_cells(cells, grid.until_decided)):,}", f"{len(cells):,}")
+        lines.append(f"| `{grid.name}` | {number} | {grid.description} |")
     return "\n".join(lines)
 
 

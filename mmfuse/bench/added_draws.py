@@ -29,6 +29,11 @@ def wanted_entries(entries: Sequence[Entry], draws: UntilDecided | None) -> list
     return [entry for entry in entries if entry.cell.draw < wanted[column_of(entry.cell), entry.cell.pair.name]]
 
 
+def first_cells(cells: Iterable[Cell], draws: UntilDecided | None) -> list[Cell]:
+    """The cells that are run in any case: those of the first look, or all where draws are listed."""
+    return [cell for cell in cells if draws is None or cell.draw < draws.at_least]
+
+
 def column_of(cell: Cell) -> Column:
     """Where a cell's comparisons stand."""
     return cell.dataset.name, cell.split, cell.shots

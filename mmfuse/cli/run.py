@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
+from mmfuse.bench.added_draws import first_cells
+from mmfuse.bench.arithmetic import UTILISATION, gpu_hours
 from mmfuse.bench.estimate import Expected
 from mmfuse.bench.runner import View
 from mmfuse.bench.session import Plan, Session
 from mmfuse.cli.common import DONE, FAILED, INTERRUPTED, amount, duration, notes, out, print_json
 from mmfuse.records.decisions import decisions, open_questions
-from mmfuse.records.foresight import Power, powers
+from mmfuse.records.foresight import Power, powers, sentences
 from mmfuse.records.status import Entry, as_row, counts
+
+NOT_WANTED = "Draws are added where a comparison is open; none of these is wanted so far."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,18 +80,17 @@ def show_plan(session: Session, output: Output) -> int:
         ]
         place = {"grid": session.grid_name, "results": str(session.folder.path)}
         told = [power.to_json() for power in _powers(session)]
-        print_json({**place, "cells": rows, "counts": counts(entries), "power": told})
+        print_json({**place, "cells": rows, "counts": counts(entries), "power": told, "in_all": _in_all(session)})
         return DONE
     console = out()
     _print_columns(ordered, expected)
     states = ", ".join(f"{number} {state}" for state, number in counts(entries).items() if number)
     left = _expected_in_all([expected[name] for name in going]) if going else "Nothing to run."
-    console.print(f"\n{len(entries)} cell{'s' * (len(entries) != 1)}: {states}. {left}", soft_wrap=True)
-    if further := session.further_entries():
-        costs = [estimator.expected(entry.cell) for entry in further]
-        console.print(f"Draws are added where a comparison is open, at most {_up_to(costs)}.", soft_wrap=True)
-    for power in _powers(session):
-        console.print(power.sentence(), markup=False, soft_wrap=True)
+    if not entries:
+        left = NOT_WANTED
+    console.print(f"\n{len(entries)} cell{'s' * (len(entries) != 1)}: {states or 'none'}. {left}", soft_wrap=True)
+    for sentence in (*_whole(session), *sentences(_powers(session))):
+        console.print(sentence, markup=False, soft_wrap=True)
     return DONE
 
 
@@ -97,12 +101,50 @@ def _powers(session: Session) -> list[Power]:
     return [power for power in every if (power.dataset, power.split, power.shots) in asked_for]
 
 
-def _up_to(costs: list[Expected]) -> str:
-    """Cells that may be added, with their time where it is known."""
-    text = f"{len(costs):,} further cell{'s' * (len(costs) != 1)}"
-    if any(cost.seconds is None for cost in costs):
-        return text
-    return f"{text} and {duration(sum(cost.seconds or 0 for cost in costs))} on one worker"
+def _whole(session: Session) -> list[str]:
+    """What the grid will take in all, where draws are added, or where hours can be told by arithmetic only."""
+    told = _in_all(session)
+    fewest, most = told["cells"]
+    parts = (
+        [] if fewest == most else [f"Draws are added where a comparison is open: {fewest:,} to {most:,} cells in all"]
+    )
+    if told["seconds"] is not None and parts:
+        parts.append(between(*map(duration, told["seconds"])) + " on one worker")
+    elif told["gpu_hours"] is not None:
+        parts.append(hours_in_words(*told["gpu_hours"]))
+    return [", ".join(parts) + "."] if parts else []
+
+
+def _in_all(session: Session) -> dict[str, Any]:
+    """Fewest and most cells that were asked for, done ones included, with seconds and hours where they can be told."""
+    every = session.possible_entries()
+    asked = [entry.cell for entry in every if session.is_asked_for(entry)]
+    first = first_cells(asked, session.until_decided)
+    estimator = session.estimator(every)
+    seconds = [estimator.expected(cell).seconds for cell in asked]
+    hours = (gpu_hours(first), gpu_hours(asked))
+    known = {cell.name: second or 0.0 for cell, second in zip(asked, seconds, strict=True)}
+    return {
+        "cells": (len(first), len(asked)),
+        "seconds": None if None in seconds else (sum(known[cell.name] for cell in first), sum(known.values())),
+        "gpu_hours": None if None in hours else hours,
+    }
+
+
+def hours_in_words(fewest: float, most: float) -> str:
+    """GPU-hours by arithmetic, to two digits.
+
+    >>> hours_in_words(113.3, 374.2)
+    '110 to 370 GPU-hours by arithmetic, not by a run (image towers alone, on an A100 at 35% of its peak)'
+    """
+    figures = between(*(f"{float(f'{hours:.2g}'):,.10g}" for hours in (fewest, most)))
+    place = f"image towers alone, on an A100 at {UTILISATION:.0%} of its peak"
+    return f"{figures} GPU-hours by arithmetic, not by a run ({place})"
+
+
+def between(low: str, high: str) -> str:
+    """A range in words, or the one figure where both are the same."""
+    return low if low == high else f"{low} to {high}"
 
 
 def _expected_in_all(costs: list[Expected]) -> str:
@@ -149,6 +191,8 @@ def _watched(session: Session, plan: Plan, output: Output) -> AbstractContextMan
     )
     if plan.message:
         console.print(plan.message, markup=False, soft_wrap=True)
+    for sentence in sentences(power for power in _powers(session) if not power.concludes):
+        console.print(sentence, markup=False, soft_wrap=True)
     kind = LiveView if console.is_terminal and not output.json else PlainView
     return kind(console=console, tasks=plan.tasks, entries=plan.entries, estimator=plan.estimator)
 
@@ -183,6 +227,8 @@ def _conclude(session: Session, output: Output, code: int) -> int:
 def _hint(entries: list[Entry]) -> None:
     """Say what to do about cells that have no number."""
     found = counts(entries)
+    if not entries:
+        notes().print(NOT_WANTED, markup=False, soft_wrap=True)
     hints = {
         "failed": "--retry-failed runs them again",
         "stale": "their inputs or settings have changed; --rerun stale runs them again",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -50,18 +50,43 @@ class Power:
         """As `--dry-run --json` prints it."""
         return asdict(self)
 
+    @property
+    def concludes(self) -> bool:
+        """Whether gains of a usual size can be separated at all."""
+        return self.smallest is not None and self.smallest <= LARGE
+
     def sentence(self) -> str:
-        """The same in words."""
-        where = f"{self.dataset}, split {self.split}, K={self.shots}"
+        """What so many draws can tell, in words that need a column before them."""
         if self.smallest is None:
-            return f"{where}: {self.draws} draw{'s' * (self.draws != 1)} cannot conclude; {FEWEST} is the least"
+            return f"{self.draws} draw{'s' * (self.draws != 1)} cannot conclude; {FEWEST} is the least"
         source = "as in these results" if self.seen else "assumed"
         one = f"more than {MOST_DRAWS:,}" if self.for_one_point is None else f"{self.for_one_point}"
-        text = (
-            f"{where}: {self.draws} draws separate gains from {self.smallest:.1f} points on (spread of a draw's gain "
-            f"{self.spread:.1f}, {source}); one point takes {one}"
-        )
-        return f"{text}. Smaller gains will stay open: this can hardly conclude" if self.smallest > LARGE else text
+        gains = f"gains from {self.smallest:.1f} points on" if self.smallest < 100 else "no gain at all"
+        text = f"{self.draws} draws separate {gains} (spread of a draw's gain {self.spread:.1f}, {source}); "
+        text += f"one point takes {one}"
+        return text if self.concludes else f"{text}. Smaller gains will stay open: this can hardly conclude"
+
+
+def sentences(told: Iterable[Power]) -> list[str]:
+    """What columns can tell, one sentence for all columns of which the same is said.
+
+    >>> few = [Power("a", 1, shots, 2, 3.0, False, None, 50) for shots in (2, "all")]
+    >>> sentences([*few, Power("b", 1, 2, 2, 3.0, False, None, 50)])
+    ['a, split 1, K=2, all; b, split 1, K=2: 2 draws cannot conclude; 3 is the least']
+    """
+    columns: dict[str, dict[tuple[str, int], list[str]]] = {}
+    for power in told:
+        said = columns.setdefault(power.sentence(), {})
+        said.setdefault((power.dataset, power.split), []).append(str(power.shots))
+    return [f"{_places(where)}: {text}" for text, where in columns.items()]
+
+
+def _places(columns: Mapping[tuple[str, int], Sequence[str]]) -> str:
+    """Columns by data set and split, in words: those with the same numbers of shots together."""
+    alike: dict[tuple[int, str], list[str]] = {}
+    for (dataset, split), shots in columns.items():
+        alike.setdefault((split, ", ".join(shots)), []).append(dataset)
+    return "; ".join(f"{', '.join(names)}, split {split}, K={shots}" for (split, shots), names in alike.items())
 
 
 def powers(draws: UntilDecided | None, entries: Iterable[Entry]) -> list[Power]:

@@ -8,13 +8,17 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from mmfuse.bench.added_draws import first_cells
+from mmfuse.bench.arithmetic import gpu_hours
 from mmfuse.bench.grid import RunSettings, grid_names, load_grid
 from mmfuse.bench.plan import select
+from mmfuse.cli.run import hours_in_words
 from mmfuse.errors import MmfuseError
 from mmfuse.methods.registry import METHODS, names
 from mmfuse.records.cell import Clip, Train
 from mmfuse.records.decisions import looks_of
 
+README = Path(__file__).parents[2] / "README.md"
 GRID = """\
 name: mine
 datasets: [ucf101, {name: motions, root: clips, train: train.csv, test: test.csv}]
@@ -154,6 +158,20 @@ def test_shipped_grids_expand_and_say_what_they_cost(name: str) -> None:
     head = loaded.source.path.read_text().split("\nname:")[0]
     for word in ("command", f"mmfuse-bench --grid {name}", "costs", "expect"):
         assert word in head
+
+
+@pytest.mark.parametrize("name", ["paper", "full"])
+def test_the_grids_of_public_data_say_the_cells_and_hours_that_are_computed(name: str) -> None:
+    loaded = load_grid(name)
+    assert loaded.grid.until_decided is not None
+    every = loaded.cells()
+    first = first_cells(every, loaded.grid.until_decided)
+    head = " ".join(loaded.source.path.read_text().split("\nname:")[0].replace("#", " ").split())
+    assert f"costs {len(first):,} to {len(every):,} cells" in head
+    hours = hours_in_words(gpu_hours(first) or 0.0, gpu_hours(every) or 0.0)
+    assert hours in head
+    if name == "full":
+        assert f"takes {hours.partition(' GPU')[0]}" in " ".join(README.read_text().split())
 
 
 def test_the_full_grid_covers_the_catalogue() -> None:

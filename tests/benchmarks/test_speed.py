@@ -18,6 +18,7 @@ from transformers import Dinov2Config, Dinov2Model
 
 from benchmarks.speed import device, grids, growth, materials, rows, table
 from benchmarks.speed.measuring import Bench, Clock, Figure, Row, interleaved, ratios, run_process
+from mmfuse.bench.arithmetic import UTILISATION, forward_flops, gpu_hours
 from mmfuse.data.tiny import dataset
 from mmfuse.utils.resources import assets_folder
 
@@ -95,7 +96,7 @@ def test_operations_are_those_that_torch_counts() -> None:
     model = Dinov2Model(config).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.zeros(1, 3, 56, 56))
-    assert device.forward_flops(width=48, depth=2, tokens=17) == counter.get_total_flops()
+    assert forward_flops(width=48, depth=2, tokens=17) == counter.get_total_flops()
 
 
 def test_the_full_grid_costs_more_where_the_tower_is_trained_and_less_on_a_faster_device() -> None:
@@ -105,12 +106,12 @@ def test_the_full_grid_costs_more_where_the_tower_is_trained_and_less_on_a_faste
     ucf = [cell for cell in cells if cell.dataset.name == "ucf101" and cell.shots == 16 and cell.draw == 0]
     frozen = [cell for cell in ucf if cell.pair.image["method"] == "frozen"]
     trained = [cell for cell in ucf if cell.pair.name == "dora+frozen"]
-    shared = device.full_grid_hours(frozen, peak=100)
-    assert shared == pytest.approx(device.full_grid_hours(frozen[:1], peak=100))  # features are computed once
-    one = device.full_grid_hours(trained, peak=100)
+    shared = gpu_hours(frozen, peak=100)
+    assert shared == pytest.approx(gpu_hours(frozen[:1], peak=100))  # features are computed once
+    one = gpu_hours(trained, peak=100)
     clips = 2 * 101 * 16 * trained[0].train.epochs + 3783
-    assert one == pytest.approx(clips * device.clip_flops("vit-b") / 100e12 / device.UTILISATION / 3600)
-    assert device.full_grid_hours(trained, peak=200) == pytest.approx(one / 2)
+    assert one == pytest.approx(clips * device.clip_flops("vit-b") / 100e12 / UTILISATION / 3600)
+    assert gpu_hours(trained, peak=200) == pytest.approx(one / 2)
 
 
 def test_peaks_are_found_by_the_devices_name() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from mmfuse.records.cell import Inputs
@@ -63,6 +65,12 @@ def test_more_draws_separate_smaller_gains_and_pooling_helps() -> None:
     assert added.draws == 10
     assert added.for_one_point is not None
     assert added.for_one_point > 10
+
+
+def test_a_gain_that_no_accuracy_can_have_is_not_told_as_one() -> None:
+    told = dataclasses.replace(powers(None, entries(draws=3))[0], smallest=186.4)
+    assert "3 draws separate no gain at all" in told.sentence()
+    assert not told.concludes
 
 
 def test_a_single_pair_has_nothing_to_tell() -> None:
