@@ -53,9 +53,15 @@ def store_folder(named: str) -> Path:
 def selection_of(cell: Cell) -> ClipSelection:
     """What a cell looks at."""
     place = (cell.dataset.model_dump_json(), cell.split)
-    clip = cell.clip
     return ClipSelection(
-        place, cell.shots, cell.draw, cell.train_list, clip.frames, frame_size(cell), cell.dataset.damaged
+        place,
+        cell.shots,
+        cell.draw,
+        train_list=cell.train_list,
+        protocol=cell.dataset.protocol,
+        frames=cell.clip.frames,
+        size=frame_size(cell),
+        damaged=cell.dataset.damaged,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, ValidationError, model_validator
 
 from mmfuse.bench.yaml_source import YamlSource
+from mmfuse.data.protocols import load_protocol
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.methods.registry import IMAGE, METHODS, TEXT, names, parse_pair
 from mmfuse.records.cell import (
@@ -227,6 +228,7 @@ class Grid(Strict):
     fusion: Fusion = Fusion()
     train: Train = Train()
     templates: tuple[str, ...] | None = None
+    protocol: str | None = None
     precision: Precision = "auto"
     overrides: tuple[Override, ...] = ()
     run: RunSettings = RunSettings()
@@ -256,6 +258,7 @@ class LoadedGrid:
             raise source.first_error(fault) from None
         self._check_size()
         self._check_names()
+        self._check_protocols()
         self._check_overrides()
         self._check_draws()
 
@@ -297,6 +300,33 @@ class LoadedGrid:
             if template.count("{}") != 1:
                 raise self.source.error(["templates", position], f"a template holds {{}} once; got {template!r}")
 
+    def _check_protocols(self) -> None:
+        """Refuse whatever a published protocol has no list for, before any data are looked at."""
+        for position, dataset in enumerate(self.grid.datasets):
+            try:
+                shown = self._with_protocol(dataset)
+                if shown.protocol is None:
+                    continue
+                protocol = load_protocol(shown.protocol)
+                for split, shots, draw in itertools.product(*map(self.grid.values, ("splits", "shots", "draws"))):
+                    protocol.training_list(dataset.name, shots=shots, draw=draw, split=split)
+            except MmfuseError as fault:
+                own: list[str | int] = [] if dataset.protocol is None else ["datasets", position]
+                raise self.source.error([*own, "protocol"], str(fault)) from None
+
+    def _with_protocol(self, dataset: Dataset) -> Dataset:
+        """A data set with the grid's protocol, where it names none itself.
+
+        Raises:
+            MmfuseError: it cannot have one.
+        """
+        if self.grid.protocol is None or dataset.protocol is not None:
+            return dataset
+        try:
+            return Dataset.model_validate({**dataset.model_dump(exclude_unset=True), "protocol": self.grid.protocol})
+        except ValidationError as fault:
+            raise MmfuseError(fault.errors()[0]["msg"].removeprefix("Value error, ")) from None
+
     def _check_overrides(self) -> None:
         """An override that fits no cell is a slip of the pen."""
         grid = self.grid
@@ -329,7 +359,7 @@ class LoadedGrid:
 
     def _expand(self) -> Iterator[Cell]:
         grid = self.grid
-        datasets = [self._located(dataset) for dataset in grid.datasets]
+        datasets = [self._located(self._with_protocol(dataset)) for dataset in grid.datasets]
         settled: dict[str, dict[str, Any]] = {}
         for dataset, split, (number, pair), shots, seed, draw in itertools.product(
             datasets, grid.splits, self.pairs(), grid.shots, grid.seeds, grid.values("draws")

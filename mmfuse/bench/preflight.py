@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from mmfuse.bench.digests import videos_digest
 from mmfuse.bench.precision import warn_of_slow_precision
@@ -11,9 +14,10 @@ from mmfuse.bench.resolve import dataset_root
 from mmfuse.data.catalogue.cards import DataCard, Source, load_card
 from mmfuse.data.catalogue.load import Catalogue, load_catalogue
 from mmfuse.data.few_shot import fingerprint
+from mmfuse.data.protocols import load_protocol
 from mmfuse.data.published_lists import training_clips
 from mmfuse.encoders.hub import check_available
-from mmfuse.errors import MmfuseError
+from mmfuse.errors import MmfuseError, MmfuseWarning
 from mmfuse.records.cell import Cell
 from mmfuse.records.folder import PlannedCell
 from mmfuse.records.status import Entry
@@ -28,6 +32,13 @@ def lists_of(cell: Cell, data_root: str | Path | None, *, annotations: Path | No
     """
     root = dataset_root(cell.dataset, data_root)
     return load_catalogue(cell.dataset.request(), split=cell.split, root=root, annotations=annotations)
+
+
+def training_clips_of(cell: Cell, catalogue: Catalogue) -> pd.DataFrame:
+    """The training clips of a cell: those of its draw, or of the published list that takes its place."""
+    return training_clips(
+        catalogue, shots=cell.shots, draw=cell.draw, train_list=cell.train_list, protocol=cell.dataset.protocol
+    )
 
 
 def prepare(
@@ -65,7 +76,18 @@ def prepare(
     warn_of_slow_precision(entry.cell for entry in will_run(entries))
     for key in needed & catalogues.keys():
         catalogues[key].warn()
-    return list(_fingerprinted(entries, catalogues))
+    ready = list(_fingerprinted(entries, catalogues, needed))
+    _tell_corrections(entry.cell for entry in will_run(entries))
+    return ready
+
+
+def _tell_corrections(cells: Iterable[Cell]) -> None:
+    """Warn, once each, of faults of published files that are put right here."""
+    named = {(cell.dataset.protocol, cell.dataset.name) for cell in cells if cell.dataset.protocol is not None}
+    for name, dataset in sorted(named):
+        protocol = load_protocol(name)
+        if dataset in protocol.corrected:
+            warnings.warn(f"{protocol.title}: {protocol.corrected[dataset]}", MmfuseWarning, stacklevel=3)
 
 
 def check_towers(cells: Iterable[Cell]) -> None:
@@ -129,8 +151,10 @@ def where_to_get(card: DataCard, data_root: Path) -> str:
     return f"get {what}; put it below {place}{layout}, or name the folder by --data-root"
 
 
-def _fingerprinted(entries: Iterable[Entry], catalogues: dict[str, Catalogue]) -> Iterable[PlannedCell]:
-    draws: dict[tuple[str, object, int], str] = {}
+def _fingerprinted(
+    entries: Iterable[Entry], catalogues: dict[str, Catalogue], needed: Collection[str]
+) -> Iterable[PlannedCell]:
+    draws: dict[tuple[str, object, int], str | None] = {}
     tests: dict[str, str] = {}
     videos: dict[str, str | None] = {}
     for entry in entries:
@@ -142,8 +166,12 @@ def _fingerprinted(entries: Iterable[Entry], catalogues: dict[str, Catalogue]) -
         same_clips = cell.shots == "all" or cell.train_list is not None
         place = (key, cell.shots, 0 if same_clips else cell.draw)
         if place not in draws:
-            rows = training_clips(catalogue, shots=cell.shots, draw=cell.draw, train_list=cell.train_list)
-            draws[place] = fingerprint(rows)
+            try:
+                draws[place] = fingerprint(training_clips_of(cell, catalogue))
+            except MmfuseError:
+                if key in needed:
+                    raise
+                draws[place] = None  # of cells that are done, whose lists may have been put away since
         if key not in tests:
             tests[key] = fingerprint(catalogue.part("test"))
             videos[key] = known.videos or _videos(catalogue)

@@ -196,6 +196,7 @@ def make_data(job: Job, resolved: ResolvedCell, *, batch_size: int, native_size:
         num_workers=job.loader_workers,
         validation=cell.train.validation,
         train_list=cell.train_list,
+        protocol=cell.dataset.protocol,
         damaged=cell.dataset.damaged,
         store=None if job.store is None else store_folder(job.store),
     )

@@ -94,7 +94,7 @@ def _stores(wishes: Wishes, folder: Path) -> list[StoreContents]:
         raise MmfuseError(f"draws are numbers with commas between them, such as 0,1,2; not {wishes.draws!r}")
     shots = shots_of(wishes.shots)
     selections = [
-        ClipSelection("", shots, int(draw), None, wishes.frames, wishes.size, wishes.damaged)
+        ClipSelection("", shots, int(draw), frames=wishes.frames, size=wishes.size, damaged=wishes.damaged)
         for draw in wishes.draws.split(",")
     ]
     return store_contents(selections, folder=folder, catalogue_of=lambda _: _named(wishes))

@@ -31,6 +31,13 @@ Annotations = Annotated[
     Path | None,
     typer.Option(help="Folder with the official lists; default below the data, else $MMFUSE_ANNOTATIONS."),
 ]
+Protocol = Annotated[
+    str | None,
+    typer.Option(
+        help="Published few-shot lists in place of a draw: vifi (K = 2, 4, 8, 16) or ju (K = 5, draws 0 to 9). Their "
+        "files are yours to bring: mmfuse data get NAME --protocol."
+    ),
+]
 Damaged = Annotated[
     Literal["error", "keep"],
     typer.Option(help="Damaged videos: stop at them, or keep the frames that can be read."),

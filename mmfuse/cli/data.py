@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mmfuse.cli import completion
-from mmfuse.cli.common import DONE, FAILED, AsJson, Damaged, WholeHelp
+from mmfuse.cli.common import DONE, FAILED, AsJson, Damaged, Protocol, WholeHelp
 
 app = typer.Typer(
     cls=WholeHelp,
@@ -59,6 +59,7 @@ def split(
     dataset: Named,
     shots: Annotated[str, typer.Option(help="Training clips a class, or all.")],
     draw: Annotated[int, typer.Option(help="Which draw, counted from 0.")] = 0,
+    protocol: Protocol = None,
     split: Split = 1,
     root: Root = None,
     annotations: Lists = None,
@@ -66,7 +67,9 @@ def split(
     """Print the training clips of a draw as CSV: clip,label,class,group."""
     from mmfuse.cli import datasets
 
-    datasets.print_draw(dataset, shots=shots, draw=draw, split=split, root=root, annotations=annotations)
+    datasets.print_draw(
+        dataset, shots=shots, draw=draw, split=split, protocol=protocol, root=root, annotations=annotations
+    )
 
 
 @app.command()

@@ -17,6 +17,7 @@ from mmfuse.data.catalogue.load import Catalogue, load_catalogue, published
 from mmfuse.data.catalogue.locate import dataset_folder
 from mmfuse.data.few_shot import Shots
 from mmfuse.data.protocols import ListFile, Protocol, find_list, load_protocol
+from mmfuse.data.published_lists import training_clips
 from mmfuse.data.tiny import make_clips
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.utils.files import user_path, write_atomically
@@ -144,13 +145,28 @@ def _counts(counts: dict[str, int]) -> str:
     return ", ".join(shown) + (f" and {len(counts) - 6} more" if len(counts) > 6 else "")
 
 
-def print_draw(dataset: str, *, shots: str, draw: int, split: int, root: Path | None, annotations: Path | None) -> None:
-    """Print a draw as CSV."""
+def print_draw(
+    dataset: str,
+    *,
+    shots: str,
+    draw: int,
+    split: int,
+    root: Path | None,
+    annotations: Path | None,
+    protocol: str | None = None,
+) -> None:
+    """Print a draw, or the published list that stands for it, as CSV."""
+    if protocol is not None:  # what it has no list for is refused before any list is read
+        chosen = load_protocol(protocol)
+        chosen.training_list(dataset, shots=shots_of(shots), draw=draw, split=split)
+        if dataset in chosen.corrected:
+            _note(f"{chosen.title}: {chosen.corrected[dataset]}")
     catalogue = load_catalogue(named(dataset), split=split, root=root, annotations=annotations)
     catalogue.warn()
     number = shots_of(shots)
-    rows = few_shot.draw_clips(catalogue, shots=number, draw=draw)
-    few_shot.certify(catalogue, rows, shots=number, draw=draw)
+    rows = training_clips(catalogue, shots=number, draw=draw, protocol=protocol)
+    if protocol is None:
+        few_shot.certify(catalogue, rows, shots=number, draw=draw)
     writer = csv.writer(sys.stdout, lineterminator="\n")
     columns = ["clip", "label", "class", "group"]
     writer.writerow(columns)
@@ -203,6 +219,7 @@ def get_protocol(dataset: str, name: str, *, annotations: Path | None) -> bool:
         f"  github.com/{protocol.repository}, commit {protocol.commit}",
         f"  licence: {protocol.licence}",
         *(f"  {note}" for note in protocol.notes),
+        *(f"  Corrected: {protocol.corrected[name]}." for name in (dataset,) if name in protocol.corrected),
     ):
         console.print(line, markup=False, soft_wrap=True)
     lacking: list[str] = []

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mmfuse.cli import completion, data, verbs
-from mmfuse.cli.common import Annotations, AsJson, Damaged, DataRoot, WholeHelp, run_app
+from mmfuse.cli.common import Annotations, AsJson, Damaged, DataRoot, Protocol, WholeHelp, run_app
 from mmfuse.utils.interrupts import undisturbed
 
 app = typer.Typer(
@@ -57,6 +57,7 @@ def train(
     ],
     out: Annotated[Path, typer.Option(help="Folder for the model, its record and its predictions.")],
     draw: Annotated[int, typer.Option(help="Which training clips.", min=0)] = 0,
+    protocol: Protocol = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training clips.")] = None,
     set_: Annotated[
         list[str] | None,
@@ -87,6 +88,7 @@ def train(
         pair=pair,
         out=out,
         draw=draw,
+        protocol=protocol,
         epochs=epochs,
         set=set_ or [],
         data_root=data_root,

@@ -17,6 +17,7 @@ from mmfuse.bench.grid import GridPair, Precision, dataset_names
 from mmfuse.bench.job import Job, Outcome
 from mmfuse.cli.common import DONE, FAILED, complain, notes, out, print_json
 from mmfuse.cli.live import TrainingBar, TrainingLines
+from mmfuse.data.protocols import load_protocol
 from mmfuse.data.tiny import make_clips
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.records.cell import Cell, Pair
@@ -46,6 +47,7 @@ class TrainRequest:
     pair: str
     out: Path
     draw: int = 0
+    protocol: str | None = None
     epochs: int | None = None
     set: list[str] = field(default_factory=list)
     data_root: Path | None = None
@@ -114,9 +116,9 @@ def build_cell(request: TrainRequest) -> Cell:
             raise MmfuseError(f"train takes one pair, such as dora+adapter; got {request.pair!r}")
         both = {tower: {**getattr(pair[0], tower), **arguments} for tower, arguments in methods.items()}
         given = dataset if isinstance(dataset, dict) else {"name": dataset}
-        return Cell.model_validate(
+        cell = Cell.model_validate(
             {
-                "dataset": {**given, "damaged": request.damaged},
+                "dataset": {**given, "damaged": request.damaged, "protocol": request.protocol},
                 "pair": Pair.model_validate({"name": pair[0].name, **both}),
                 "shots": shots_of(request.shots),
                 "draw": request.draw,
@@ -126,6 +128,11 @@ def build_cell(request: TrainRequest) -> Cell:
         )
     except ValidationError as fault:
         raise MmfuseError(_in_words(fault)) from None
+    if request.protocol is not None:
+        load_protocol(request.protocol).training_list(
+            cell.dataset.name, shots=cell.shots, draw=cell.draw, split=cell.split
+        )
+    return cell
 
 
 def _in_words(fault: ValidationError) -> str:

@@ -18,7 +18,7 @@ from mmfuse.data.catalogue.load import Catalogue, load_catalogue
 from mmfuse.data.few_shot import Shots
 from mmfuse.data.frames.sources import CachedFrames, DecodedFrames, FrameSource
 from mmfuse.data.frames.video import Damaged, decoder_version
-from mmfuse.data.published_lists import read_list
+from mmfuse.data.published_lists import read_list, training_clips
 from mmfuse.data.tiny import make_clips
 from mmfuse.errors import MmfuseError
 from mmfuse.utils.files import user_path
@@ -63,6 +63,7 @@ class FewShotVideoDataModule(L.LightningDataModule):
         validation: float = 0.0,
         store: Path | str | None = None,
         train_list: Path | str | None = None,
+        protocol: str | None = None,
         damaged: Damaged = "error",
         memory_budget: int = MEMORY_BUDGET,
     ) -> None:
@@ -86,6 +87,8 @@ class FewShotVideoDataModule(L.LightningDataModule):
                 when it is first looked at (`mmfuse data cache` decodes ahead, on all cores).
             train_list: a published list of training clips instead of `shots` and `draw`; see
                 `mmfuse.data.published_lists`.
+            protocol: a published protocol ("vifi", "ju"), whose list for `shots` takes the place of the draw; its files
+                are looked for in `annotations`, below `root` and in $MMFUSE_ANNOTATIONS.
             damaged: "error", or "keep" the frames that can be read of a damaged video.
             memory_budget: bytes of decoded training clips that may be kept where there is no store.
 
@@ -118,7 +121,7 @@ class FewShotVideoDataModule(L.LightningDataModule):
         self.num_workers = num_workers
         self.certified = False
         """Whether draw and test list have the fingerprints on record; False where none are on record."""
-        drawn = self._drawn(shots, draw, _path(train_list))
+        drawn = self._drawn(shots, draw, _path(train_list), protocol)
         self.draw_fingerprint = few_shot.fingerprint(drawn)
         self.train_clips, self.validation_clips = few_shot.hold_out(self.catalogue, drawn, share=validation)
         self.test_clips = self.catalogue.part("test")
@@ -131,7 +134,9 @@ class FewShotVideoDataModule(L.LightningDataModule):
         self._ready = False
         self._features: Features | None = None
         self._order: EpochBatches | None = None
-        self._keep_hyperparameters(shots=shots, draw=draw, validation=float(validation), train_list=train_list)
+        self._keep_hyperparameters(
+            shots=shots, draw=draw, validation=float(validation), train_list=train_list, protocol=protocol
+        )
 
     def _keep_hyperparameters(self, **settings: Any) -> None:
         """Put into `hparams`, for loggers and Lightning's checkpoints, which clips these are and how they are shown."""
@@ -183,14 +188,15 @@ class FewShotVideoDataModule(L.LightningDataModule):
         """How frames are taken from a video: what whoever names the action in another video has to know."""
         return {"frames": self.frames, "size": self.size, "short_side": self.card.scale_for(self.size)}
 
-    def _drawn(self, shots: Shots | None, draw: int, train_list: Path | None) -> pd.DataFrame:
+    def _drawn(self, shots: Shots | None, draw: int, train_list: Path | None, protocol: str | None) -> pd.DataFrame:
         if (shots is None) == (train_list is None):
             raise MmfuseError("say either shots (clips a class, or 'all') or train_list (a published list of clips)")
         if train_list is not None:
             return read_list(self.catalogue, train_list)
         assert shots is not None
-        rows = few_shot.draw_clips(self.catalogue, shots=shots, draw=draw)
-        self.certified = few_shot.certify(self.catalogue, rows, shots=shots, draw=draw)
+        rows = training_clips(self.catalogue, shots=shots, draw=draw, protocol=protocol)
+        if protocol is None:
+            self.certified = few_shot.certify(self.catalogue, rows, shots=shots, draw=draw)
         return rows
 
     def _store_in(self, folder: Path | None) -> ClipStore | None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,8 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.utils.resources import cards_folder
 
-DEPTH = 5
-"""Folders below a place in which a list is looked for: a repository keeps its lists three or four folders down."""
+DEPTH = 7
+"""Folders below a place in which a list is looked for: a repository keeps its lists up to five folders down."""
 
 
 class _Strict(BaseModel):
@@ -56,7 +58,8 @@ class BaseToNovel(_Strict):
 class Protocol(_Strict):
     """What is known of one published protocol.
 
-    `few_shot`: data set -> K -> the lists of draws 0, 1, …
+    `few_shot`: data set -> K -> the lists of draws 0, 1, …; `split`: the official split that all lists belong to;
+    `corrected`: data set -> what is wrong with what was published, and is put right here.
     """
 
     name: str
@@ -65,7 +68,9 @@ class Protocol(_Strict):
     repository: str
     commit: str
     licence: str
+    split: int = 1
     notes: tuple[str, ...] = ()
+    corrected: Mapping[str, str] = Field(default_factory=dict)
     few_shot: Mapping[str, Mapping[int, tuple[ListFile, ...]]] = Field(default_factory=dict)
     base_to_novel: Mapping[str, BaseToNovel] = Field(default_factory=dict)
 
@@ -74,14 +79,16 @@ class Protocol(_Strict):
         few_shot = [file for lists in self.few_shot.get(dataset, {}).values() for file in lists]
         return few_shot + list(self.base_to_novel[dataset].files if dataset in self.base_to_novel else ())
 
-    def training_list(self, dataset: str, *, shots: object, draw: int) -> ListFile:
+    def training_list(self, dataset: str, *, shots: object, draw: int, split: int = 1) -> ListFile:
         """The list that stands for a draw.
 
         Raises:
-            MmfuseError: the protocol has no list for this data set, K or draw; what it has is named.
+            MmfuseError: the protocol has no list for this data set, split, K or draw; what it has is named.
         """
         if dataset not in self.few_shot:
             raise MmfuseError(f"{self.title} has no few-shot lists of {dataset!r}; it has {', '.join(self.few_shot)}")
+        if split != self.split:
+            raise MmfuseError(f"{self.title} has lists of split {self.split} of {dataset} only; not split {split}")
         lists = self.few_shot[dataset]
         if shots not in lists:
             known = ", ".join(map(str, lists))
@@ -173,23 +180,19 @@ def _candidates(wanted: ListFile, places: Sequence[Path]) -> Iterator[Path]:
     """Files of the list's name: at the published path first, then anywhere down to `DEPTH`."""
     seen = set()
     for place in places:
-        for path in (place / wanted.file, *_below(place, wanted.name, DEPTH)):
+        for path in itertools.chain([place / wanted.file], _below(place, wanted.name)):
             if path not in seen and path.is_file():
                 seen.add(path)
                 yield path
 
 
-def _below(folder: Path, name: str, depth: int) -> Iterator[Path]:
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError:  # not a folder, or one that may not be read
-        return
-    if (folder / name) in entries:
-        yield folder / name
-    if depth:
-        for entry in entries:
-            if entry.is_dir() and not entry.name.startswith("."):
-                yield from _below(entry, name, depth - 1)
+def _below(place: Path, name: str) -> Iterator[Path]:
+    """Files called `name` down to `DEPTH` folders below a place, nearest first in each branch."""
+    for folder, folders, files in os.walk(place, followlinks=True):
+        if name in files:
+            yield Path(folder, name)
+        deep = len(Path(folder).relative_to(place).parts) >= DEPTH
+        folders[:] = [] if deep else sorted(inner for inner in folders if not inner.startswith("."))
 
 
 def _folder() -> Path:

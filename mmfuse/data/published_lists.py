@@ -1,11 +1,14 @@
 """Training lists that others have published, so that their splits can be run.
 
-Two kinds are read: `path label` (mmaction2) and `clip.avi label` (ViFi-CLIP), one clip a line, labels from 0.
+Three kinds are read, one clip a line: `path label` (mmaction2) and `clip.avi label` (ViFi-CLIP), with labels from 0,
+and `Class/clip` without a label (Ju et al. 2022).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -14,18 +17,35 @@ import pandas as pd
 from mmfuse.data import few_shot
 from mmfuse.data.catalogue.load import Catalogue
 from mmfuse.data.few_shot import Shots
+from mmfuse.data.protocols import find_list, load_protocol
 from mmfuse.errors import MmfuseError
 
 
 def training_clips(
-    catalogue: Catalogue, *, shots: Shots, draw: int, train_list: Path | str | None = None
+    catalogue: Catalogue,
+    *,
+    shots: Shots,
+    draw: int,
+    train_list: Path | str | None = None,
+    protocol: str | None = None,
 ) -> pd.DataFrame:
     """The clips of a draw, or of the published list that takes its place.
 
+    Args:
+        catalogue: all clips of the split.
+        shots: clips a class, or "all".
+        draw: which ones; with a protocol, which of its lists.
+        train_list: the file of a list.
+        protocol: the name of a published protocol, whose list is looked for in `catalogue.places`.
+
     Raises:
-        MmfuseError: as `few_shot.draw_clips` or `read_list`, or the list holds another number of clips of a class than
-            `shots`.
+        MmfuseError: as `few_shot.draw_clips`, `Protocol.training_list`, `find_list` or `read_list`; the list holds
+            another number of clips of a class than `shots`; both a list and a protocol are given.
     """
+    if train_list is not None and protocol is not None:
+        raise MmfuseError("say either train_list (a list of your own choice) or protocol (published lists by name)")
+    if protocol is not None:
+        train_list = _list_of_protocol(catalogue, protocol, shots=shots, draw=draw)
     if train_list is None:
         return few_shot.draw_clips(catalogue, shots=shots, draw=draw)
     rows = read_list(catalogue, Path(train_list))
@@ -37,28 +57,35 @@ def training_clips(
     return rows
 
 
+def _list_of_protocol(catalogue: Catalogue, name: str, *, shots: Shots, draw: int) -> Path:
+    protocol = load_protocol(name)
+    wanted = protocol.training_list(catalogue.name, shots=shots, draw=draw, split=catalogue.split)
+    return find_list(wanted, catalogue.places, protocol=protocol)
+
+
 def read_list(catalogue: Catalogue, path: Path) -> pd.DataFrame:
     """The rows of the training part that a list names, in the list's order.
 
     Args:
         catalogue: says which label each clip really has.
-        path: the list.
+        path: the list; its first line says of which kind all its lines are.
 
     Raises:
-        MmfuseError: a line that is not "clip label", a clip that is not in the training part of this split, a label
-            that means another class than the clip's own (both are named, and what kind of list this seems to be), a
-            clip named twice. Each names file and line.
+        MmfuseError: a line that is not of the list's kind, a clip that is not in the training part of this split, a
+            label or a folder that means another class than the clip's own (both are named, and what kind of list this
+            seems to be), a clip named twice. Each names file and line.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as fault:
         raise MmfuseError(f"{path}: the list cannot be read ({fault})") from fault
-    known = {_key(clip): row for row, clip in enumerate(catalogue.table["clip"])}
+    known = _by_name(catalogue)
     chosen: dict[int, _Line] = {}
+    parsed = _parser([text for text in lines if text.strip()])
     for number, text in enumerate(lines, start=1):
         if not text.strip():
             continue
-        line = _parsed(text.strip(), f"{path}:{number}")
+        line = parsed(text.strip(), f"{path}:{number}")
         row = _row(catalogue, known, line)
         if row in chosen:
             raise MmfuseError(f"{line.where}: {line.clip} is named already ({chosen[row].where})")
@@ -71,11 +98,27 @@ def read_list(catalogue: Catalogue, path: Path) -> pd.DataFrame:
 
 class _Line(NamedTuple):
     clip: str
-    label: int
+    label: int | None
+    """`None` in a list that names classes by folders."""
     where: str
 
 
-def _parsed(line: str, where: str) -> _Line:
+def _parser(lines: Sequence[str]) -> Callable[[str, str], _Line]:
+    """How the lines of a list are read: by its first one, so that a label that was lost is not taken for none."""
+    first = lines[0].strip() if lines else ""
+    unlabelled = "/" in first and not first.rpartition(" ")[2].isdecimal()
+    return _filed if unlabelled else _labelled
+
+
+def _filed(line: str, where: str) -> _Line:
+    """A line `Class/clip`."""
+    if not PurePosixPath(line).parent.name:
+        raise MmfuseError(f"{where}: expected 'class/clip' as in the list's first line; found {line!r:.200}")
+    return _Line(line, None, where)
+
+
+def _labelled(line: str, where: str) -> _Line:
+    """A line `clip label`."""
     name, _, label = line.rpartition(" ")
     # int() reads digits of all scripts, but not the likes of ², and not thousands of them.
     if not name or not label.isdecimal() or len(label) > 9:
@@ -83,12 +126,12 @@ def _parsed(line: str, where: str) -> _Line:
     return _Line(name.strip(), int(label), where)
 
 
-def _row(catalogue: Catalogue, known: dict[str, int], line: _Line) -> int:
+def _row(catalogue: Catalogue, known: Mapping[str, list[int]], line: _Line) -> int:
     """The row of a line's clip, which must be one to train on."""
-    row = known.get(_key(line.clip))
+    row = _named(line.clip, known, catalogue, line.where)
     if row is None:
         name, _, frames = line.clip.rpartition(" ")
-        if frames.isdecimal() and _key(name) in known:
+        if line.label is not None and frames.isdecimal() and _named(name, known, catalogue, line.where) is not None:
             raise MmfuseError(
                 f"{line.where}: this is a list of raw frames (path frames label); give the one of videos (path label)"
             )
@@ -103,16 +146,21 @@ def _row(catalogue: Catalogue, known: dict[str, int], line: _Line) -> int:
 
 
 def _check_labels(catalogue: Catalogue, chosen: Mapping[int, _Line]) -> None:
-    """Refuse labels that mean other classes, and say why that may be."""
-    labels, classes, names = catalogue.table["label"], catalogue.table["class"], catalogue.class_names
-    wrong = next((row for row, line in chosen.items() if line.label != labels[row]), None)
+    """Refuse labels and folders that mean other classes, and say why that may be."""
+    labels, classes, clips = catalogue.table["label"], catalogue.table["class"], catalogue.table["clip"]
+    given = {row: line.label for row, line in chosen.items() if line.label is not None}
+    for row, line in chosen.items():
+        folder = PurePosixPath(line.clip).parent.name
+        if row not in given and folder.casefold() != str(classes[row]).casefold():
+            raise MmfuseError(f"{line.where}: {clips[row]} is listed in {folder}, but shows {classes[row]}")
+    wrong = next((row for row, label in given.items() if label != labels[row]), None)
     if wrong is None:
         return
-    line = chosen[wrong]
-    meant = names[line.label] if line.label < len(names) else f"none of the {len(names)} classes"
+    names, label = catalogue.class_names, given[wrong]
+    meant = names[label] if label < len(names) else f"none of the {len(names)} classes"
     raise MmfuseError(
-        f"{line.where}: label {line.label} is {meant}, but {catalogue.table['clip'][wrong]} shows {classes[wrong]}: "
-        f"{_cause([(int(labels[row]), line.label) for row, line in chosen.items()], len(names))}"
+        f"{chosen[wrong].where}: label {label} is {meant}, but {clips[wrong]} shows {classes[wrong]}: "
+        f"{_cause([(int(labels[row]), label) for row, label in given.items()], len(names))}"
     )
 
 
@@ -136,8 +184,43 @@ def _cause(pairs: Sequence[tuple[int, int]], classes: int) -> str:
     return "the list numbers the classes in another order"
 
 
-def _key(clip: str) -> str:
-    """Clips are matched by file name without folder, suffix and case."""
-    name = PurePosixPath(clip.replace("\\", "/")).name
+def _by_name(catalogue: Catalogue) -> dict[str, list[int]]:
+    """Rows by the names that a list may call their clip."""
+    known: dict[str, list[int]] = defaultdict(list)
+    for row, clip in enumerate(catalogue.table["clip"]):
+        for name in _names(clip):
+            known[name].append(row)
+    return known
+
+
+def _named(clip: str, known: Mapping[str, list[int]], catalogue: Catalogue, where: str) -> int | None:
+    """The row of a clip as a list calls it; `None` where there is none.
+
+    Raises:
+        MmfuseError: several clips have this name, and its folder tells none of them apart.
+    """
+    rows = next((known[name] for name in _names(clip) if name in known), [])
+    if len(rows) > 1:
+        wanted = _folders(clip)
+        shared = {row: _agreeing(_folders(catalogue.table["path"][row]), wanted) for row in rows}
+        rows = [row for row in rows if shared[row] == max(shared.values())]
+    if len(rows) > 1:
+        raise MmfuseError(f"{where}: {len(rows)} clips are called {clip}; write the folder that each lies in before it")
+    return rows[0] if rows else None
+
+
+def _folders(path: str) -> list[str]:
+    """The folders that a file lies in, the innermost first."""
+    return [folder.name.casefold() for folder in PurePosixPath(path.replace("\\", "/")).parents]
+
+
+def _agreeing(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many folders two paths share, from the innermost on."""
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def _names(clip: str) -> list[str]:
+    """Clips are matched by file name without folder and case: as it is first, then without its suffix."""
+    name = PurePosixPath(clip.replace("\\", "/")).name.casefold()
     stem, dot, suffix = name.rpartition(".")
-    return (stem if dot and len(suffix) <= 4 else name).casefold()
+    return [name, stem] if stem and dot and len(suffix) <= 4 else [name]

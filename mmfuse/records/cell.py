@@ -98,8 +98,9 @@ def _as_written(value: Any) -> str:
 class Dataset(Strict):
     """A data set by name, or a user's own clips: two CSV files, or folders train/<class> and test/<class>.
 
-    `damaged: keep` shows the frames that can be read of a damaged video, which otherwise fails its cells. `train_lists`
-    gives published lists of training clips by K, in place of the draws.
+    `damaged: keep` shows the frames that can be read of a damaged video, which otherwise fails its cells. In place of
+    draws made here, training clips come from lists that others have published: `protocol` names them, `train_lists`
+    gives files by K.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=80), _named("data set", refuse_name)]
@@ -109,6 +110,7 @@ class Dataset(Strict):
     classes: Annotated[list[Any] | None, AfterValidator(_called_by_texts)] = None
     damaged: Literal["error", "keep"] = "error"
     train_lists: dict[Shots, str] | None = None
+    protocol: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -121,6 +123,14 @@ class Dataset(Strict):
             raise ValueError("a data set of your own needs both CSV files, 'train' and 'test'")
         return self
 
+    @model_validator(mode="after")
+    def _one_kind_of_lists(self) -> Dataset:
+        if self.protocol is not None and self.train_lists:
+            raise ValueError("training clips come from 'train_lists' or from the lists of a 'protocol', not both")
+        if self.protocol is not None and self.own:
+            raise ValueError("a protocol has lists of published data sets, not of clips of your own")
+        return self
+
     @property
     def own(self) -> bool:
         """Whether the user's own files define it, and not a card that ships with the package."""
@@ -128,7 +138,11 @@ class Dataset(Strict):
 
     def request(self) -> str | dict[str, Any]:
         """What the data floor takes: a known name, or the keys of an own data set."""
-        return self.model_dump(exclude_none=True, exclude={"damaged", "train_lists"}) if self.own else self.name
+        return (
+            self.model_dump(exclude_none=True, exclude={"damaged", "train_lists", "protocol"})
+            if self.own
+            else self.name
+        )
 
 
 class Encoders(Strict):

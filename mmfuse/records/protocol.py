@@ -27,6 +27,7 @@ CELL: dict[str, Any] = {
     "dataset.classes": None,
     "dataset.damaged": "error",
     "dataset.train_list": None,
+    "dataset.protocol": None,
     "encoders.image": "tiny-dinov2",
     "encoders.text": "tiny-clip-text",
     "encoders.feature": "both",

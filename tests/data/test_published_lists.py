@@ -18,9 +18,10 @@ TESTED = TINY.part("test").iloc[0]
 
 
 @pytest.mark.parametrize(
-    "style", ["{path} {label}", "{clip}.mp4 {label}", "some/where/{clip}.avi {label}", "{clip} {label}\r"]
+    "style",
+    ["{path} {label}", "{clip}.mp4 {label}", "some/where/{clip}.avi {label}", "{clip} {label}\r", "{class}/{clip}"],
 )
-def test_both_styles_name_the_same_clips(tmp_path: Path, style: str) -> None:
+def test_all_styles_name_the_same_clips(tmp_path: Path, style: str) -> None:
     rows = draw_clips(TINY, shots=2, draw=3)
     path = tmp_path / "list.txt"
     path.write_text("\n".join(style.format(**row) for row in rows.to_dict("records")) + "\n\n")
@@ -47,6 +48,39 @@ def test_wrong_lines(tmp_path: Path, line: str, message: str) -> None:
     path.write_text(f"MoveRight_g02_c01.mp4 0\n{line}\n")
     with pytest.raises(MmfuseError, match=message):
         read_list(TINY, path)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("MoveLeft/MoveRight_g01_c01", "list.txt:2: MoveRight_g01_c01 is listed in MoveLeft, but shows MoveRight"),
+        ("MoveRight_g01_c01", "list.txt:2: expected 'class/clip' as in the list's first line"),
+        ("MoveRight/MoveRight_g01_c01 0", "list.txt:2: MoveRight/MoveRight_g01_c01 0 is not a clip"),
+        (f"{TESTED['class']}/{TESTED['clip']}", "is in the test part"),
+        ("moveright/MoveRight_g02_c01.mp4", r"list.txt:2: .* is named already"),
+    ],
+)
+def test_wrong_lines_of_a_list_without_labels(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text(f"MoveRight/MoveRight_g02_c01\n{line}\n")
+    with pytest.raises(MmfuseError, match=message):
+        read_list(TINY, path)
+
+
+def test_clips_of_one_name_are_told_apart_by_their_folder(tmp_path: Path) -> None:
+    """Files of one's own are often numbered within their class."""
+    lists = {}
+    for part in ("train", "test"):
+        for place in ("walk/1.mp4", "run/1.mp4"):
+            (tmp_path / part / place).parent.mkdir(parents=True)
+            (tmp_path / part / place).touch()
+    catalogue = load_catalogue({"name": "mine", "root": str(tmp_path)})
+    for name, content in {"good": "train/walk/1.mp4 1\ntrain/run/1.mp4 0\n", "bad": "1.mp4 0\n"}.items():
+        lists[name] = tmp_path / f"{name}.txt"
+        lists[name].write_text(content)
+    assert read_list(catalogue, lists["good"])["class"].tolist() == ["walk", "run"]
+    with pytest.raises(MmfuseError, match=r"bad.txt:1: 4 clips are called 1.mp4; write the folder"):
+        read_list(catalogue, lists["bad"])
 
 
 OF_OTHER_KINDS = {

@@ -24,7 +24,7 @@ class ClipSelection:
     Args:
         place: whatever tells the catalogue; selections with the same place share one.
         shots, draw: as in `few_shot.draw_clips`.
-        train_list: a published list instead.
+        train_list, protocol: a published list instead, by its file or by the name of its protocol.
         frames, size: of a clip; `None` for what its card says.
         damaged: what is done about damaged videos.
     """
@@ -33,6 +33,7 @@ class ClipSelection:
     shots: Shots
     draw: int
     train_list: str | None = None
+    protocol: str | None = None
     frames: int | None = None
     size: int | None = None
     damaged: Damaged = "error"
@@ -78,6 +79,7 @@ def store_contents(
             selection.shots,
             0 if selection.shots == "all" else selection.draw,
             selection.train_list,
+            selection.protocol,
         )
         if key not in drawn:
             drawn[key] = _wanted(catalogue, selection)
@@ -90,8 +92,14 @@ def store_contents(
 
 
 def _wanted(catalogue: Catalogue, selection: ClipSelection) -> list[WantedClip]:
-    rows = training_clips(catalogue, shots=selection.shots, draw=selection.draw, train_list=selection.train_list)
-    if selection.train_list is None:
+    rows = training_clips(
+        catalogue,
+        shots=selection.shots,
+        draw=selection.draw,
+        train_list=selection.train_list,
+        protocol=selection.protocol,
+    )
+    if selection.train_list is None and selection.protocol is None:
         few_shot.certify(catalogue, rows, shots=selection.shots, draw=selection.draw)
     return wanted_clips(rows, catalogue.part("test"), candidates=catalogue.card.candidates)
 

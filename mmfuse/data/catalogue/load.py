@@ -36,6 +36,8 @@ class Catalogue:
     was found)."""
     root: Path | None = None
     """The folder that relative paths start from, where one was given."""
+    places: tuple[Path, ...] = ()
+    """The folders that lists are looked for in, first come first served."""
     warnings: tuple[str, ...] = ()
     """What a user should know before a number is made of these clips, such as sources with clips in both lists."""
 
@@ -98,23 +100,24 @@ def published(
         found = custom.read(dataset, root=root)
         _check_split(found.card.title, split, (1,))  # one pair of lists: another split would repeat the same numbers
         table = _table(found.rows, found.card)
-        return Catalogue(found.card.name, split, found.card, table, found.root, tuple(found.warnings))
+        return Catalogue(found.card.name, split, found.card, table, found.root, warnings=tuple(found.warnings))
     if dataset not in card_names():
         raise unknown("data set", dataset, card_names())
     card = load_card(dataset)
     _check_split(card.title, split, card.splits)
     if card.generated:
-        return _generated(card, split, root)
+        return _generated(card, split, root, _places(annotations, root, None))
     folder = dataset_folder(root, dataset) if root is not None else None
     places = _places(annotations, root, folder)
-    rows = READERS[dataset](card, split, places)
+    # Who names the folder of the official lists means no other one.
+    rows = READERS[dataset](card, split, places[:1] if annotations is not None else places)
     if not card.class_names:
         card = _named_by_lists(card, rows)
     table = _table(rows, card)
     check_counts(table, card, split)
     if folder is not None:
         table = table.assign(path=find_videos(table, folder).paths)
-    return Catalogue(dataset, split, card, table, folder)
+    return Catalogue(dataset, split, card, table, folder, tuple(places))
 
 
 def _named_by_lists(card: DataCard, rows: list[Row]) -> DataCard:
@@ -146,20 +149,19 @@ def check_counts(table: pd.DataFrame, card: DataCard, split: int) -> None:
 
 def _places(annotations: Path | None, root: Path | None, folder: Path | None) -> list[Path]:
     """Where the official lists are looked for, first come first served."""
-    if annotations is not None:
-        return [Path(annotations)]
     environment = os.environ.get("MMFUSE_ANNOTATIONS")
-    given = [folder, root, Path(environment) if environment else None]
+    given = [annotations, folder, root, Path(environment) if environment else None]
     return list(dict.fromkeys(Path(place) for place in given if place is not None))
 
 
-def _generated(card: DataCard, split: int, root: Path | None) -> Catalogue:
+def _generated(card: DataCard, split: int, root: Path | None, places: list[Path]) -> Catalogue:
     """The clips of the data set that `mmfuse.data.tiny` makes, with the places where they are or will be."""
     from mmfuse.data.tiny import dataset
 
     folder = dataset.default_root() if root is None else Path(root).absolute()
     table = _worded(dataset.listing(), card)
-    return Catalogue(card.name, split, card, table.assign(path=[str(folder / path) for path in table["path"]]), folder)
+    table = table.assign(path=[str(folder / path) for path in table["path"]])
+    return Catalogue(card.name, split, card, table, folder, tuple(places))
 
 
 def _table(rows: Iterable[Row], card: DataCard) -> pd.DataFrame:

@@ -31,7 +31,7 @@ def accuracy_notes(comparison: Comparison, columns: Sequence[Sequence[Value]]) -
     """
     group = comparison.group
     values = [value for column in columns for value in column]
-    notes = [*_intervals(group, values), *_same_clips(group)]
+    notes = [*_intervals(group, values), *_same_clips(group), *_published_lists(group)]
     if len(comparison.averaged) > 1:
         notes.append("The mean column and the gain average their K within each draw first.")
     if group.decisions:
@@ -94,6 +94,15 @@ def _same_clips(group: Group) -> list[str]:
         return []
     which = " and ".join(f"K={one}" for one in same)
     return [f"At {which} every draw holds the same clips: there ± is over repeated trainings."]
+
+
+def _published_lists(group: Group) -> list[str]:
+    """Whose lists the training clips are from, where they are no draws of ours."""
+    names = sorted({entry.cell.dataset.protocol for entry in group.entries if entry.cell.dataset.protocol is not None})
+    return [
+        f"Training clips: the published lists {name} (mmfuse data get {group.dataset} --protocol {name} tells of them)."
+        for name in names
+    ]
 
 
 def _listed(group: Group, shots: Any) -> bool:
