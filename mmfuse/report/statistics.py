@@ -151,6 +151,8 @@ class Differences:
         half: half widths of the 95% intervals over draws.
         half_clips: the same over test clips, by source.
         p: two-sided, over draws and test clips together; nan where nothing is tested.
+        error: standard errors over draws, with `draws` - 1 degrees of freedom.
+        error_clips: standard errors over test clips as p counts them, restricted to no difference.
     """
 
     mean: Array
@@ -158,6 +160,8 @@ class Differences:
     half: Array
     half_clips: Array
     p: Array
+    error: Array
+    error_clips: Array
 
     def between(self, row: int, other: int) -> Mean | None:
         """The difference of two rows; `None` where they share no draw."""
@@ -179,7 +183,7 @@ def differences(column: Column) -> Differences:
     Rows that have the same draws are compared all at once.
     """
     rows = len(column.accuracy)
-    mean, half, half_clips, p = (np.full((rows, rows), np.nan) for _ in range(4))
+    mean, half, half_clips, p, error, error_clips = (np.full((rows, rows), np.nan) for _ in range(6))
     draws = np.zeros((rows, rows), dtype=np.int64)
     patterns = _rows_by_draws(column)
     for at, (ours, our_draws, our_known) in enumerate(patterns):
@@ -189,11 +193,11 @@ def differences(column: Column) -> Differences:
                 continue
             block, mirrored = np.ix_(ours, theirs), np.ix_(theirs, ours)
             found = _compare(column, ours, theirs, shared, our_known & their_known & shared)
-            for target, values in zip((half, half_clips, p), found[1:], strict=True):
+            for target, values in zip((half, half_clips, p, error, error_clips), found[1:], strict=True):
                 target[block], target[mirrored] = values, values.T
             mean[block], mean[mirrored] = found[0], -found[0].T
             draws[block] = draws[mirrored] = int(shared.sum())
-    return Differences(mean, draws, half, half_clips, p)
+    return Differences(mean, draws, half, half_clips, p, error, error_clips)
 
 
 Pattern = tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]
@@ -215,16 +219,17 @@ def _compare(
     theirs: NDArray[np.int64],
     shared: NDArray[np.bool_],
     known: NDArray[np.bool_],
-) -> tuple[Array, Array, Array, Array]:
-    """Means, half widths over draws and over clips, and p of A rows against B rows, (A, B) each."""
+) -> tuple[Array, Array, Array, Array, Array, Array]:
+    """Means, half widths over draws and over clips, p, and both errors of A rows against B rows, (A, B) each."""
     n = int(shared.sum())
     values = column.accuracy[ours][:, None, shared] - column.accuracy[theirs][None, :, shared]
     mean = values.mean(axis=-1)
     grain = math.sqrt(2) * column.grain  # a clip each on both sides
     half = student_half_width(values, grain=grain)
     unknown = np.full(mean.shape, np.nan)
+    error = unknown if n < 2 else np.sqrt((values.var(axis=-1, ddof=1) + grain**2) / n)
     if not known.any():
-        return mean, half, unknown, unknown
+        return mean, half, unknown, unknown, error, unknown
     a = column.recognised[ours][:, known].mean(axis=1)
     b = column.recognised[theirs][:, known].mean(axis=1)
     squares = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1)[None] - 2 * a @ b.T
@@ -232,11 +237,9 @@ def _compare(
     crossed = (a @ column.clips)[:, None] - (b @ column.clips)[None]
     sums = a.sum(axis=1)[:, None] - b.sum(axis=1)[None]
     half_clips = _clip_half_width(squares, crossed, sums, column)
-    if n < FEWEST_DRAWS:
-        return mean, half, half_clips, unknown
-    over_draws = np.sqrt((values.var(axis=-1, ddof=1) + grain**2) / n)
-    over_clips = 100 * np.sqrt(squares + column.heaviest**2) / column.clips.sum()
-    return mean, half, half_clips, behrens_fisher_p(mean, over_draws, over_clips, degrees=n - 1)
+    error_clips = 100 * np.sqrt(squares + column.heaviest**2) / column.clips.sum()
+    p = unknown if n < FEWEST_DRAWS else behrens_fisher_p(mean, error, error_clips, degrees=n - 1)
+    return mean, half, half_clips, p, error, error_clips
 
 
 def _clip_half_width(squares: Array, crossed: Array, sums: Array, column: Column) -> Array:

@@ -185,7 +185,7 @@ class Comparison:
         """Pairs × shots with the mean over K ≥ 5 and the gain over the frozen towers."""
         columns = [self._accuracies(span) for span in self.spans]
         names = [self.heading(span) for span in self.spans]
-        if self._has_gains:
+        if self.has_gains:
             names.append(f"gain over {self.group.baseline}, K={', '.join(map(str, self.averaged))}")
             columns.append(self._gains([self.averaged])[0])
         return Table(
@@ -201,7 +201,7 @@ class Comparison:
     @cached_property
     def gain_table(self) -> Table | None:
         """The gain over the frozen towers at each number of shots; `None` without a frozen pair."""
-        if not self._has_gains:
+        if not self.has_gains:
             return None
         columns = self._gains([(shots,) for shots in self.group.shots])
         return Table(
@@ -212,7 +212,7 @@ class Comparison:
             rows=tuple(
                 Row(row, tuple(column[at] for column in columns))
                 for at, row in enumerate(self.group.pairs)
-                if not self._is_baseline(row)
+                if not self.is_baseline(row)
             ),
             notes=gain_notes(self, columns),
             context=self._context,
@@ -223,10 +223,12 @@ class Comparison:
         return {"dataset": self.group.dataset, "split": str(self.group.split), "metric": self.metric}
 
     @property
-    def _has_gains(self) -> bool:
-        return self.group.baseline is not None and any(not self._is_baseline(row) for row in self.group.pairs)
+    def has_gains(self) -> bool:
+        """Whether there is a baseline, and a row beside it."""
+        return self.group.baseline is not None and any(not self.is_baseline(row) for row in self.group.pairs)
 
-    def _is_baseline(self, row: str) -> bool:
+    def is_baseline(self, row: str) -> bool:
+        """Whether a row is one that others are compared with."""
         return any(entry.cell.pair.name == self.group.baseline for entry in self._cells(row, tuple(self.group.shots)))
 
     def _cells(self, row: str, span: Span) -> tuple[Entry, ...]:
@@ -253,7 +255,7 @@ class Comparison:
     def _gain(self, row: str, span: Span) -> Value:
         """A gain with its uncorrected p."""
         baseline = self.group.baseline_of(row)
-        if self._is_baseline(row):
+        if self.is_baseline(row):
             return Value(text="–")
         if baseline is None or not all(self.group.of(row, shots) for shots in span):
             return Value()  # the grid does not ask for it

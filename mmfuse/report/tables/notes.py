@@ -41,7 +41,7 @@ def accuracy_notes(comparison: Comparison, columns: Sequence[Sequence[Value]]) -
             "Bold: highest of the column. = not shown to be below the best (model confidence set, "
             f"{LEVEL:.0%} over the table). {_stars('the column')}"
         )
-    return (*notes, *_cautions(group, values))
+    return (*notes, *cautions(group, values))
 
 
 def gain_notes(comparison: Comparison, columns: Sequence[Sequence[Value]]) -> tuple[str, ...]:
@@ -110,7 +110,8 @@ def _listed(group: Group, shots: Any) -> bool:
     return any(entry.cell.shots == shots and entry.cell.train_list is not None for entry in group.entries)
 
 
-def _cautions(group: Group, values: Iterable[Value]) -> list[str]:
+def cautions(group: Group, values: Iterable[Value]) -> list[str]:
+    """What may make numbers of one table incomparable."""
     notes = []
     if any(entry.state != "done" for entry in group.entries):
         notes.append("(2/3, 1 failed): the mean is over 2 of 3 planned draws; stale numbers are left out.")

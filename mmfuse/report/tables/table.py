@@ -26,6 +26,9 @@ class Value:
         p: the corrected p-value.
         decimals: digits behind the point.
         text: a text to show as it is, in place of a number.
+        brief: whether the mean is shown without its intervals, which stand in another table.
+        bounds: an interval that is not symmetric, in place of half widths.
+        lacking: what else is lacking than cells, such as `2/3 data sets`.
         behind: the cells that the number is made from, so that it can be traced to their records and commands.
     """
 
@@ -39,12 +42,15 @@ class Value:
     p: float | None = None
     decimals: int = 1
     text: str | None = None
+    brief: bool = False
+    bounds: tuple[float, float] | None = None
+    lacking: str = ""
     behind: tuple[Entry, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def complete(self) -> bool:
         """Whether every planned cell is in the mean."""
-        return self.mean is not None and not any(self.gaps.values())
+        return self.mean is not None and not self.lacking and not any(self.gaps.values())
 
     def number(self, *, plus_minus: str = "±", minus: str = "-") -> str:
         """The number with its interval over draws, and that over test clips where it is the wider one; no marks."""
@@ -53,7 +59,9 @@ class Value:
         sign = "+" if self.signed else ""
         rounded = round(self.mean.mean, self.decimals) + 0.0  # no minus before a zero
         shown = f"{rounded:{sign}.{self.decimals}f}".replace("-", minus)
-        if self.mean.half is not None:
+        if self.bounds is not None:
+            shown += " [" + ", ".join(f"{round(one, self.decimals):g}" for one in self.bounds) + "]"
+        if self.mean.half is not None and not self.brief:
             shown += f" {plus_minus} {self.mean.half:.{self.decimals}f}"
             if self.mean.half_clips is not None and self.mean.half_clips > self.mean.half:
                 shown += f" {plus_minus} {self.mean.half_clips:.{self.decimals}f}"
@@ -61,12 +69,12 @@ class Value:
 
     def gap(self) -> str:
         """What is lacking, in words: `2/3, 1 failed`."""
-        lacking = [f"{count} {state}" for state in SHOWN_STATES if (count := self.gaps.get(state, 0))]
+        cells = [f"{count} {state}" for state in SHOWN_STATES if (count := self.gaps.get(state, 0))]
         if self.mean is None:
             states = [state for state in SHOWN_STATES if self.gaps.get(state, 0)]
             return ", ".join(states)
-        fraction = [f"{self.mean.n}/{self.planned}"] if self.mean.n < self.planned else []
-        return ", ".join([*fraction, *lacking]) if lacking else ""
+        fraction = [f"{self.mean.n}/{self.planned}"] if cells and self.mean.n < self.planned else []
+        return ", ".join([*([self.lacking] if self.lacking else []), *fraction, *cells])
 
     @property
     def verdict(self) -> str:
@@ -89,7 +97,20 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: title, columns, rows, and notes below it."""
+    """A table: title, columns, rows, and notes below it.
+
+    Args:
+        key: which table it is.
+        title: what stands above it.
+        corner: head of the column of names.
+        columns: heads of the others.
+        rows: the rows.
+        notes: what is said below it.
+        context: axes that have one value for the whole table, such as data set, split and metric.
+        axes: for each column the axes that have one value for it, such as shots; nothing where its head says all.
+        row_axis: the axis that the names of the rows are values of; nothing where they are of several.
+        caption: title for a paper, in words.
+    """
 
     key: str
     title: str
@@ -98,3 +119,6 @@ class Table:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
     context: Mapping[str, str] = field(default_factory=dict)
+    axes: tuple[Mapping[str, str], ...] = ()
+    row_axis: str = "pair"
+    caption: str = ""
