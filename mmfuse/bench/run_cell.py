@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -254,8 +254,17 @@ def make_trainer(job: Job, micro_batch: int, precision: Any, callbacks: list[Cal
         num_sanity_val_steps=0,
         limit_val_batches=1.0 if cell.train.validation else 0,
         log_every_n_steps=10,
-        deterministic="warn",
+        deterministic=determinism(),
     )
+
+
+def determinism() -> bool | Literal["warn"]:
+    """What Lightning is told: an operator that has no deterministic form fails the cell.
+
+    With a warning instead, the attention kernels of GPUs would take their gradients in any order. Apple's GPUs lack
+    deterministic forms of operators that every model uses, so there it stays with a warning.
+    """
+    return "warn" if torch.backends.mps.is_available() else True
 
 
 LOGGERS = {

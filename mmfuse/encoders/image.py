@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mmfuse.encoders.architectures import IMAGE, ImageArchitecture, architecture_of
+from mmfuse.encoders.positions import make_deterministic
 from mmfuse.encoders.tower import Context, Tower, plug
 from mmfuse.errors import MmfuseError
 
@@ -46,6 +47,7 @@ class ImageTower(Tower):
         super().__init__(model, name=name, architecture=self.architecture)
         if self.architecture.lacks is not None and (lack := self.architecture.lacks(model)) is not None:
             raise MmfuseError(f"image tower {name!r} has {lack}")
+        make_deterministic(model)
         self._native_size = native_size
         # uint8 pixels -> (x/255 - mean)/std, folded into one scale and one shift.
         self.register_buffer("pixel_scale", (1 / (255 * torch.tensor(std))).view(3, 1, 1), persistent=False)

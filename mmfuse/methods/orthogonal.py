@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import peft
 import torch
+from peft.tuners.boft import layer as boft_layer
 
 from mmfuse.encoders.tower import Tower
 from mmfuse.methods.low_rank import PeftMethod
@@ -65,7 +67,32 @@ class BOFT(PeftMethod):
         config = peft.BOFTConfig(
             boft_block_size=block_size, boft_block_num=0, boft_n_butterfly_factor=1, target_modules=names
         )
-        super().__init__(tower, generator=generator, config=config)
+        with _nothing_compiled():
+            super().__init__(tower, generator=generator, config=config)
+        for name in names:
+            tower.model.get_submodule(name).cayley_batch = _turns
+
+
+def _turns(given: torch.Tensor) -> torch.Tensor:
+    """Blocks (N, b, b) to rotations by Cayley's map: with S the skew part, (I − S)(I + S)⁻¹.
+
+    peft's own asks the device after each solution whether there was one, and waits. There always is, since what is
+    skew has imaginary eigenvalues only.
+    """
+    skew = 0.5 * (given - given.mT)
+    unit = torch.eye(given.shape[-1], device=given.device, dtype=given.dtype)
+    return torch.linalg.solve_ex(unit + skew, unit - skew, left=False).result
+
+
+@contextmanager
+def _nothing_compiled() -> Iterator[None]:
+    """Keep peft from compiling an extension for CUDA, anew for each layer: what it does for one factor is the same."""
+    load = boft_layer.get_fbd_cuda
+    boft_layer.get_fbd_cuda = lambda: None
+    try:
+        yield
+    finally:
+        boft_layer.get_fbd_cuda = load
 
 
 def check_blocks(tower: Tower, names: Sequence[str], block_size: int) -> None:

@@ -13,7 +13,6 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from mmfuse.encoders import ImageTower
 from mmfuse.errors import MmfuseError, unknown
@@ -43,9 +42,21 @@ def frame_features(tokens: Tensor, *, kind: str, rows: int) -> Tensor:
         return patches.mean(dim=2)
     if kind == "both":
         return torch.cat([cls, patches.mean(dim=2)], dim=-1)
-    grid = patches.unflatten(2, (rows, -1)).flatten(0, 1).permute(0, 3, 1, 2)  # (B·T, D, rows, columns)
-    pooled = functional.adaptive_avg_pool2d(grid, GRID).flatten(1)  # (B·T, D·GRID²)
-    return torch.cat([cls, pooled.unflatten(0, cls.shape[:2])], dim=-1)
+    return torch.cat([cls, _pooled(patches.unflatten(2, (rows, -1)))], dim=-1)
+
+
+def _pooled(grid: Tensor) -> Tensor:
+    """Patches (B, T, rows, columns, D) to their means in GRID × GRID fields, (B, T, D·GRID²).
+
+    As `adaptive_avg_pool2d`, whose gradient has no deterministic kernel on GPUs: where GRID does not divide a side, the
+    fields overlap.
+    """
+    tall, wide = (_fields(side) for side in grid.shape[2:4])
+    return torch.stack([grid[:, :, rows, columns].mean(dim=(2, 3)) for rows in tall for columns in wide], -1).flatten(2)
+
+
+def _fields(side: int) -> list[slice]:
+    return [slice(place * side // GRID, math.ceil((place + 1) * side / GRID)) for place in range(GRID)]
 
 
 class FrameEncoder:

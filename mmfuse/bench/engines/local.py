@@ -29,6 +29,8 @@ from mmfuse.records.record import Failure, failed
 from mmfuse.utils.processes import usable_cores
 
 TICK = 0.25
+DETERMINISTIC = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+"""With it cuBLAS adds in the same order each time; it is read when a process first multiplies."""
 
 
 @dataclass(frozen=True)
@@ -253,6 +255,6 @@ def device_slots(
     for number in range(count):
         environment = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "0"}
         if groups:
-            environment["CUDA_VISIBLE_DEVICES"] = groups[number % len(groups)]
+            environment |= {"CUDA_VISIBLE_DEVICES": groups[number % len(groups)], **DETERMINISTIC}
         slots.append(Slot(environment))
     return slots
