@@ -41,8 +41,9 @@ class TrainablePositions:
 
     def __call__(self, tokens: Tensor, height: int, width: int) -> Tensor:
         """Positions (1, S, D) for tokens (N, S, D) of frames of `height` by `width` pixels."""
-        table = self._table()
-        if not table.requires_grad or (tokens.shape[1] == len(table) and height == width):
+        weight = self._weight()
+        table = weight.reshape(-1, weight.shape[-1])  # (P, D)
+        if not weight.requires_grad or (tokens.shape[1] == len(table) and height == width):
             return self._own(self._embeddings, tokens, height, width)
         # What the model's own interpolation makes of a unit matrix is the matrix of that interpolation, (S, P).
         unit = torch.eye(len(table), device=table.device)
@@ -52,12 +53,12 @@ class TrainablePositions:
         with torch.autocast(table.device.type, enabled=False):
             return (matrix[0] @ table.float()).to(table.dtype).unsqueeze(0)
 
-    def _table(self) -> Tensor:
-        """The table, (P, D)."""
+    def _weight(self) -> Tensor:
+        """The table, (P, D) or (1, P, D)."""
         embeddings: Any = self._embeddings
         if hasattr(embeddings, "position_embedding"):
             return embeddings.position_embedding.weight
-        return embeddings.position_embeddings[0]
+        return embeddings.position_embeddings
 
     def _own(self, embeddings: Any, tokens: Tensor, height: int, width: int) -> Tensor:
         return type(self._embeddings).interpolate_pos_encoding(embeddings, tokens, height, width)  # type: ignore[attr-defined]
