@@ -77,9 +77,9 @@ class AddedDraws:
         if waiting:
             return []
         entries = wanted_entries(planned_entries(self._folder, self._cells), self._manifest.until_decided)
-        if len(entries) > len(self._manifest.cells):
-            self._manifest.cells = [entry.planned for entry in entries]
-            self._folder.write_manifest(self._manifest)
+        # Also where nothing is added: another runner, which knew less of the records, may have written it since.
+        self._manifest.cells = [entry.planned for entry in entries]
+        self._folder.write_manifest(self._manifest)
         allowed = self._chosen - self._planned
         further = [entry for entry in to_run(entries) if entry.state == "missing" and entry.cell.name in allowed]
         self._wait_for(further)

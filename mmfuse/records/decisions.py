@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mmfuse.records.folder import Manifest
+from mmfuse.records.record import STOPPED
 from mmfuse.records.status import Entry
 from mmfuse.records.until_decided import UntilDecided
 from mmfuse.statistics.power import MOST_DRAWS, draws_to_decide
@@ -120,7 +121,8 @@ def _decide_column(column: Column, rows: Rows, draws: UntilDecided, rule: Rule) 
 def accuracies(rows: Rows, draws: Sequence[int]) -> tuple[Array, Mask]:
     """(R, N) top-1 in per cent, the mean over seeds, nan where it is not known; and which may still come.
 
-    A cell that failed or is stale is not waited for, or one fault would hold up the column.
+    A cell that failed or is stale is not waited for, or one fault would hold up the column. One that was only stopped
+    is waited for: a look that was judged without it would ask for other draws than one of a run that was not stopped.
     """
     accuracy = np.full((len(rows), len(draws)), np.nan)
     pending = np.zeros((len(rows), len(draws)), dtype=bool)
@@ -130,8 +132,14 @@ def accuracies(rows: Rows, draws: Sequence[int]) -> tuple[Array, Mask]:
             values = [value for entry in cells if (value := _top1(entry)) is not None]
             if cells and len(values) == len(cells):
                 accuracy[at, column] = sum(values) / len(values)
-            pending[at, column] = not cells or any(entry.state in ("missing", "running") for entry in cells)
+            pending[at, column] = not cells or any(map(_may_come, cells))
     return accuracy, pending
+
+
+def _may_come(entry: Entry) -> bool:
+    if entry.failure is not None:
+        return entry.failure.kind in STOPPED
+    return entry.state in ("missing", "running")
 
 
 def _top1(entry: Entry) -> float | None:

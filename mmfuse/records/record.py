@@ -31,6 +31,9 @@ TRANSIENT = (
 The last one is what Lightning raises in a worker that a scheduler ends by SIGTERM.
 """
 
+STOPPED = ("Interrupted", "RunnerDied", "RecordNotWritten", "DamagedRecord", "SIGTERMException")
+"""Those of them after which nothing speaks against the cell's coming to its end in a plain rerun."""
+
 
 # Bounds keep what is told of a record sane whoever wrote it. A mean of 32-bit floats may pass 1 by a rounding.
 Accuracy = Annotated[float, Field(ge=0, lt=1.001)]

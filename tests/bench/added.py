@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from mmfuse.bench.added_draws import AddedDraws, wanted_entries
-from mmfuse.bench.engines.base import Engine
-from mmfuse.bench.job import Job
+from mmfuse.bench.engines.base import Engine, NextJob
+from mmfuse.bench.job import Event, Finished, Job, Started
 from mmfuse.bench.plan import planned_entries, to_run
 from mmfuse.bench.runner import Runner, Tally, Task
 from mmfuse.records.cell import Cell, Inputs
@@ -15,6 +17,7 @@ from mmfuse.records.decisions import Decision, decisions
 from mmfuse.records.folder import Manifest, PlannedCell, ResultsFolder
 from mmfuse.records.status import Entry, read_entries
 from mmfuse.records.until_decided import UntilDecided
+from tests.bench import fakes
 from tests.bench.harness import Silent, cell, engine
 
 RULE = UntilDecided(until="decided", at_least=3, at_most=10, margin=0.5)
@@ -57,6 +60,34 @@ def run(
         fail_fast=fail_fast,
         further=lambda ended: [task(entry) for entry in added.after(ended)],
     ).run()
+
+
+class Shuffled:
+    """Cells in this process, all begun at once, that end in an order of their own."""
+
+    workers = 99
+
+    def __init__(self, seed: int) -> None:
+        self._generator = random.Random(seed)
+
+    def run(self, next_job: NextJob) -> Iterator[Event]:
+        """See `Engine`."""
+        begun: list[Job] = []
+        while True:
+            begun += iter(next_job, None)
+            if not begun:
+                return
+            job = begun.pop(self._generator.randrange(len(begun)))
+            yield Started(0, job)
+            yield Finished(0, job, fakes.run(job, progress=lambda news: None))
+
+    def close(self) -> None:
+        """See `Engine`."""
+
+
+def planned(path: Path) -> list[str]:
+    """Names of the cells that the folder's tables are made of."""
+    return [entry.cell.name for entry in read_entries(ResultsFolder(path))]
 
 
 def known(path: Path) -> list[Decision]:

@@ -13,6 +13,7 @@ import pytest
 
 from mmfuse.records.decisions import Decision
 from mmfuse.records.folder import ResultsFolder
+from mmfuse.records.record import Failure, failed
 from mmfuse.records.status import counts, read_entries
 from tests.bench import added
 from tests.bench.harness import ran
@@ -89,6 +90,38 @@ def test_a_grid_that_is_killed_again_and_again_comes_to_the_same_verdicts(whole:
         runner.wait()
     added.run(tmp_path)
     assert added.known(tmp_path) == added.known(whole)
+    assert added.planned(tmp_path) == added.planned(whole)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_order_in_which_cells_end_changes_neither_a_verdict_nor_what_is_run(
+    whole: Path, tmp_path: Path, seed: int
+) -> None:
+    added.run(tmp_path, local=added.Shuffled(seed))
+    assert ran(tmp_path) != ran(whole)
+    assert added.known(tmp_path) == added.known(whole)
+    assert added.planned(tmp_path) == added.planned(whole)
+    assert sorted(ran(tmp_path)) == sorted(ran(whole))
+
+
+def test_a_look_is_not_judged_without_a_cell_that_was_stopped(whole: Path, tmp_path: Path) -> None:
+    """Stopped at the last cell of the first look, which the hopeless pair's spread takes part in."""
+    folder, results = ResultsFolder(tmp_path), ResultsFolder(whole)
+    folder.prepare()
+    [manifest] = results.manifests()
+    manifest.cells = [planned for planned in manifest.cells if planned.cell.draw < 3]
+    folder.write_manifest(manifest)
+    stopped = "at-50-6"
+    for record in results.read()[0]:
+        if record.cell.draw < 2 or (record.cell.draw == 2 and record.cell.pair.name != stopped):
+            folder.write(record, {"predictions": (results.records / record.predictions.file).read_bytes()})
+        elif record.cell.draw == 2:
+            folder.write(failed(record.cell, Failure(kind="Interrupted", message="stopped"), inputs=record.inputs))
+    assert {(decision.draws, decision.wanted) for decision in added.known(tmp_path)} == {(0, 3)}
+    added.run(tmp_path)
+    assert set(ran(tmp_path)) < set(ran(whole))
+    assert added.known(tmp_path) == added.known(whole)
+    assert added.planned(tmp_path) == added.planned(whole)
 
 
 def test_a_failed_cell_holds_up_its_pair_alone_and_can_be_made_good(tmp_path: Path) -> None:

@@ -140,6 +140,37 @@ def test_a_grid_that_was_stopped_and_resumed_gives_the_same_tables(
     assert accuracies(world, results) == accuracies(world, str(whole))
 
 
+def test_a_grid_until_decided_that_was_killed_and_resumed_gives_the_same_tables(world: Path) -> None:
+    """Nothing is learned at such rates, so that both pairs are equal on any machine, which the last look tells."""
+    grid: dict[str, Any] = yaml.safe_load((world / "drifts.yaml").read_text())
+    grid |= {"name": "until", "shots": [1], "train": {"epochs": 1, "fusion_lr": 1e-9}}
+    twin = {"name": "twin", "image": "frozen", "text": "frozen", "train": {"label_smoothing": 0.2}}
+    grid["pairs"] = ["frozen+frozen", twin]
+    grid["draws"] = {"at_least": 3, "at_most": 5, "until": "decided", "margin": 50}
+    (world / "until.yaml").write_text(yaml.safe_dump(grid))
+    words = ["--grid", "until.yaml", "--workers", "1", "--store", "off"]
+    done = call(world, bench, *words)
+    assert done.returncode == 0, done.stderr
+    assert all(f"[{ended}/{ended}] done " in done.stderr for ended in (6, 8, 10)), done.stderr
+    document = json.loads(call(world, bench, "status", "--results", "results/until", "--json").stdout)
+    assert document["counts"] == {"done": 10, "failed": 0, "stale": 0, "running": 0, "missing": 0}
+    told = {one["pair"]: (one["verdict"], one["draws"], one["gain"]) for one in document["decisions"]}
+    assert told == {"frozen+frozen": (None, 5, None), "twin": ("equivalent", 5, 0.0)}
+
+    command = [sys.executable, "-m", "mmfuse.cli.bench", *words, "--results", "killed"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen(command, cwd=world, env=environment, stderr=subprocess.DEVNULL) as runner:
+        while len(list((world / "killed" / "records").glob("*.json"))) < 4:
+            assert runner.poll() is None
+            time.sleep(0.02)
+        runner.kill()
+    resumed = call(world, bench, *words, "--results", "killed")
+    assert resumed.returncode == 0, resumed.stderr
+    assert accuracies(world, "killed") == accuracies(world, "results/until")
+    again = json.loads(call(world, bench, "status", "--results", "killed", "--json").stdout)
+    assert (again["counts"], again["decisions"]) == (document["counts"], document["decisions"])
+
+
 def test_an_edited_list_makes_its_cells_stale_and_keeps_their_numbers(world: Path, whole: Path) -> None:
     listed = world / "clips" / "train.csv"
     before, told = listed.read_bytes(), sorted(path.name for path in whole.glob("records/*.json"))
