@@ -57,10 +57,14 @@ class Progress:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A record with the content of the files that belong to it."""
+    """A record with the content of the files that belong to it.
+
+    `device_fault`: the process that it comes from can use its device no more, and takes no further job.
+    """
 
     record: Record
     files: dict[str, bytes] = field(default_factory=dict)
+    device_fault: bool = False
 
 
 Report = Callable[[Progress], None]

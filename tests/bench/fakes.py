@@ -19,10 +19,14 @@ from mmfuse.records.cell import Cell, Inputs, identity
 from mmfuse.records.predictions import COLUMNS
 from mmfuse.records.record import Cost, Metrics, Parameters, Predictions, Provenance, Record, Seeds, now
 
+_poisoned: list[str] = []
+"""Not empty in a process whose device has failed: whatever is run there fails as well."""
+
 
 def run(job: Job, *, progress: Report) -> Outcome:
     """Do what the pair's name says; else finish at once with numbers that follow from the cell alone."""
     act = job.cell.pair.name
+    _refuse_if_poisoned()
     progress(Progress("training", 1, 2, 0.5, 1.25, 100.0))
     _mark(job)
     if act == "dies":
@@ -35,6 +39,7 @@ def run(job: Job, *, progress: Report) -> Outcome:
         time.sleep(1000)
     if act.startswith("slow"):
         time.sleep(3.0 if act.startswith("slower") else 0.3)
+    _perhaps_poison(job)
     if act == "wrong":
         raise MmfuseError("the loss became nan in epoch 0")
     if act.startswith("at-"):
@@ -42,6 +47,18 @@ def run(job: Job, *, progress: Report) -> Outcome:
     if act == "big":
         return done(job.cell, inputs=job.known, command=job.command, clips=60_000)
     return done(job.cell, inputs=job.known, command=job.command)
+
+
+def _refuse_if_poisoned() -> None:
+    if _poisoned:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+
+def _perhaps_poison(job: Job) -> None:
+    act = job.cell.pair.name
+    if act == "poisons" or (act == "poisons-once" and not _seen_before(job)):
+        _poisoned.append(job.cell.name)
+        _refuse_if_poisoned()
 
 
 def _near(act: str, cell: Cell) -> float:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,6 +79,20 @@ def test_a_failing_cell_is_named_and_the_others_finish(tmp_path: Path, act: str)
         [record] = [record for record in records(tmp_path).values() if record.state == "failed"]
         assert record.error is not None
         assert "tests/bench/fakes.py" in (record.error.traceback or "")
+
+
+def test_a_failed_device_costs_no_other_cell_and_its_own_one_a_second_try(tmp_path: Path) -> None:
+    wanted = cells("poisons-once", "one", "poisons", "two")
+    tally = run(tmp_path, wanted)
+    assert (tally.done, len(tally.failed)) == (3, 1)
+    kind, message = failure(tmp_path, "poisons")
+    assert kind == "RuntimeError"
+    assert message.startswith("CUDA error: device-side assert triggered")
+    assert Counter(ran(tmp_path)) == {one.name: 1 + one.pair.name.startswith("poisons") for one in wanted}
+    notes = {record.cell.pair.name: record.notes for record in records(tmp_path).values()}
+    assert notes["one"] == notes["two"] == ()
+    for pair in ("poisons", "poisons-once"):
+        assert "run twice, since the device failed the first time: CUDA error" in notes[pair][0]
 
 
 def test_a_silent_cell_counts_as_hung(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from mmfuse.bench.engines.base import RUN_CELL, Limits, NextJob
+from mmfuse.bench.engines.base import RUN_CELL, Limits, NextJob, SecondTries
 from mmfuse.bench.engines.worker import READY
 from mmfuse.bench.job import Event, Finished, Job, Outcome, Progress, Progressed, Started, Tick
 from mmfuse.errors import MmfuseError
@@ -128,6 +128,7 @@ class LocalEngine:
         self._runner = runner
         self._running: dict[int, _Worker] = {}
         self._stillborn = 0
+        self._second_tries = SecondTries()
 
     def run(self, next_job: NextJob) -> Iterator[Event]:
         """Run jobs until `next_job` gives none, yielding what happens.
@@ -182,11 +183,21 @@ class LocalEngine:
             self._stillborn = 0
             return None
         if isinstance(message, Outcome):
-            worker.job = None
-            return Finished(worker.number, job, message)
+            return self._come_to_an_end(worker, job, message)
         if isinstance(message, Progress):
             return Progressed(worker.number, job, message)
         return None
+
+    def _come_to_an_end(self, worker: _Worker, job: Job, outcome: Outcome) -> Event:
+        """Take an outcome; a worker whose device has failed is replaced, and its job runs once more."""
+        worker.job = None
+        if outcome.device_fault:
+            worker.end()
+            del self._running[worker.number]
+        if self._second_tries.is_due(job, outcome):
+            self._start(worker.number, job)
+            return Progressed(worker.number, job, Progress("loading"))
+        return Finished(worker.number, job, self._second_tries.told(job, outcome))
 
     def _bury(self, worker: _Worker, failure: Failure | None) -> Finished:
         """End a worker; its job fails, and the next job gets a new worker."""
@@ -203,7 +214,7 @@ class LocalEngine:
             failure = Failure(kind="WorkerDied", message=f"the worker was lost: {ending}", traceback=words)
         worker.job = None
         outcome = Outcome(failed(job.cell, failure, inputs=job.known, command=job.command))
-        return Finished(worker.number, job, outcome)
+        return Finished(worker.number, job, self._second_tries.told(job, outcome))
 
     def close(self) -> None:
         """Stop all workers at once."""

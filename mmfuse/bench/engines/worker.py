@@ -17,6 +17,7 @@ import traceback
 from multiprocessing.connection import Connection
 from typing import Any
 
+from mmfuse.bench.device_faults import is_device_fault
 from mmfuse.bench.job import CellRunner, Job, Outcome, Progress
 from mmfuse.records.record import Failure, failed
 
@@ -36,7 +37,8 @@ def run_guarded(runner: CellRunner, job: Job, report: Any) -> Outcome:
     try:
         return runner(job, progress=report)
     except BaseException as error:
-        return Outcome(failed(job.cell, describe(error), inputs=job.known, command=job.command))
+        record = failed(job.cell, describe(error), inputs=job.known, command=job.command)
+        return Outcome(record, device_fault=is_device_fault(error))
 
 
 def describe(error: BaseException) -> Failure:
@@ -58,7 +60,10 @@ def serve(connection: Connection, runner_name: str) -> None:
             return
         if job is None:
             return
-        connection.send(run_guarded(runner, job, _Reporter(connection)))
+        outcome = run_guarded(runner, job, _Reporter(connection))
+        connection.send(outcome)
+        if outcome.device_fault:
+            return
         if not settled:
             # Libraries and towers stay for good: a collector that need not walk them takes 10 ms instead of 400.
             gc.collect()
