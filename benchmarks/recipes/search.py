@@ -1,8 +1,8 @@
 """Choose the training recipes of `mmfuse.methods.recipes`: one a family of methods, the same budget for each.
 
-    python benchmarks/recipes/search.py --work DIR             # goes on where it was
-    python benchmarks/recipes/search.py --work DIR --methods   # then every method with its family's recipe
-    python benchmarks/recipes/search.py                        # the tables, from runs.csv alone
+    python -m benchmarks.recipes.search --work DIR             # goes on where it was
+    python -m benchmarks.recipes.search --work DIR --methods   # then every method with its family's recipe
+    python -m benchmarks.recipes.search                        # the tables, from runs.csv alone
 
 Everything is judged on validation clips cut from the training lists of two generated sets, `tiny` and `motley` (see
 second_set.py), in whole source groups; no test clip is ever read. Of each class half of the training clips is held out,
@@ -31,9 +31,9 @@ from typing import Any, TypeVar
 
 import lightning as L
 import torch
-from second_set import make
 from torch import Tensor
 
+from benchmarks.recipes.second_set import make
 from mmfuse import ActionRecognizer, FewShotVideoDataModule
 from mmfuse.bench.run_cell import quiet
 from mmfuse.data import few_shot
@@ -138,7 +138,8 @@ class Bench:
         if set(data.validation_clips["clip"]) != set(held["clip"]):
             raise RuntimeError("the data module has held out other clips")
         if frozen:
-            tower = ActionRecognizer(data.class_names, image_encoder=self.image, text_encoder=self.text)
+            towers = {"image_encoder": copy.deepcopy(self.image), "text_encoder": copy.deepcopy(self.text)}
+            tower = ActionRecognizer(data.class_names, **towers)
 
             def compute(video: Tensor) -> Tensor:
                 with torch.no_grad():
@@ -148,10 +149,15 @@ class Bench:
             data.use_cached_features(compute, width=tower.frame_encoder.width, key=key, folder=self.work / "features")
         return data
 
-    def top1(self, run: Run) -> float:
-        """Train, and give the share of the held-out clips that is recognised."""
+    def top1(self, run: Run, **options: Any) -> float:
+        """Train, and give the share of the held-out clips that is recognised.
+
+        Args:
+            run: the training.
+            options: more arguments of the recogniser.
+        """
         image, text = run.pair.split("+")
-        data = self.data(run.dataset, run.draw, run.shots, image == "frozen")
+        data = self.data(run.dataset, run.draw, run.shots, image == "frozen" and "augmentation" not in options)
         with quiet():
             model = ActionRecognizer(
                 data.class_names,
@@ -167,6 +173,7 @@ class Bench:
                 weight_decay=run.weight_decay,
                 warmup=run.warmup,
                 seed=run.draw,
+                **options,
             )
             trainer = L.Trainer(
                 max_epochs=run.epochs,
@@ -190,18 +197,19 @@ class Ledger:
 
     Args:
         path: the file; made when the first run ends.
-        bench: makes the runs that are not there; `None`: they are left out.
+        bench: makes the runs that are not there, by its `top1`; `None`: they are left out.
+        kind: dataclass of the runs.
     """
 
-    def __init__(self, path: Path, bench: Bench | None) -> None:
+    def __init__(self, path: Path, bench: Any, kind: type = Run) -> None:
         self.path, self.bench = path, bench
         self.known: dict[tuple[str, ...], float] = {}
         if path.exists():
             with path.open(newline="", encoding="utf-8") as file:
                 for row in csv.DictReader(file):
-                    self.known[tuple(row[field.name] for field in dataclasses.fields(Run))] = float(row["top1"])
+                    self.known[tuple(row[field.name] for field in dataclasses.fields(kind))] = float(row["top1"])
 
-    def top1(self, run: Run) -> float | None:
+    def top1(self, run: Any) -> float | None:
         """What a run gave; it is made if need be."""
         key = tuple(map(str, dataclasses.astuple(run)))
         if key not in self.known and self.bench is not None:
@@ -210,7 +218,7 @@ class Ledger:
             self._append(run, self.known[key], time.monotonic() - begun)
         return self.known.get(key)
 
-    def _append(self, run: Run, top1: float, seconds: float) -> None:
+    def _append(self, run: Any, top1: float, seconds: float) -> None:
         row = {**dataclasses.asdict(run), "top1": top1, "seconds": round(seconds, 1)}
         new = not self.path.exists()
         with self.path.open("a", newline="", encoding="utf-8") as file:
@@ -220,7 +228,7 @@ class Ledger:
             writer.writerow(row)
         print(*row.values(), flush=True)
 
-    def mean(self, runs: list[Run]) -> float | None:
+    def mean(self, runs: Sequence[Any]) -> float | None:
         """Mean top-1 of several runs; `None` where one has not been made."""
         found = [self.top1(run) for run in runs]
         return None if None in found else sum(value for value in found if value is not None) / len(found)

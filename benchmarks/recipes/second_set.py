@@ -1,6 +1,6 @@
 """`motley`: a small second set of generated videos, unlike `tiny`, on which the training recipes are chosen as well.
 
-    python benchmarks/recipes/second_set.py DIR        # 280 clips and their lists, about 10 seconds of one core
+    python -m benchmarks.recipes.second_set DIR        # 280 clips and their lists, about 10 seconds of one core
 
 What tells its ten classes apart is mixed: appearance alone (a ball or a box does the same), motion alone (a ball jumps
 or slides), the order of the frames (two discs meet or part, a bar rises or falls), and the kind of change (a star turns

@@ -1,6 +1,6 @@
 """How far image prompts move the frozen tower's features before anything is trained.
 
-    python benchmarks/recipes/start.py         # half a minute of one core
+    python -m benchmarks.recipes.start         # half a minute of one core
 
 For training clips of `tiny`: the norm of the change of all tokens, in units of their own spread about their mean.
 """

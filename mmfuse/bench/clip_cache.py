@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmfuse.bench.digests import frame_size
-from mmfuse.bench.estimate import trains_image
+from mmfuse.bench.estimate import keeps_features
 from mmfuse.bench.resolve import dataset_root
 from mmfuse.data.cache.clip_store import free_bytes
 from mmfuse.data.cache.fill import size
@@ -90,9 +90,9 @@ def has_store(cell: Cell, *, data_root: Path, annotations: Path | None = None) -
 def plan_cache(cells: Sequence[Cell], *, data_root: Path, wish: str, annotations: Path | None = None) -> CachePlan:
     """Decide what a run keeps.
 
-    With "auto" the clips of a data set are kept where some cell trains the image tower, which looks at them again and
-    again (features of a frozen tower are kept by themselves), or where a store was begun already; and as long as the
-    smallest of them fit into a share of the free disk. A folder that is named takes all.
+    With "auto" the clips of a data set are kept where some cell looks at them again and again, since it trains the
+    image tower or augments its clips (features of a frozen tower are kept by themselves), or where a store was begun
+    already; and as long as the smallest of them fit into a share of the free disk. A folder that is named takes all.
 
     Args:
         cells: what will be run.
@@ -118,7 +118,7 @@ def plan_cache(cells: Sequence[Cell], *, data_root: Path, wish: str, annotations
         catalogue_of=lambda selection: catalogue_of(of_selection[selection][0], data_root, annotations=annotations),
     )
     if named == AUTO:
-        seen_again = {selection for selection, members in of_selection.items() if any(map(trains_image, members))}
+        seen_again = {selection for selection, members in of_selection.items() if not all(map(keeps_features, members))}
         found = [need for need in found if need.store.folder.is_dir() or seen_again.intersection(need.selections)]
     return _within(found, named, free_bytes(folder) // SHARE if named == AUTO else None)
 

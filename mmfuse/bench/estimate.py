@@ -66,6 +66,11 @@ def trains_image(cell: Cell) -> bool:
     return bool(cell.pair.image["method"] != "frozen")
 
 
+def keeps_features(cell: Cell) -> bool:
+    """Whether each view of a clip goes through the image tower once, and no more."""
+    return not trains_image(cell) and not cell.train.augmentation
+
+
 def clips_of(cell: Cell) -> int:
     """Training clips of a cell."""
     size = size_of(cell.dataset, cell.split)
@@ -75,7 +80,8 @@ def clips_of(cell: Cell) -> int:
 def work_of(cell: Cell) -> float:
     """Frames through the image tower, each weighted by what is done with it.
 
-    A frozen tower looks at each view of a clip once; a trained one at every frame of every epoch, with gradients.
+    A frozen tower looks at each view of a clip once, or once an epoch where clips are augmented; a trained one at every
+    frame of every epoch, with gradients.
     """
     size, clips = size_of(cell.dataset, cell.split), clips_of(cell)
     epochs = cell.train.epochs
@@ -83,13 +89,14 @@ def work_of(cell: Cell) -> float:
         passes = BACKWARD * epochs
     else:
         views = cell.clip.views if cell.clip.views is not None else 8
+        views = views if keeps_features(cell) else 0
         passes = (min(views, epochs) if views else epochs) + FUSION * epochs
     return float(frames_of(cell) * (clips * passes + size.test))
 
 
 def clips_in_memory(cell: Cell) -> int:
     """Clips that are in memory at a time: a batch, or a block of those that a frozen tower looks at."""
-    return cell.train.batch_size if trains_image(cell) else BLOCK
+    return BLOCK if keeps_features(cell) else cell.train.batch_size
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def use_cached_prefix(
 
     A frozen image tower leaves one feature a frame, which is kept always. An adapted one leaves the tokens before its
     first adapted layer: a thousand times as much, whose reading costs more than a GPU's computing, so they are kept on
-    a CPU only.
+    a CPU only. Nothing is kept where training augments its clips, since each look at one is another.
 
     Args:
         data: training must go round a limited number of views.
@@ -34,7 +34,7 @@ def use_cached_prefix(
         fingerprint: of the image tower's weights.
     """
     width = model.frame_encoder.prefix_width(data.size)
-    if not data.views or not _wanted(data, model, trainer, speed, width):
+    if not data.views or model.augmentation.on or not _wanted(data, model, trainer, speed, width):
         return
 
     def compute(video: Tensor) -> Tensor:

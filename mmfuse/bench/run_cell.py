@@ -230,6 +230,10 @@ def make_model(
         weight_decay=cell.train.weight_decay,
         warmup=cell.train.warmup,
         label_smoothing=cell.train.label_smoothing,
+        augmentation=cell.train.augmentation,
+        optimizer=cell.train.optimizer,
+        momentum=cell.train.momentum,
+        ema=cell.train.ema,
         seed=cell.training_seed,
         speed=speed,
     )

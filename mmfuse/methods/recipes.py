@@ -11,9 +11,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mmfuse.errors import MmfuseError, unknown
 from mmfuse.methods.registry import IMAGE, TEXT, MethodSpec, parse_method
 
 FUSION = "fusion"
+OPTIMIZERS = ("adamw", "sgd")
+MOMENTUM = 0.9
+"""Of SGD, where nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Recipe:
 
     Args:
         lr: highest learning rate.
-        weight_decay: AdamW's, on matrices only.
+        weight_decay: on matrices only; AdamW's, or for SGD that which is added to the gradient.
         warmup: share of the steps in which the rate rises to `lr`, before it falls as a cosine.
     """
 
@@ -100,6 +104,26 @@ def recipes_of(
             said = {"lr": fusion_lr if part == FUSION else method_lr, **shared}
             recipes[part] = replace(recipe, **{key: value for key, value in said.items() if value is not None})
     return recipes
+
+
+def momentum_of(optimizer: str, momentum: float | None) -> float | None:
+    """The momentum that an optimiser has; `None` for AdamW, whose first beta is fixed.
+
+    Raises:
+        MmfuseError: no such optimiser, or a momentum that it has no use for.
+
+    >>> momentum_of("sgd", None)
+    0.9
+    """
+    if optimizer not in OPTIMIZERS:
+        raise unknown("optimizer", optimizer, OPTIMIZERS)
+    if optimizer == "sgd":
+        momentum = MOMENTUM if momentum is None else momentum
+        if isinstance(momentum, bool) or not isinstance(momentum, int | float) or not 0 <= momentum < 1:
+            raise MmfuseError(f"momentum is a number from 0 to below 1; got {momentum!r:.80}")
+    elif momentum is not None:
+        raise MmfuseError("momentum is SGD's: say optimizer: sgd beside it, or leave it out")
+    return momentum
 
 
 def with_rate(recipes: Mapping[str, Recipe], lr: float, parts: Iterable[str]) -> Mapping[str, Recipe]:

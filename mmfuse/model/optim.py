@@ -1,4 +1,4 @@
-"""The optimiser and its schedule: AdamW in named groups, warm-up and cosine.
+"""The optimiser and its schedule: AdamW or SGD in named groups, warm-up and cosine.
 
 Each part of a model ("image" and "text" method, "fusion") is trained by its own recipe (`mmfuse.methods.recipes`), in
 one group of weights that decay and one of those that do not.
@@ -17,7 +17,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, GradientAccumulationScheduler, Timer
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from mmfuse.methods.recipes import Recipe
@@ -85,19 +85,27 @@ def _decays(name: str, parameter: nn.Parameter) -> bool:
 
 
 def build_optimizer(
-    trained: Mapping[str, Mapping[str, nn.Parameter]], recipes: Mapping[str, Recipe], *, fused: bool
-) -> AdamW:
-    """AdamW over the groups of `parameter_groups`.
+    trained: Mapping[str, Mapping[str, nn.Parameter]],
+    recipes: Mapping[str, Recipe],
+    *,
+    fused: bool,
+    momentum: float | None = None,
+) -> Optimizer:
+    """The optimiser over the groups of `parameter_groups`.
 
     Args:
         trained: weights by part and by name.
         recipes: how each part is trained.
         fused: update all weights in one kernel.
+        momentum: of SGD; `None` for AdamW.
     """
-    return AdamW(parameter_groups(trained, recipes), betas=(0.9, 0.999), fused=fused)
+    groups = parameter_groups(trained, recipes)
+    if momentum is not None:
+        return SGD(groups, momentum=momentum, fused=fused)
+    return AdamW(groups, betas=(0.9, 0.999), fused=fused)
 
 
-def build_schedule(optimizer: AdamW, recipes: Mapping[str, Recipe], *, span: Span | None) -> LambdaLR:
+def build_schedule(optimizer: Optimizer, recipes: Mapping[str, Recipe], *, span: Span | None) -> LambdaLR:
     """Warm-up and cosine for each group by the recipe of its part, over the whole training; constant without a span."""
 
     def factor(recipe: Recipe, stepped: int) -> float:
@@ -132,11 +140,13 @@ def optimizer_for_trainer(
     trainer: Trainer,
     *,
     device: torch.device,
+    momentum: float | None = None,
 ) -> dict[str, Any]:
     """What Lightning's `configure_optimizers` returns."""
     # One kernel for all weights where there is one. In mixed precision Lightning cannot clip gradients beside it.
     clipped = bool(trainer.gradient_clip_val) and "mixed" in str(trainer.precision)
-    optimizer = build_optimizer(trained, recipes, fused=device.type in ("cpu", "cuda") and not clipped)
+    fused = device.type in ("cpu", "cuda") and not clipped
+    optimizer = build_optimizer(trained, recipes, fused=fused, momentum=momentum)
     span = span_of(trainer)
     schedule = build_schedule(optimizer, recipes, span=span)
     interval = "epoch" if span is not None and span.unit == "epoch" else "step"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,17 @@ import torch
 from lightning.pytorch.trainer.states import TrainerStatus
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim import AdamW
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from mmfuse.encoders import ImageTower, TextTower, load_image_tower, load_text_tower
 from mmfuse.errors import MmfuseError
 from mmfuse.methods.base import attach
-from mmfuse.methods.recipes import FUSION, recipes_of, with_rate
+from mmfuse.methods.recipes import FUSION, momentum_of, recipes_of, with_rate
 from mmfuse.methods.registry import IMAGE, TEXT, parse_method
 from mmfuse.model import checkpoint, lightning_checkpoint, optim
+from mmfuse.model.augmentation import Augmentation, generator_of
+from mmfuse.model.averaging import AveragedWeights
 from mmfuse.model.batches import as_batch, refuse_floats, with_index
 from mmfuse.model.chunked import chunked_loss
 from mmfuse.model.class_prompts import DEFAULT_TEMPLATE, ClassPrompts, EmbeddingScopes, check_names, check_templates
@@ -60,7 +62,13 @@ class ActionRecognizer(L.LightningModule):
         warmup: share of the steps in which the learning rates rise to their full value, before they fall as a cosine;
             by default as the recipes say.
         label_smoothing: of the cross-entropy.
-        seed: of the initial weights.
+        augmentation: what is done to training batches, such as `{"mixup": 0.8, "color_jitter": 0.4}`; see
+            `mmfuse.model.augmentation`.
+        optimizer: "adamw" or "sgd".
+        momentum: of SGD; 0.9 where it is not said.
+        ema: decay of an exponential moving average of the trained weights, which takes their place when a trainer has
+            trained them; 0 for none. See `mmfuse.model.averaging`.
+        seed: of the initial weights, and of the augmentation.
         speed: which optimisations are on (see `mmfuse.model.optimizations`).
 
     Shapes: `video`, uint8 (B, T, 3, H, W), to logits (B, C). Batches are dictionaries: `video`; `label`, int64 (B,);
@@ -97,6 +105,10 @@ class ActionRecognizer(L.LightningModule):
         weight_decay: float | None = None,
         warmup: float | None = None,
         label_smoothing: float = 0.1,
+        augmentation: Mapping[str, Any] | None = None,
+        optimizer: str = "adamw",
+        momentum: float | None = None,
+        ema: float = 0.0,
         seed: int = 0,
         speed: Speed = USUAL,
     ) -> None:
@@ -119,7 +131,12 @@ class ActionRecognizer(L.LightningModule):
             weight_decay=weight_decay,
             warmup=warmup,
         )
+        self.momentum = momentum_of(optimizer, momentum)
+        """Of SGD; None where AdamW trains."""
         self.label_smoothing = label_smoothing
+        self.augmentation = Augmentation(augmentation, classes=len(self.class_names))
+        self._seed, self._augmented = seed, 0
+        self._averaging = [AveragedWeights(ema)] if ema != 0 else []
         self.image_tower = load_image_tower(image_encoder) if isinstance(image_encoder, str) else image_encoder
         self.text_tower = load_text_tower(text_encoder) if isinstance(text_encoder, str) else text_encoder
         for tower, kind in ((self.image_tower, ImageTower), (self.text_tower, TextTower)):
@@ -327,16 +344,26 @@ class ActionRecognizer(L.LightningModule):
     def loss(self, batch: Any) -> Tensor:
         """The loss () of a batch, cross-entropy; a large batch on a CPU goes through the towers in chunks.
 
+        In training mode the batch is augmented first, where the model was built so.
+
         Args:
             batch: see `mmfuse.model.batches.as_batch`.
 
         Raises:
             MmfuseError: the batch has another form, or no labels.
         """
-        return self._loss_and_hits(as_batch(batch, labelled=True))[0]
+        if self.training:
+            self._augmented += 1
+        return self._loss_and_hits(as_batch(batch, labelled=True), place=(1, self._augmented))[0]
 
-    def _loss_and_hits(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The loss () and which clips were recognised (B,)."""
+    def _loss_and_hits(self, batch: dict[str, Tensor], *, place: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """The loss () and which clips were recognised (B,): of mixed ones, as the class that has the largest share.
+
+        Args:
+            batch: clips and labels.
+            place: of the batch among all of the training, which its augmentation is drawn for.
+        """
+        batch = self._augment(batch, place) if self.training and self.augmentation.on else batch
         kept = "features" in batch
         clips = batch["features" if kept else "video"]
         features_of = self.frame_encoder.after_prefix if kept else self.frame_features
@@ -344,7 +371,7 @@ class ActionRecognizer(L.LightningModule):
 
         def loss_of(chunk: Tensor, labels: Tensor, classes: Tensor) -> Tensor:
             logits = self.fusion(features_of(chunk), classes)
-            hits.append(logits.detach().argmax(dim=-1) == labels)
+            hits.append(logits.detach().argmax(dim=-1) == (labels if labels.ndim == 1 else labels.argmax(dim=-1)))
             return len(chunk) / len(clips) * self._cross_entropy(logits, labels)
 
         # Weights of the text side get their gradients through the class embeddings.
@@ -353,7 +380,17 @@ class ActionRecognizer(L.LightningModule):
         loss = chunked_loss(loss_of, clips, batch["label"], self._classes(), weights, size)
         return loss, torch.cat(hits)
 
+    def _augment(self, batch: dict[str, Tensor], place: tuple[int, ...]) -> dict[str, Tensor]:
+        """A training batch, augmented; with soft labels (B, C) where clips were mixed."""
+        if "features" in batch:
+            names = ", ".join(self.augmentation.settings)
+            raise MmfuseError(f"kept features cannot be augmented ({names}); give batches of video, or turn that off")
+        generator = generator_of(self._seed, *place)
+        video, labels = self.augmentation(batch["video"], batch["label"], generator=generator)
+        return {**batch, "video": video, "label": labels}
+
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Of labels (B,), or of the classes' shares (B, C); both are smoothed alike."""
         return functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
 
     def _classes(self) -> Tensor:
@@ -378,13 +415,16 @@ class ActionRecognizer(L.LightningModule):
         self.sampling = getattr(getattr(self.trainer, "datamodule", None), "sampling", self.sampling)
 
     def configure_callbacks(self) -> list[L.Callback]:
-        """What says in which loops class embeddings cannot change; without it they are computed for every batch."""
-        return [self._scopes]
+        """What says in which loops class embeddings cannot change, without which they are computed for every batch.
+
+        And what averages the trained weights, where the model was built so.
+        """
+        return [self._scopes, *self._averaging]
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
         """Cross-entropy of one batch, logged as `train/loss`, and `train/top1` over the epoch."""
         given = as_batch(batch, labelled=True)
-        loss, hits = self._loss_and_hits(given)
+        loss, hits = self._loss_and_hits(given, place=(0, self.current_epoch, batch_index, self.global_rank))
         if not torch.isfinite(loss):
             raise NonFiniteLoss(
                 f"the loss became {loss.item()} in epoch {self.current_epoch}; lower the learning rates"
@@ -448,7 +488,7 @@ class ActionRecognizer(L.LightningModule):
         self.metrics.reset()  # also at the end, for subclasses with an `on_test_start` of their own
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW with warm-up and cosine, each part by its own recipe (see `mmfuse.model.optim`).
+        """AdamW or SGD with warm-up and cosine, each part by its own recipe (see `mmfuse.model.optim`).
 
         Raises:
             MmfuseError: a frozen weight requires gradients, or there is no trainer to say how long it trains.
@@ -459,10 +499,12 @@ class ActionRecognizer(L.LightningModule):
                 "model.optimizer_and_schedule(steps=...)"
             )
         self._trained.refuse_undeclared(self)
-        return optim.optimizer_for_trainer(self.trained_parameters(), self.recipes, self._trainer, device=self.device)
+        return optim.optimizer_for_trainer(
+            self.trained_parameters(), self.recipes, self._trainer, device=self.device, momentum=self.momentum
+        )
 
-    def optimizer_and_schedule(self, *, steps: int, fused: bool | None = None) -> tuple[AdamW, LambdaLR]:
-        """The optimiser and the schedule that a trainer uses, for a training loop of your own.
+    def optimizer_and_schedule(self, *, steps: int, fused: bool | None = None) -> tuple[Optimizer, LambdaLR]:
+        """The optimiser and the schedule that a trainer uses, for a training loop of your own; nothing is averaged.
 
         Args:
             steps: of the optimiser, in the whole training; the schedule is stepped after each.
@@ -475,7 +517,8 @@ class ActionRecognizer(L.LightningModule):
             raise MmfuseError(f"a training has at least one step; got steps={steps}")
         self._trained.refuse_undeclared(self)
         fused = self.device.type in ("cpu", "cuda") if fused is None else fused
-        optimizer = optim.build_optimizer(self.trained_parameters(), self.recipes, fused=fused)
+        trained, momentum = self.trained_parameters(), self.momentum
+        optimizer = optim.build_optimizer(trained, self.recipes, fused=fused, momentum=momentum)
         return optimizer, optim.build_schedule(optimizer, self.recipes, span=optim.Span(steps))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

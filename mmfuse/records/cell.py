@@ -17,7 +17,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from mmfuse.errors import MmfuseError, unknown, unknown_argument
-from mmfuse.methods.recipes import Recipe, recipes_of
+from mmfuse.methods.augmentations import STRENGTHS, check_augmentation, check_rand_augment
+from mmfuse.methods.recipes import Recipe, momentum_of, recipes_of
 from mmfuse.methods.registry import IMAGE, METHODS, TEXT, parse_method
 from mmfuse.records import protocol
 from mmfuse.utils.files import refuse_name, refuse_unprintable, sha256_of_json
@@ -162,6 +163,14 @@ class Clip(Strict):
     views: Annotated[int, _NUMBER, Field(ge=0, le=100_000)] | None = None
 
 
+def _rand_augment(given: Any) -> Any:
+    """The settings of `rand_augment` with all of them filled in, so that writing a default changes no identity."""
+    try:
+        return None if given is None else check_rand_augment(given)
+    except MmfuseError as error:
+        raise ValueError(str(error)) from None
+
+
 class Train(Strict):
     """How a model is trained. `None` stands for what the recipes of the methods and the fusion say."""
 
@@ -173,6 +182,27 @@ class Train(Strict):
     warmup: Share | None = None
     label_smoothing: Share = 0.1
     validation: Share = 0.0
+    mixup: Annotated[float, _NUMBER, Field(ge=0, le=STRENGTHS["mixup"], allow_inf_nan=False)] = 0.0
+    cutmix: Annotated[float, _NUMBER, Field(ge=0, le=STRENGTHS["cutmix"], allow_inf_nan=False)] = 0.0
+    color_jitter: Annotated[float, _NUMBER, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
+    random_erasing: Annotated[float, _NUMBER, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
+    rand_augment: Annotated[dict[str, Any] | None, BeforeValidator(_rand_augment)] = None
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    momentum: Share | None = None
+    ema: Share = 0.0
+
+    @model_validator(mode="after")
+    def _momentum_of_sgd(self) -> Train:
+        try:
+            momentum_of(self.optimizer, self.momentum)
+        except MmfuseError as error:
+            raise _misnamed("momentum", error) from None
+        return self
+
+    @property
+    def augmentation(self) -> dict[str, Any]:
+        """The augmentations that are on, with their settings."""
+        return check_augmentation({name: getattr(self, name) for name in (*STRENGTHS, "rand_augment")})
 
 
 RECIPE_KEYS = ("method_lr", "fusion_lr", "weight_decay", "warmup")
@@ -381,6 +411,7 @@ class Cell(Strict):
         config["fusion"] = self.fusion.resolved()
         for key in RECIPE_KEYS:
             del config["train"][key]
+        config["train"]["momentum"] = momentum_of(self.train.optimizer, self.train.momentum)
         config["train"]["recipes"] = {part: dataclasses.asdict(recipe) for part, recipe in self.recipes.items()}
         for tower in (IMAGE, TEXT):
             if is_folder(config["encoders"][tower]):
