@@ -201,6 +201,12 @@ class RunSettings(Strict):
     threads: Devices | None = None
     loggers: Annotated[tuple[Logger, ...], BeforeValidator(_listed)] = ()
 
+    @model_validator(mode="after")
+    def _whole_devices(self) -> RunSettings:
+        if self.devices > 1 and self.gpu_share < 1:
+            raise ValueError("a cell on several devices takes them whole; leave gpu_share or devices out")
+        return self
+
 
 def _kind_of_draws(value: Any) -> str:
     return "(decided)" if isinstance(value, dict | UntilDecided) else "(listed)"

@@ -284,7 +284,9 @@ class Session:
         if self.request.engine == "ray":
             from mmfuse.bench.engines.ray import RayEngine
 
-            return RayEngine(limits=limits, devices=settings.devices * settings.gpu_share, workers=self.request.workers)
+            return RayEngine(
+                limits=limits, devices=settings.devices, share=settings.gpu_share, workers=self.request.workers
+            )
         from mmfuse.bench.engines.local import LocalEngine, device_slots
 
         slots = device_slots(

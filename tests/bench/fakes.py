@@ -69,8 +69,10 @@ def _near(act: str, cell: Cell) -> float:
 
 
 def _mark(job: Job) -> None:
-    """Leave a trace of each run, so that tests can count them."""
+    """Leave a trace of each run, so that tests can count them, and of where it was."""
     if job.log_folder is not None:
+        with (Path(job.log_folder) / "where.txt").open("a") as file:
+            file.write(f"{os.getpid()} {os.environ.get('CUDA_VISIBLE_DEVICES', '')}\n")
         with (Path(job.log_folder) / "ran.txt").open("a") as file:
             file.write(f"{job.cell.name}\n")
 

@@ -117,6 +117,7 @@ def test_paths_are_found_beside_the_grid_file(tmp_path: Path) -> None:
         ("train: {epochs: 30, method_lr: 1e-3}", "precision: 33", 13, "precision: unknown precision '33'"),
         ("fusion: {", "fusion: [", 10, "not YAML"),
         ("train: {", "run: {loggers: [wanb]}\ntrain: {", 13, r"run\.loggers\[0\]: unknown logger 'wanb'.*'wandb'\?"),
+        ("train: {", "run: {devices: 2, gpu_share: 0.5}\ntrain: {", 13, "run: a cell on several devices"),
         ("kind: late", "kind: laet", 10, r"pairs\[3\]\.fusion\.kind: unknown fusion 'laet'; did you mean 'late'\?"),
         ("width: 512", "widht: 512", 12, r"fusion\.widht: unknown argument of fusion 'joint' 'widht'.*'width'\?"),
         (

@@ -11,6 +11,8 @@ from mmfuse.bench.job import Event, Job, Outcome
 NextJob = Callable[[], Job | None]
 RUN_CELL = "mmfuse.bench.run_cell:run_cell"
 """What a worker calls with each job, by name: the process that plans never imports torch."""
+DETERMINISTIC = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+"""With it cuBLAS adds in the same order each time; it is read when a process first multiplies."""
 
 
 class Engine(Protocol):

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from mmfuse.bench.engines.base import RUN_CELL, Limits, NextJob, SecondTries
+from mmfuse.bench.engines.base import DETERMINISTIC, RUN_CELL, Limits, NextJob, SecondTries
 from mmfuse.bench.engines.worker import READY
 from mmfuse.bench.job import Event, Finished, Job, Outcome, Progress, Progressed, Started, Tick
 from mmfuse.errors import MmfuseError
@@ -29,8 +29,6 @@ from mmfuse.records.record import Failure, failed
 from mmfuse.utils.processes import usable_cores
 
 TICK = 0.25
-DETERMINISTIC = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
-"""With it cuBLAS adds in the same order each time; it is read when a process first multiplies."""
 
 
 @dataclass(frozen=True)
