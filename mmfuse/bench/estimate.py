@@ -25,6 +25,8 @@ BLOCK = 16
 
 The same as `mmfuse.data.cache.feature_store.BLOCK`, which would bring torch along.
 """
+ENOUGH = 2
+"""Cells of a kind that must have ended before the time of others is told: the first one warms everything up."""
 FUSION = 0.1
 """An epoch of the fusion over kept features, against a forward through the tower."""
 
@@ -207,6 +209,7 @@ class Estimator:
         self._calibrated = {(rate.encoder, rate.size, rate.trained): rate for rate in calibration.rates}
         self._decoding = {(rate.dataset, rate.frames, rate.size): rate for rate in calibration.decoding}
         self._rates: dict[tuple[Any, ...], list[float]] = defaultdict(list)
+        self._medians: dict[tuple[Any, ...], float] = {}
         self._memory: dict[tuple[Any, ...], int] = {}
         self._disk: dict[tuple[Any, ...], int] = {}
         for record in records:
@@ -221,6 +224,7 @@ class Estimator:
 
     def _take(self, key: tuple[Any, ...], seconds: float, memory: int | None, disk: int | None) -> None:
         self._rates[key].append(seconds)
+        self._medians.pop(key, None)
         self._memory[key] = max(self._memory.get(key, 0), memory or 0)
         self._disk[key] = max(self._disk.get(key, 0), disk or 0)
 
@@ -240,7 +244,7 @@ class Estimator:
         keys = self._keys(cell)
         for key in keys:
             if key in self._rates:
-                seconds = statistics.median(self._rates[key]) * work_of(cell)
+                seconds = self._median(key) * work_of(cell)
                 return Expected(seconds, self._memory[key] or None, self._on_disk(cell, self._disk[key]), 0.0)
         if (rate := self._calibrated.get(keys[-1])) is None:
             return Expected(None)
@@ -252,6 +256,27 @@ class Estimator:
         if memory is not None:
             memory += max(0, clips_in_memory(cell) - rate.memory_clips) * rate.memory_per_clip
         return Expected(seconds + (decoding or 0), memory, self._on_disk(cell, rate.weights_bytes or 0), decoding)
+
+    def seconds_by_experience(self, cells: Iterable[Cell]) -> list[float] | None:
+        """What each cell will take as like cells took; `None` before `ENOUGH` of every kind have ended.
+
+        A kind is a tower at a size of frames, trained or frozen.
+        """
+        seconds = []
+        known: dict[tuple[Any, ...], float] = {}  # repetitions take the same, and there may be thousands of cells
+        for cell in cells:
+            alike = (cell.axes._replace(draw=0, seed=0), cell.train.epochs)
+            if alike not in known:
+                if len(self._rates.get(self._keys(cell)[-1], ())) < ENOUGH:
+                    return None
+                known[alike] = self.expected(cell).seconds or 0.0
+            seconds.append(known[alike])
+        return seconds
+
+    def _median(self, key: tuple[Any, ...]) -> float:
+        if key not in self._medians:
+            self._medians[key] = statistics.median(self._rates[key])
+        return self._medians[key]
 
     def _on_disk(self, cell: Cell, weights: int) -> int:
         """A record, about 20 bytes of predictions a test clip, and the weights where they are kept."""
@@ -265,3 +290,13 @@ class Estimator:
             return sorted(found, key=lambda entry: work_of(entry.cell), reverse=True)
         order = sorted(range(len(found)), key=lambda at: seconds[at] or 0.0, reverse=True)
         return [found[at] for at in order]
+
+
+def time_left(rest: Iterable[float], *, workers: int) -> float:
+    """Seconds until so many workers have run what is left of cells, in seconds each.
+
+    >>> time_left([60, 60, 60], workers=2), time_left([100, 5], workers=2)
+    (90.0, 100.0)
+    """
+    known = list(rest)
+    return float(max([sum(known) / max(1, workers), *known]))

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressDisplay
 from rich.text import Text
 
-from mmfuse.bench.estimate import Estimator, work_of
+from mmfuse.bench.estimate import Estimator, time_left, work_of
 from mmfuse.bench.job import Job, Progress
 from mmfuse.bench.runner import Task
 from mmfuse.cli.common import duration
@@ -29,20 +29,22 @@ class Clock:
     """How much of a run is done, and how long the rest will take.
 
     Work is counted in expected seconds where past records tell them for every cell, else in frames; what counts is
-    only its share, since the time left is taken from this run's own pace.
+    only its share. The time left is what cells of the same kind have taken, here and in past records.
     """
 
-    def __init__(self, tasks: list[Task], estimator: Estimator) -> None:
+    def __init__(self, tasks: list[Task], estimator: Estimator, *, workers: int) -> None:
         self._estimator = estimator
+        self._workers = workers
         cells = [task.job.cell for task in tasks]
         expected = [estimator.expected(cell).seconds for cell in cells]
-        known = all(seconds is not None for seconds in expected)
+        self._in_seconds = None not in expected
         self._weights = {
-            cell.name: (seconds if known and seconds else work_of(cell))
+            cell.name: (seconds if self._in_seconds and seconds else work_of(cell))
             for cell, seconds in zip(cells, expected, strict=True)
         }
         self.total = sum(self._weights.values()) or 1.0
-        self.expected = sum(seconds or 0 for seconds in expected) if known else None
+        self._waiting = {cell.name: cell for cell in cells}
+        self._seconds = estimator.seconds_by_experience(cells)
         self._done = 0.0
         self._begun = time.monotonic()
         self.finished = 0
@@ -51,15 +53,21 @@ class Clock:
         """Count cells that were not known when the run began, as much as cells of their kind, or as the mean."""
         mean = self.total / max(1, len(self._weights))
         for task in tasks:
-            expected = self._estimator.expected(task.job.cell).seconds if self.expected is not None else None
-            weight = expected or (work_of(task.job.cell) if self.expected is None else mean)
-            self._weights[task.job.cell.name] = weight
-            self.total += weight
+            cell = task.job.cell
+            expected = self._estimator.expected(cell).seconds if self._in_seconds else work_of(cell)
+            self._weights[cell.name] = expected or mean
+            self.total += self._weights[cell.name]
+            self._waiting[cell.name] = cell
+        self._seconds = self._estimator.seconds_by_experience(self._waiting.values())
 
-    def finish(self, cell: Cell) -> None:
-        """Count a cell that needs no more time."""
+    def finish(self, cell: Cell, record: Record | None = None) -> None:
+        """Count a cell that needs no more time, and learn from its record what others will take."""
         self.finished += 1
         self._done += self._weights.get(cell.name, 0.0)
+        self._waiting.pop(cell.name, None)
+        if record is not None:
+            self._estimator.learn(record)
+        self._seconds = self._estimator.seconds_by_experience(self._waiting.values())
 
     def share(self, running: dict[str, float]) -> float:
         """The share of the work that is done. `running`: how far running cells are, by name."""
@@ -67,10 +75,13 @@ class Clock:
         return min(1.0, (self._done + part) / self.total)
 
     def left(self, running: dict[str, float]) -> float | None:
-        """Seconds left; `None` before there is anything to go by."""
-        share = self.share(running)
-        elapsed = time.monotonic() - self._begun
-        return elapsed * (1 - share) / share if share > 0.002 else None
+        """Seconds left; `None` before two cells of each kind that waits or runs have ended."""
+        if self._seconds is None:
+            return None
+        rest = [
+            second * (1 - running.get(name, 0.0)) for name, second in zip(self._waiting, self._seconds, strict=True)
+        ]
+        return time_left(rest, workers=self._workers)
 
     @property
     def elapsed(self) -> float:
@@ -95,12 +106,15 @@ class _Line:
 class _Watcher:
     """What both views keep."""
 
-    def __init__(self, *, console: Console, tasks: list[Task], entries: list[Entry], estimator: Estimator) -> None:
+    def __init__(
+        self, *, console: Console, tasks: list[Task], entries: list[Entry], estimator: Estimator, workers: int
+    ) -> None:
         self._console = console
-        self._clock = Clock(tasks, estimator)
+        self._clock = Clock(tasks, estimator, workers=workers)
         self._total = len(tasks)
         self._lines: dict[int, _Line] = {}
         self._states = {entry.cell.name: entry.state for entry in entries}
+        self._top1: dict[str, float] = {}
 
     def _running(self) -> dict[str, float]:
         return {line.job.cell.name: line.fraction for line in self._lines.values()}
@@ -123,7 +137,9 @@ class _Watcher:
         """A cell has come to its end."""
         self._lines.pop(worker, None)
         self._states[record.name] = record.state
-        self._clock.finish(record.cell)
+        if record.metrics is not None:
+            self._top1[record.name] = 100 * record.metrics.top1
+        self._clock.finish(record.cell, record)
 
     def skipped(self, job: Job) -> None:
         """A cell is done, or being done, by another runner."""
@@ -175,10 +191,12 @@ def _ending(record: Record) -> str:
 
 
 class LiveView(_Watcher):
-    """An overall bar with the time left, a line a worker, a map of the grid, and failures as they happen."""
+    """A bar with the time left, a line a worker, the grid with its accuracies so far, and failures as they happen."""
 
-    def __init__(self, *, console: Console, tasks: list[Task], entries: list[Entry], estimator: Estimator) -> None:
-        super().__init__(console=console, tasks=tasks, entries=entries, estimator=estimator)
+    def __init__(
+        self, *, console: Console, tasks: list[Task], entries: list[Entry], estimator: Estimator, workers: int
+    ) -> None:
+        super().__init__(console=console, tasks=tasks, entries=entries, estimator=estimator, workers=workers)
         self._entries = list(entries)
         self._failed = 0
         self._live = Live(console=console, get_renderable=self.render, refresh_per_second=4, transient=True)
@@ -215,7 +233,8 @@ class LiveView(_Watcher):
         )
         lines = [(line.job.cell, line.progress) for _, line in sorted(self._lines.items())]
         width = self._console.width
-        return Group(overall, worker_lines(lines, width=width), grid_map(self._entries, self._states, width=width))
+        grid = grid_map(self._entries, width=width, states=self._states, top1=self._top1)
+        return Group(overall, worker_lines(lines, width=width), grid)
 
 
 class TrainingBar:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -194,7 +195,7 @@ def _watched(session: Session, plan: Plan, output: Output) -> AbstractContextMan
     for sentence in sentences(power for power in _powers(session) if not power.concludes):
         console.print(sentence, markup=False, soft_wrap=True)
     kind = LiveView if console.is_terminal and not output.json else PlainView
-    return kind(console=console, tasks=plan.tasks, entries=plan.entries, estimator=plan.estimator)
+    return kind(console=console, tasks=plan.tasks, entries=plan.entries, estimator=plan.estimator, workers=plan.workers)
 
 
 def _conclude(session: Session, output: Output, code: int) -> int:
@@ -221,6 +222,8 @@ def _conclude(session: Session, output: Output, code: int) -> int:
         for sentence in open_questions(decisions(session.folder.manifests(), entries)):
             notes().print(sentence, markup=False, soft_wrap=True)
         _hint(mine)
+        if any(entry.state == "done" for entry in mine):
+            _tell_what_next(session)
     return code
 
 
@@ -238,3 +241,14 @@ def _hint(entries: list[Entry]) -> None:
     for state, hint in hints.items():
         if found[state]:
             notes().print(f"{found[state]} {state}: {hint}", markup=False, soft_wrap=True)
+
+
+def _tell_what_next(session: Session) -> None:
+    """Say which commands show the results otherwise, and what a grid can do where comparisons stay open."""
+    place = ["--results", str(session.folder.path)]
+    words = (["report", *place, "--out", "report.html"], ["figures", *place, "--out", "figures"])
+    for word in words:
+        notes().print(f"next: {shlex.join(['mmfuse-bench', *word])}", markup=False, soft_wrap=True)
+    if session.until_decided is None and any(not power.concludes for power in _powers(session)):
+        told = "draws: {at_least: 3, at_most: 10, until: decided}"
+        notes().print(f"next: {told} in the grid adds draws where a comparison is open", markup=False, soft_wrap=True)

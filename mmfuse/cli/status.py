@@ -6,14 +6,18 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
-from mmfuse.bench.estimate import Estimator, work_of
+from mmfuse.bench.estimate import Estimator, time_left, work_of
 from mmfuse.bench.job import Progress
 from mmfuse.cli.common import duration, notes, out, print_json
-from mmfuse.cli.widgets import grid_map, overall_bar, title, whole_fraction, worker_lines
+from mmfuse.cli.widgets import MAP_ROWS, grid_map, overall_bar, title, whole_fraction, worker_lines
 from mmfuse.errors import MmfuseError, unknown
+from mmfuse.records.cell import Cell
 from mmfuse.records.decisions import Decision, decisions, open_questions
 from mmfuse.records.folder import ResultsFolder
 from mmfuse.records.status import Entry, as_row, counts, read_entries
+
+FEW = 5
+"""Cells that are named below a reason that they share, in a terminal."""
 
 
 def open_results(path: Path) -> list[Entry]:
@@ -40,16 +44,37 @@ def show_status(path: Path, *, json: bool) -> None:
     running = [entry for entry in entries if entry.state == "running"]
     if running:
         console.print(worker_lines(((entry.cell, _news(entry)) for entry in running), width=console.width))
-    console.print(grid_map(entries, {}, width=console.width))
+    console.print(grid_map(entries, width=console.width, most=MAP_ROWS if console.is_terminal else None))
     console.print(", ".join(f"{number} {state}" for state, number in counts(entries).items()))
-    for entry in entries:
-        if entry.failure is not None:
-            text = f"failed: {title(entry.cell)}  {entry.failure.kind}: {entry.failure.message}"
-            console.print(text, markup=False, soft_wrap=True)
-        elif entry.state == "stale":
-            console.print(f"stale: {title(entry.cell)}  {entry.reason}", markup=False, soft_wrap=True)
+    for line in _faults(entries, most=FEW if console.is_terminal else None):
+        console.print(line, markup=False, soft_wrap=True)
     for sentence in open_questions(_decisions(path, entries)):
         console.print(sentence, markup=False, soft_wrap=True)
+
+
+def _faults(entries: list[Entry], *, most: int | None) -> list[str]:
+    """Why cells failed or are stale: each reason once, with the cells that it holds for.
+
+    Args:
+        entries: cells with their states.
+        most: cells that are named below a reason; `None` for all.
+    """
+    cells: dict[str, list[str]] = {}
+    for entry in entries:
+        if entry.failure is not None:
+            cells.setdefault(f"failed: {entry.failure.kind}: {entry.failure.message}", []).append(title(entry.cell))
+        elif entry.state == "stale":
+            cells.setdefault(f"stale: {entry.reason}", []).append(title(entry.cell))
+    lines = []
+    for reason, names in cells.items():
+        state, _, told = reason.partition(": ")
+        if len(names) == 1:
+            lines.append(f"{state}: {names[0]}  {told}")
+            continue
+        lines += [f"{len(names)} {reason}", *(f"  {name}" for name in names[:most])]
+        if most is not None and len(names) > most:
+            lines.append(f"  … and {len(names) - most} more cells")
+    return lines
 
 
 def _decisions(path: Path, entries: list[Entry]) -> list[Decision]:
@@ -80,7 +105,8 @@ def _overall(entries: list[Entry], width: int) -> RenderableType:
     estimator = Estimator([entry.record for entry in entries if entry.record is not None])
     expected = [estimator.expected(entry.cell).seconds for entry in entries]
     known = None not in expected
-    share, left = 0.0, 0.0
+    share = 0.0
+    waiting: list[tuple[Cell, float]] = []
     weights = [
         seconds or 0.0 if known else work_of(entry.cell) for entry, seconds in zip(entries, expected, strict=True)
     ]
@@ -88,10 +114,15 @@ def _overall(entries: list[Entry], width: int) -> RenderableType:
         news = _news(entry)
         part = whole_fraction(news.phase, news.fraction) if entry.state == "running" else float(entry.state == "done")
         share += weight * part
-        left += weight * (1 - part) if entry.state in ("running", "missing") else 0.0
+        if entry.state in ("running", "missing"):
+            waiting.append((entry.cell, part))
     time = "no runner is at it"
     if found["running"]:
-        time = f"about {duration(left / found['running'])} left" if known else "time left unknown yet"
+        seconds = estimator.seconds_by_experience(cell for cell, _ in waiting)
+        time = "time left unknown yet"
+        if seconds is not None:
+            rest = [second * (1 - part) for second, (_, part) in zip(seconds, waiting, strict=True)]
+            time = f"about {duration(time_left(rest, workers=found['running']))} left"
     elif found["done"] == len(entries):
         time = "complete"
     return overall_bar(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from rich.console import RenderableType
 from rich.progress_bar import ProgressBar
@@ -15,6 +15,8 @@ from mmfuse.records.status import MARKS, Entry
 
 COLOURS = {"done": "green", "failed": "red", "stale": "yellow", "running": "cyan", "missing": "dim"}
 MAP_ROWS = 24
+LONG_NAME = 30
+"""Columns of a row's name that accuracies leave room for."""
 
 
 def title(cell: Cell) -> str:
@@ -66,27 +68,86 @@ def worker_lines(lines: Iterable[tuple[Cell, Progress]], *, width: int) -> Rende
     return table
 
 
-def grid_map(entries: list[Entry], states: dict[str, str], *, width: int) -> RenderableType:
-    """A mark a cell: a row for each data set and pair, a column for each number of shots."""
-    rows: dict[tuple[str, int, str], dict[str, Text]] = {}
+def grid_map(
+    entries: list[Entry],
+    *,
+    width: int,
+    states: Mapping[str, str] | None = None,
+    top1: Mapping[str, float] | None = None,
+    most: int | None = MAP_ROWS,
+) -> RenderableType:
+    """A mark a cell and the accuracy so far: a row for each data set and pair, a column for each number of shots.
+
+    Where the terminal is too narrow for both, places whose cells are all done show their accuracy alone, and others
+    their marks.
+
+    Args:
+        entries: cells with the states that they began with.
+        width: columns of the terminal.
+        states: states since, by name.
+        top1: accuracies in per cent since, by name.
+        most: rows that are shown; `None` for all.
+    """
+    states, top1 = states or {}, {**_accuracies(entries), **(top1 or {})}
+    rows: dict[tuple[str, int, str], dict[str, _Place]] = {}
     columns: dict[str, None] = {}
     for entry in entries:
-        cell = entry.cell
-        columns.setdefault(str(cell.shots))
-        row = rows.setdefault((cell.dataset.name, cell.split, cell.pair.name), {})
-        state = states.get(cell.name, entry.state)
-        row.setdefault(str(cell.shots), Text()).append(MARKS[state], style=COLOURS[state])
-    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
-    widths = [
-        max([len(f"K={shots}"), *(len(row[shots]) for row in rows.values() if shots in row)]) for shots in columns
-    ]
-    table.add_column("", no_wrap=True, max_width=max(10, width - sum(widths) - 2 * len(widths) - 2))
-    for shots, marks_wide in zip(columns, widths, strict=True):
-        table.add_column(f"K={shots}", no_wrap=True, width=marks_wide)
+        cell, shots = entry.cell, str(entry.cell.shots)
+        columns.setdefault(shots)
+        place = rows.setdefault((cell.dataset.name, cell.split, cell.pair.name), {}).setdefault(shots, _Place())
+        place.add(states.get(cell.name, entry.state), top1.get(cell.name))
     several = len({key[:2] for key in rows}) > 1
-    for (dataset, split, pair), marks in list(rows.items())[:MAP_ROWS]:
-        name = f"{dataset}/{split} {pair}" if several else pair
-        table.add_row(Text(name), *(marks.get(shots, Text()) for shots in columns))
-    if len(rows) > MAP_ROWS:
-        table.add_row(f"… and {len(rows) - MAP_ROWS} more rows")
+    names = [f"{dataset}/{split} {pair}" if several else pair for dataset, split, pair in rows]
+    room = min(max(map(len, names), default=0), LONG_NAME)
+    widths = [_widths([row[shots] for row in rows.values() if shots in row], shots) for shots in columns]
+    both = room + sum(wide + 2 for wide, _ in widths) <= width
+    fitting = [wide if both else narrow for wide, narrow in widths]
+    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
+    told = "top-1 in %, so far" if top1 else ""
+    table.add_column(told, no_wrap=True, max_width=max(10, width - sum(fitting) - 2 * len(fitting) - 2))
+    for shots, wide in zip(columns, fitting, strict=True):
+        table.add_column(f"K={shots}", no_wrap=True, width=wide)
+    for name, places in list(zip(names, rows.values(), strict=True))[:most]:
+        table.add_row(Text(name), *(places.get(shots, _Place()).text(both=both) for shots in columns))
+    if most is not None and len(rows) > most:
+        table.add_row(f"… and {len(rows) - most} more rows")
     return table
+
+
+class _Place:
+    """The cells of one data set, pair and number of shots."""
+
+    def __init__(self) -> None:
+        self._states: list[str] = []
+        self._top1: list[float] = []
+
+    def add(self, state: str, top1: float | None) -> None:
+        self._states.append(state)
+        if state == "done" and top1 is not None:
+            self._top1.append(top1)
+
+    def text(self, *, both: bool) -> Text:
+        mean = f"{sum(self._top1) / len(self._top1):.1f}" if self._top1 else ""
+        if mean and not both and len(self._top1) == len(self._states):
+            return Text(mean)
+        marks = Text()
+        for state in self._states:
+            marks.append(MARKS[state], style=COLOURS[state])
+        return marks.append(f" {mean}") if mean and both else marks
+
+
+def _widths(places: list[_Place], shots: str) -> tuple[int, int]:
+    """Columns that places take with accuracies beside their marks, and without."""
+    wide, narrow = (
+        max([len(f"K={shots}"), *(len(place.text(both=both)) for place in places)]) for both in (True, False)
+    )
+    return wide, narrow
+
+
+def _accuracies(entries: Iterable[Entry]) -> dict[str, float]:
+    """Top-1 in per cent of cells that are done, by name."""
+    found = {}
+    for entry in entries:
+        if entry.state == "done" and entry.record is not None and entry.record.metrics is not None:
+            found[entry.cell.name] = 100 * entry.record.metrics.top1
+    return found

@@ -16,6 +16,9 @@ from mmfuse.records.until_decided import UntilDecided
 from mmfuse.statistics.power import MOST_DRAWS, draws_to_decide
 from mmfuse.statistics.sequential import OPEN, VERDICTS, Array, Mask, Rule, Verdicts, judge, looks_between
 
+FEW = 3
+"""Open comparisons of a column that are told in words: those that the fewest draws would decide."""
+
 Column = tuple[str, int, Any]
 """Data set, split and number of shots."""
 Rows = dict[str, list[Entry]]
@@ -206,7 +209,9 @@ def open_questions(found: Sequence[Decision]) -> list[str]:
         if waiting:
             text += f"; cells of {waiting} pairs are missing before the next look"
         elif still:
-            text += ": " + ", ".join(_question(decision) for decision in still)
+            nearest = sorted(still, key=lambda decision: (decision.further is None, decision.further or 0))
+            text += ": " + ", ".join(_question(decision) for decision in nearest[:FEW])
+            text += f", and {len(still) - FEW} that would take more" if len(still) > FEW else ""
         sentences.append(f"{column[0]}, split {column[1]}, K={column[2]}: {text}")
     return sentences
 

@@ -217,6 +217,17 @@ def test_status_and_tables_of_a_folder(
         assert "lora+frozen" in out
 
 
+def test_status_names_equal_errors_once_and_shows_every_row_to_a_pipe(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    results(tmp_path, [build(f"pair{at}", train={"epochs": 1 + at}) for at in range(30)], lambda cell: "failed")
+    _, out, _ = call(capsys, monkeypatch, "status", "--results", str(tmp_path))
+    assert out.count("the loss became nan") == 1
+    assert "30 failed: NonFiniteLoss: the loss became nan\n  tiny  pair0  K=2  draw 0\n" in out
+    assert all(f"\npair{number} " in out and f"\n  tiny  pair{number} " in out for number in range(30))
+    assert "more" not in out
+
+
 @pytest.mark.parametrize("logger", ["tensorboard", "wandb", "mlflow"])
 def test_a_logger_without_its_package_is_named_before_anything_runs(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, logger: str
@@ -248,7 +259,7 @@ def test_status_shows_what_another_terminal_is_at(
     assert "2/4 cells" in out
     assert "left" in out
     assert ["tiny", "lora+frozen", "K=2", "draw", "0", "3/20", "1.250", "87"] in lines
-    assert ["frozen+frozen", "●●"] in lines
+    assert ["frozen+frozen", "●●", "50.0"] in lines
     assert ["lora+frozen", "▸·"] in lines
     _, out, _ = call(capsys, monkeypatch, "status", "--results", str(tmp_path))
     assert "no runner is at it" in out
