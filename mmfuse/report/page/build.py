@@ -20,17 +20,20 @@ from mmfuse.records.status import MARKS, Entry, counts
 from mmfuse.report.groups import Group, finished, groups
 from mmfuse.report.page import provenance
 from mmfuse.report.page.payload import CELL_COLUMNS, ClassPayload, cells
+from mmfuse.report.page.provenance import without_folders
 from mmfuse.report.page.summary import Summary
 from mmfuse.report.page.thumbnails import ReadFrames, Strip, strip
 from mmfuse.report.per_class import Evidence, HardClip, Watch, gather
 from mmfuse.report.plots import html
+from mmfuse.report.plots.forest import Forest
 from mmfuse.report.plots.points import COSTS, Plots
-from mmfuse.report.plots.styles import REST, PairStyle, pair_styles
-from mmfuse.report.plots.svg import key
+from mmfuse.report.plots.styles import PairStyle, pair_styles
 from mmfuse.report.tables.accuracy import Comparison
 from mmfuse.report.tables.build import group_tables
 from mmfuse.report.tables.table import Table, Value
 
+PANELS = 3
+"""Panels of gains side by side."""
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -82,12 +85,6 @@ class Section:
             if drawn := [chart for chart in found if chart is not None]:
                 made.append((shots, drawn))
         return made
-
-    @property
-    def legend(self) -> list[tuple[str, PairStyle, Markup]]:
-        """The pairs that are drawn, with their line and marker; those that stand out come first."""
-        pairs = sorted((series.pair for series in self.plots.series), key=lambda pair: self.styles[pair].key == REST)
-        return [(pair, self.styles[pair], key(self.styles[pair])) for pair in pairs]
 
     @property
     def map(self) -> list[tuple[str, list[Place]]]:
@@ -167,12 +164,15 @@ def _render(
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
+        finalize=_shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     style, script = (_shipped(name) for name in ("report.css", "report.js"))
     records = finished(entries)
+    forest = Forest([section.summary.answer for section in sections])
+    cautions = dict.fromkeys(caution for section in sections for caution in section.summary.cautions())
     return environment.get_template("report.html").render(
         policy=_policy(style=style, script=script),
         style=style,
@@ -181,8 +181,14 @@ def _render(
         behind=behind,
         number=_number,
         grids=[plan.grid for plan in plans if plan.cells],
-        commands=[command for plan in plans if (command := provenance.command_of(plan.command))],
+        # A command stays as it was given.
+        commands=[Markup.escape(command) for plan in plans if (command := provenance.command_of(plan.command))],
         sections=sections,
+        forest=forest,
+        forest_blocks=[forest.panels[at : at + PANELS] for at in range(0, len(forest.panels), PANELS)],
+        forest_axis=html.forest_axis,
+        forest_row=html.forest_row,
+        cautions=list(cautions),
         datasets=list(dict.fromkeys(section.group.dataset for section in sections)),
         states=[(state, MARKS[state], number) for state, number in counts(entries).items()],
         hours=sum(record.cost.seconds for record in records if record.cost) / 3600,
@@ -194,11 +200,16 @@ def _render(
     )
 
 
+def _shown(value: object) -> object:
+    """What an expression of a template puts on the page: what is not Markup, without the folders of this machine."""
+    return without_folders(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 def _shipped(name: str) -> Markup:
     return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
 
 
-def _policy(*, style: str, script: str) -> str:
+def _policy(*, style: str, script: str) -> Markup:
     """A content security policy under which only the page's own style and script count, and nothing is fetched.
 
     Should a name from the data ever get through as markup, a browser would still run nothing of it.
@@ -207,7 +218,7 @@ def _policy(*, style: str, script: str) -> str:
     def digest(text: str) -> str:
         return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
-    return (
+    return Markup(
         f"default-src 'none'; script-src 'sha256-{digest(script)}'; style-src 'sha256-{digest(style)}'; "
         "img-src data:; base-uri 'none'; form-action 'none'"
     )

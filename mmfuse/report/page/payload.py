@@ -7,7 +7,7 @@ from typing import Any
 
 from mmfuse.records.status import Entry
 from mmfuse.report.groups import Group
-from mmfuse.report.page.provenance import command_of
+from mmfuse.report.page.provenance import command_of, without_folders
 from mmfuse.report.per_class import ClassGain, Evidence
 from mmfuse.report.plots.points import COSTS, Plots
 
@@ -62,7 +62,7 @@ def _cell(entry: Entry, planned: str) -> list[Any]:
         record.provenance.finished if record else None,
         f"records/{record.stem}.json" if record else None,
         command_of(record.command if record and record.command else planned),
-        "; ".join([*_trouble(entry), *(record.notes if record else ())]),
+        without_folders("; ".join([*_trouble(entry), *(record.notes if record else ())])),
     ]
 
 

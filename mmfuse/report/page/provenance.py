@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import unicodedata
 from collections import Counter
@@ -110,6 +111,21 @@ def troubles(entries: Sequence[Entry]) -> list[Trouble]:
 
 def _traceback(cells: Sequence[Entry]) -> str | None:
     return next((entry.failure.traceback for entry in cells if entry.failure and entry.failure.traceback), None)
+
+
+_FOLDERS = re.compile(r"(?<![\w.:/\\~…])(?:~?/|[A-Za-z]:[\\/])(?:[^\s/\\:'\"<>|]+[/\\])+(?=[^\s/\\])")
+"""The folders of an absolute path."""
+
+
+def without_folders(text: str) -> str:
+    """A text whose absolute paths are cut down to their last part: a page is sent to others, whose folders differ.
+
+    >>> without_folders("no video in /home/me/videos/ucf101; see https://example.org/a/b")
+    'no video in …/ucf101; see https://example.org/a/b'
+    >>> without_folders("C:\\\\data\\\\x.mp4 and a/b and K=8/16")
+    '…/x.mp4 and a/b and K=8/16'
+    """
+    return _FOLDERS.sub("…/", text)
 
 
 def command_of(text: str) -> str:

@@ -2,101 +2,182 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from statistics import median
 
 from markupsafe import Markup
 
 from mmfuse.records.status import counts
+from mmfuse.report.answer import Answer, Best
+from mmfuse.report.gains import BETTER, EQUIVALENT, OPEN, UNTESTED, WORSE, Question
 from mmfuse.report.plots.points import Plots
 from mmfuse.report.statistics import FEWEST_DRAWS, LEVEL, Mean
 from mmfuse.report.tables.accuracy import METRICS, Comparison, Span
 from mmfuse.report.tables.cost import cost_table
 from mmfuse.report.tables.table import Value
+from mmfuse.statistics.sequential import VERDICTS
 
 NAMED = 4
 """More pairs than these are counted and not named."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Which pair is highest at some K, and which others may be as good.
-
-    Args:
-        span: the K that are averaged within each draw.
-        best: the pair with the highest mean among those with the same draws, and its value.
-        ties: other pairs that are not shown to be below the best.
-        behind: pairs that are.
-        second: the next pair that shares a draw, and the paired difference to it.
-        tested: whether there are draws enough to test anything.
-    """
-
-    span: Span
-    best: str
-    value: Value
-    ties: tuple[str, ...]
-    behind: tuple[str, ...]
-    second: tuple[str, Mean] | None
-    tested: bool
+FORETOLD = 3
+"""Of so many open gains it is said how many draws they would take."""
 
 
 class Summary:
-    """What is said of one data set and split."""
+    """What is said of one data set and split.
+
+    Args:
+        plots: its numbers.
+    """
 
     def __init__(self, plots: Plots) -> None:
         self.group = plots.group
         self.plots = plots
         self.comparison: Comparison = plots.comparison
+        self.answer = Answer(plots)
         self._table = self.comparison.table
         self._gains = self.comparison.gain_table
-        self.span: Span = self._span()
 
-    def _span(self) -> Span:
-        """The K that the tables average; the largest one with a number where no pair has all of those yet."""
-        averaged, known = self.comparison.averaged, self.plots.shots_with_numbers
-        return averaged if self._values(averaged) or not known else (known[-1],)
+    # The answer
 
-    def _values(self, span: Span) -> dict[str, Value]:
-        """The values of a column of the table, by row, where there is a number."""
-        column = self._table.columns.index(self.comparison.heading(span))
-        return {row.name: row.values[column] for row in self._table.rows if row.values[column].mean is not None}
+    def parts(self) -> list[tuple[str, Markup]]:
+        """The answer: which pair is best, which comes close for less, and what is open, each under its heading."""
+        if not self.answer.values(self.answer.span):
+            return [("Best", Markup("No cell is done yet, so there is nothing to compare."))]
+        close = (f"Cheapest within {self.answer.margin:g} points of it", self._cheaper())
+        told = [("Best", self._best()), close, ("Open", self._open())]
+        return [(heading, text) for heading, text in told if text]
 
-    def verdict(self, span: Span) -> Verdict | None:
-        """Which pair is highest, averaged over `span`; `None` where none can be called so."""
-        values = self._values(span)
-        best = self.comparison.best(span) or (next(iter(values)) if len(values) == 1 else None)
-        if best is None:
-            return None
-        may_be_best = self.comparison.may_be_best(span)
-        others = sorted((pair for pair in values if pair != best), key=lambda pair: -_mean_of(values[pair]))
-        leads = [(pair, self.comparison.difference(best, pair, span)) for pair in others]
-        return Verdict(
-            span,
-            best,
-            values[best],
-            ties=tuple(pair for pair in others if pair in may_be_best),
-            behind=tuple(pair for pair in others if pair not in may_be_best),
-            second=next(((pair, lead) for pair, lead in leads if lead is not None), None),
-            tested=any(self.comparison.p(best, pair, span) is not None for pair in others),
+    def _best(self) -> Markup:
+        best = self.answer.best
+        return (
+            self._gain_of(best) + _fill("<small>{highest}</small>", highest=self._highest(best))
+            if best
+            else _NO_COMMON_DRAWS
         )
 
+    def _gain_of(self, best: Best) -> Markup:
+        """The gain of the best pair, and whether it is shown to be one."""
+        gain = self.answer.gains.get(best.pair)
+        if gain is None or gain.mean is None or best.span != self.comparison.averaged:
+            return Markup("")
+        value, rule = gain.value, self.answer.rule
+        ends = {
+            BETTER: "a gain that holds for other draws and other test clips",
+            OPEN: "not shown to hold",
+            WORSE: "a loss that holds",
+            UNTESTED: "untested",
+        }
+        if rule is not None:
+            ends |= {
+                BETTER: "shown to be better",
+                EQUIVALENT: f"equivalent within {rule.margin:g} points",
+                OPEN: "open",
+            }
+        return _fill(
+            "<b>{pair}</b> gains <b class='gained'>{gain}</b> points over {baseline}: {end}{p}. ",
+            pair=best.pair,
+            gain=value.number(),
+            baseline=self.group.baseline,
+            end=ends[gain.verdict],
+            p="" if value.p is None else _fill(" (p {p})", p=_p(value.p)),
+        )
+
+    def _cheaper(self) -> Markup:
+        best, cheaper = self.answer.best, self.answer.cheaper
+        if best is None or best.second is None:
+            return Markup("")
+        if cheaper is None:
+            frozen = best.pair == self.group.baseline_of(best.pair)
+            return Markup("It is the cheapest of all.") if frozen else Markup("No cheaper pair comes that close.")
+        mean = cheaper.behind
+        reach = None if mean.half is None else mean.mean + max(mean.half, mean.half_clips or 0.0)
+        text = _fill(
+            "<b>{pair}</b>, {below}, with {weights} trained weights ({share:.1%} of its)",
+            pair=cheaper.pair,
+            below=_below(mean),
+            weights=f"{cheaper.weights:,.0f}",
+            share=cheaper.share,
+        )
+        if reach is None:
+            return text + Markup(". That compares means; it is not tested.")
+        if reach > self.answer.margin:
+            return text + _fill(". By its mean: the interval reaches {reach:.1f} points below.", reach=reach)
+        return text + Markup(".")
+
+    def _open(self) -> Markup:
+        """What is not known yet, and the draws that it would take."""
+        if not self.answer.gains:
+            return Markup("There is no pair of two frozen towers here, so no gain over them can be told.")
+        if self.answer.rule is not None:
+            return self._open_by_rule()
+        verdicts, found = self.answer.verdicts, self.answer.questions
+        known = sum(verdicts.values())
+        draws = len(self.group.draws)
+        if verdicts[UNTESTED] == known:
+            if draws < FEWEST_DRAWS:
+                return _fill("Everything: nothing is tested with {n}; {least} is the least.", n=_count(draws, "draw"),
+                             least=FEWEST_DRAWS)  # fmt: skip
+            return Markup("Everything: nothing could be tested yet.")
+        if not found:
+            return _fill("Nothing: each of the {gains} is decided.", gains=_count(known, "gain"))
+        text = _fill(
+            "{open} of {gains} over {baseline} {are} not shown to hold after {n}. ",
+            open=len(found),
+            gains=_count(known, "gain"),
+            baseline=self.group.baseline,
+            are="is" if len(found) == 1 else "are",
+            n=_count(max(question.gain.n for question in found), "draw"),
+        )
+        return text + self._forecast(found)
+
+    def _open_by_rule(self) -> Markup:
+        """The same where draws are added until all is decided: all verdicts are counted, K by K."""
+        counted = Counter(decision.verdict for decision in self.group.decisions if decision.gain is not None)
+        if not counted:
+            return Markup("Everything: the draws of the first look are not there yet.")
+        told = [f"{counted[verdict]} {verdict}" for verdict in VERDICTS[1:] if counted[verdict]]
+        text = _fill("Of {all}, ", all=_count(sum(counted.values()), "verdict"))
+        text += _join([*told, f"{counted[OPEN]} open"]) + Markup(". ")
+        return text + self._forecast(self.answer.questions) if self.answer.questions else text
+
+    def _forecast(self, found: Sequence[Question]) -> Markup:
+        """How many more draws open gains would take, the nearest first."""
+        within = [question for question in found if question.further is not None]
+        never = len(found) - len(within)
+        told = [
+            _fill(
+                "{pair}{where} ({gain}) takes {more} more {draws}",
+                pair=question.pair,
+                where="" if len(self.group.shots) == 1 or question.shots is None else f" at K = {question.shots}",
+                gain=Value(question.gain, signed=True).number(),
+                more=question.further,
+                draws="draw" if question.further == 1 else "draws",
+            )
+            for question in within[:FORETOLD]
+        ]
+        if len(within) > FORETOLD:
+            told.append(_fill("{others} up to {most:,}", others=_count(len(within) - FORETOLD, "other"),
+                              most=within[-1].further))  # fmt: skip
+        if never:
+            told.append(_fill("more draws alone would not decide {n}", n=never if within else "any"))
+        return Markup("If gains and spreads stay as they are, ") + Markup("; ").join(told) + Markup(".")
+
     def _at(self, span: Span) -> str:
-        return f"At K = {span[0]}" if len(span) == 1 else f"On average over K = {_join([str(one) for one in span])}"
+        return (
+            f"At K\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{span[0]}"
+            if len(span) == 1
+            else f"On average over K = {_join([str(one) for one in span])}"
+        )
 
     # Sentences
 
     def paragraphs(self) -> list[Markup]:
-        """What is to be said, most important first."""
-        told = [self._set_up(), *self._overall(), self._by_shots(), *self._costs(), *self._cautions()]
+        """What is to be said beside the answer, most important first."""
+        told = [self._set_up(), self._over_frozen(), self._by_shots(), *self._costs()]
         return [paragraph for paragraph in told if paragraph]
-
-    def headline(self) -> Markup:
-        """One sentence: who is highest, and whether that means anything."""
-        if not self._values(self.span):
-            return Markup("No cell is done yet.")
-        verdict = self.verdict(self.span)
-        return self._highest(verdict) if verdict else _NO_COMMON_DRAWS
 
     def _set_up(self) -> Markup:
         group = self.group
@@ -118,51 +199,47 @@ class Summary:
             text += _fill(" Guessing gives {chance:.1f}%.", chance=self.plots.chance)
         return text
 
-    def _overall(self) -> list[Markup]:
-        if not self._values(self.span):
-            return [Markup("No cell is done yet, so there is nothing to compare.")]
-        verdict = self.verdict(self.span)
-        return [self._highest(verdict) if verdict else _NO_COMMON_DRAWS, self._over_frozen()]
-
-    def _highest(self, verdict: Verdict) -> Markup:
+    def _highest(self, best: Best) -> Markup:
         text = _fill(
             "{at}, <b>{best}</b> is highest with {value}% {metric}",
-            at=self._at(verdict.span),
-            best=verdict.best,
-            value=verdict.value.number(),
+            at=self._at(best.span),
+            best=best.pair,
+            value=best.value.number(),
             metric=METRICS["top1"].replace("-", "\N{NON-BREAKING HYPHEN}"),
         )
-        if verdict.value.gaps:
-            text += _fill(" ({gap})", gap=verdict.value.gap())
-        return text + self._separation(verdict)
+        if best.value.gaps:
+            text += _fill(" ({gap})", gap=best.value.gap())
+        return text + self._separation(best)
 
-    def _separation(self, verdict: Verdict) -> Markup:
-        if verdict.second is None:
+    def _separation(self, best: Best) -> Markup:
+        if best.second is None:
             return Markup("; no other pair has a number on the same draws.")
-        name, lead = verdict.second
+        name, lead = best.second
         text = _fill(
             ", {lead} points from the next, <b>{second}</b>", lead=Value(lead, signed=True).number(), second=name
         )
-        if lead.n < verdict.value.planned:
+        if lead.n < best.value.planned:
             text += _fill(" (over the {shared} that both have)", shared=_count(lead.n, "draw"))
-        if not verdict.tested:
+        if self.answer.rule is not None:
+            return text + Markup(". Draws were added by what was seen, so this is not tested.")
+        if not best.tested:
             return text + _fill(". Nothing is tested with {n}: the order may be chance.", n=_count(lead.n, "draw"))
-        if not verdict.behind:
+        if not best.behind:
             return text + Markup("; no other pair is shown to be below the best.")
-        text += _fill(
-            "; {behind} shown to be below the best", behind=_verb(_names_or_count(verdict.behind), verdict.behind)
-        )
-        if verdict.ties:
-            text += _fill(", but not {ties}", ties=_names_or_count(verdict.ties))
+        text += _fill("; {behind} shown to be below the best", behind=_verb(_names_or_count(best.behind), best.behind))
+        if best.ties:
+            text += _fill(", but not {ties}", ties=_names_or_count(best.ties))
         return text + Markup(".")
 
     def _over_frozen(self) -> Markup:
         """Which pairs gain over the frozen towers, and lose."""
-        if self._gains is None or self.group.baseline is None:
-            return Markup("There is no pair of two frozen towers here, so no gain over them can be told.")
+        if self._gains is None or self.group.baseline is None or self.answer.rule is not None:
+            return Markup("")
+        if not self.answer.values(self.answer.span):
+            return Markup("")
         at, averaged = len(self._table.columns) - 1, self.comparison.averaged
         values = {row.name: row.values[at] for row in self._table.rows if row.values[at].mean is not None}
-        text = self._holding(values, self._at(averaged).lower().replace("k =", "K ="))
+        text = self._holding(values, f"{self._at(averaged)[0].lower()}{self._at(averaged)[1:]}")
         singles = []
         if len(self.group.shots) > 1:
             for row in self._gains.rows:
@@ -221,14 +298,14 @@ class Summary:
 
     def _by_shots(self) -> Markup:
         """Which pair is highest at each K."""
-        if len(self.group.shots) < 2:
+        if len(self.group.shots) < 2 or self.answer.rule is not None:
             return Markup("")
         told = []
         for shots in self.group.shots:
-            verdict = self.verdict((shots,))
+            verdict = self.answer.best_at((shots,))
             if verdict is None:
                 continue
-            entry = _fill("K = {k}: <b>{best}</b> {value}", k=shots, best=verdict.best, value=verdict.value.number())
+            entry = _fill("K = {k}: <b>{best}</b> {value}", k=shots, best=verdict.pair, value=verdict.value.number())
             if verdict.tested and verdict.ties:
                 entry += _fill(", and {which} may be as good", which=_names_or_share(verdict.ties, verdict.behind))
             elif verdict.tested and verdict.behind:
@@ -238,34 +315,35 @@ class Summary:
 
     def _costs(self) -> list[Markup]:
         """What the highest pair costs, beside the frozen towers."""
-        verdict = self.verdict(self.span)
+        verdict = self.answer.best
         if verdict is None:
             return []
         table = cost_table(self.group)
         rows = {row.name: dict(zip(table.columns, row.values, strict=True)) for row in table.rows}
-        ours = rows[verdict.best]
+        ours = rows[verdict.pair]
         if not all(ours[name].mean for name in ("image method", "text method", "fusion", "train s")):
             return []
         weights = sum(_mean_of(ours[name]) for name in ("image method", "text method"))
         text = _fill(
             "What that costs: the methods of <b>{pair}</b> train {weights} weights beside the {fusion} of the fusion; "
             "training took {seconds} s a cell at K = {shots}",
-            pair=verdict.best,
+            pair=verdict.pair,
             weights=f"{weights:,.0f}",
             fusion=ours["fusion"].text,
             seconds=ours["train s"].text,
             shots=self.group.shots[-1],
         )
-        baseline = self.group.baseline_of(verdict.best)
+        baseline = self.group.baseline_of(verdict.pair)
         theirs = rows.get(baseline or "", {}).get("train s")
-        if theirs is not None and theirs.mean and theirs.mean.mean > 0 and verdict.best != baseline:
+        if theirs is not None and theirs.mean and theirs.mean.mean > 0 and verdict.pair != baseline:
             ratio = _mean_of(ours["train s"]) / theirs.mean.mean
             text += _fill(", {ratio:.1f} times that of {baseline}", ratio=ratio, baseline=baseline)
         return [
             text + Markup(". Features of a frozen tower that were kept cost nothing again, so times are of this run.")
         ]
 
-    def _cautions(self) -> list[Markup]:
+    def cautions(self) -> list[str]:
+        """How to read the numbers; mostly the same for all data sets of a page."""
         draws = len(self.group.draws)
         told = []
         if draws > 1:
@@ -277,16 +355,23 @@ class Summary:
                 told.append("At K = all every draw holds the same clips, so there it is over repeated trainings.")
         else:
             told.append("There is one draw of the training clips, so no number here has an interval or a test.")
-        if draws >= FEWEST_DRAWS:
+        if self.answer.rule is not None:
+            told.append(
+                "Gains carry the intervals of their verdicts, which hold together in 95% of tables, for other draws "
+                "and these test clips; a gain over several K has the mean of theirs."
+            )
+        elif draws >= FEWEST_DRAWS:
             told.append(
                 f"Tests ask whether a difference would be seen with other draws and other test clips, at {LEVEL:.0%} "
                 "over a table: gains are corrected by Holm, and the pairs that may be best are a model confidence set."
             )
+        if len(self.group.pairs) > 2:
+            told.append("The best pair was picked for being highest: expect a little less of it.")
         if self.group.dataset == "tiny":
             told.append(
                 "The clips of tiny are generated: its numbers say nothing about which method is best on real video."
             )
-        return [Markup.escape(" ".join(told))] if told else []
+        return told
 
 
 _NO_COMMON_DRAWS = Markup("No two pairs have the same draws yet, so none can be called highest.")
@@ -295,6 +380,12 @@ _NO_COMMON_DRAWS = Markup("No two pairs have the same draws yet, so none can be 
 def _fill(text: str, **values: object) -> Markup:
     """A sentence; what is filled in is escaped unless it is a sentence itself."""
     return Markup(text).format(**values)
+
+
+def _below(mean: Mean) -> str:
+    """How far something is below another, in words."""
+    interval = Value(replace(mean, mean=abs(mean.mean))).number()
+    return f"{interval} points {'below' if mean.mean >= 0 else 'above'}"
 
 
 def _mean_of(value: Value) -> float:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -26,7 +27,7 @@ ReadFrames = Callable[[Cell, str], Sequence[NDArray[np.uint8]]]
 class Strip:
     """The frames of a clip as data URIs in order, or why there are none."""
 
-    frames: tuple[str, ...] = ()
+    frames: tuple[Markup, ...] = ()
     width: int = 0
     height: int = 0
     missing: str = ""
@@ -55,7 +56,7 @@ def _small(frame: NDArray[np.uint8]) -> Image.Image:
     return picture.resize((size[0], size[1]), Image.Resampling.LANCZOS)
 
 
-def _data_uri(picture: Image.Image) -> str:
+def _data_uri(picture: Image.Image) -> Markup:
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    return Markup("data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode())

@@ -43,10 +43,6 @@ _MARKERS = {
     "dot": ".",
     "square": "s",
     "triangle": "^",
-    "down": "v",
-    "diamond": "D",
-    "cross": "P",
-    "star": "*",
 }
 _SCRIPTS = ("Noto Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans Arabic", "Noto Sans Devanagari", "Arial")
 _STATE_MARKS = {

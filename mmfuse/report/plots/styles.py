@@ -18,9 +18,9 @@ class PairStyle:
     """How one pair is drawn.
 
     Args:
-        key: names the colour: "1" to "7", "base" for the frozen towers, "rest" for pairs beyond the seventh.
+        key: names the colour: "1" to "3", "base" for the frozen towers, "rest" for all other pairs.
         colour: on white.
-        marker: circle, square, triangle, diamond, down, cross or star.
+        marker: circle, square, triangle, ring or dot.
         dash: lengths of strokes and gaps; empty for a solid line.
     """
 
@@ -30,21 +30,17 @@ class PairStyle:
     dash: tuple[float, ...] = ()
 
 
-STYLES = (
+STYLES = (  # more lines than these and the baseline cannot be followed by eye
     PairStyle("1", "#0072b2", "square"),
     PairStyle("2", "#d55e00", "circle", (7, 2.5)),
     PairStyle("3", "#008f68", "triangle", (2, 2)),
-    PairStyle("4", "#a63d84", "diamond", (8, 2, 2, 2)),
-    PairStyle("5", "#b07d00", "down", (4, 2)),
-    PairStyle("6", "#3b93cc", "cross", (10, 3)),
-    PairStyle("7", "#6b4c2a", "star", (1.5, 3)),
 )
 FROZEN = PairStyle(BASELINE, "#4a4f57", "ring", (3, 3))
 OTHERS = PairStyle(REST, "#b9bdc4", "dot")
 
 
 def pair_styles(plots: Iterable[Plots]) -> dict[str, PairStyle]:
-    """A style for each pair, the same over all data sets: the seven that are highest on average stand out."""
+    """A style for each pair, the same over all data sets: those that are highest on average stand out."""
     members = list(plots)
     pairs = list(dict.fromkeys(pair for one in members for pair in one.group.pairs))
     frozen = {one.group.baseline_of(pair) for one in members for pair in one.group.pairs}

@@ -16,10 +16,6 @@ MARKS: dict[str, str] = {
     "dot": "M-2.6 0a2.6 2.6 0 1 0 5.2 0a2.6 2.6 0 1 0 -5.2 0z",
     "square": "M-4-4h8v8h-8z",
     "triangle": "M0-5.2L4.9 3.6H-4.9z",
-    "down": "M0 5.2L4.9-3.6H-4.9z",
-    "diamond": "M0-5.6L4.8 0L0 5.6L-4.8 0z",
-    "cross": "M-1.6-5h3.2v3.4h3.4v3.2h-3.4v3.4h-3.2v-3.4h-3.4v-3.2h3.4z",
-    "star": "M0-5.8L1.6-1.9L5.6-1.8L2.5 .8L3.5 4.8L0 2.5L-3.5 4.8L-2.5 .8L-5.6-1.8L-1.6-1.9z",
 }
 """Outlines of the markers, about ten units across, centred."""
 

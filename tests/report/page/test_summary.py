@@ -27,7 +27,9 @@ def summary(
 
 
 def told(found: Summary) -> str:
-    return unescape(re.sub(r"</?b>", "", " ".join(found.paragraphs()))).replace("\N{NON-BREAKING HYPHEN}", "-")
+    said = " ".join([*(text for _, text in found.parts()), *found.paragraphs(), *found.cautions()])
+    plain = unescape(re.sub(r"</?(b|small)\b[^>]*>", "", said))
+    return plain.replace("\N{NON-BREAKING HYPHEN}", "-").replace("\N{NO-BREAK SPACE}", " ")
 
 
 def level(levels: dict[str, float], wobble: dict[str, tuple[float, ...]] | None = None) -> Top1:
@@ -106,7 +108,7 @@ def test_draws_that_only_some_have_are_not_compared(tmp_path: Path) -> None:
         return (0.3 if hard else 0.75) + 0.012 * cell.draw
 
     found = summary(tmp_path / "two", ["frozen+frozen", "dora+adapter"], top1, draws=4)
-    assert found.verdict(found.span) is None
+    assert found.answer.best is None
     assert "No two pairs have the same draws yet, so none can be called highest." in told(found)
     found = summary(tmp_path / "three", THREE, top1, draws=4)
     text = told(found)
@@ -133,7 +135,7 @@ def test_names_are_escaped_and_words_are_not(tmp_path: Path) -> None:
     cells = [build("frozen+frozen", shots=8), build(name, shots=8, train={"epochs": 3})]
     group = group_of(tmp_path, cells, lambda cell: 0.4 if cell.pair.name == "frozen+frozen" else 0.6)
     found = Summary(Plots(Comparison(group)))
-    html = " ".join([found.headline(), *found.paragraphs()])
+    html = " ".join([*(text for _, text in found.parts()), *found.paragraphs()])
     assert "<b>&lt;img src=x onerror=y&gt;{best}</b> is highest" in html
     assert "<img" not in html
     assert "&lt;b&gt;" not in html

@@ -61,34 +61,36 @@
   }
 
   // --- which pairs are shown ------------------------------------------------------------------------------------
-  for (const section of all("section.group")) {
+  for (const section of all("details.group")) {
     const filter = section.querySelector(".filter");
-    const keys = all(".legend button", section);
-    const show = () => {
+    filter.addEventListener("input", () => {
       const wanted = filter.value.trim().toLowerCase();
       const fits = (name) => name.toLowerCase().includes(wanted);
       const rows = all("tbody tr[data-name]", section);
       for (const row of rows) row.hidden = !fits(row.dataset.name);
-      const off = new Set(keys.filter((key) => key.getAttribute("aria-pressed") === "false").map((key) => key.dataset.pair));
-      for (const line of all(".legend li", section)) line.hidden = !fits(line.dataset.name);
       for (const series of all("[data-pair].series, text[data-pair]", section)) {
-        series.classList.toggle("off", off.has(series.dataset.pair) || !fits(series.dataset.pair));
+        series.classList.toggle("off", !fits(series.dataset.pair));
       }
       const shown = rows.filter((row) => !row.hidden).length;
       section.querySelector(".controls output").textContent = wanted ? `${shown} of ${rows.length} rows` : "";
-    };
-    filter.addEventListener("input", show);
-    for (const key of keys) {
-      key.addEventListener("click", () => {
-        key.setAttribute("aria-pressed", key.getAttribute("aria-pressed") === "true" ? "false" : "true");
-        show();
-      });
-    }
+    });
     const picker = section.querySelector(".costs .pick-shots");
     picker?.addEventListener("change", () => {
       for (const plots of all(".pair-of-plots", section)) plots.hidden = plots.dataset.shots !== picker.value;
     });
   }
+
+  // --- data sets that are folded --------------------------------------------------------------------------------
+  // A link into one opens it by itself; on paper all are open, and afterwards as they were.
+  const folds = all("details.group, details.facts-of");
+  let shut = [];
+  addEventListener("beforeprint", () => {
+    shut = folds.filter((fold) => !fold.open);
+    for (const fold of shut) fold.open = true;
+  });
+  addEventListener("afterprint", () => {
+    for (const fold of shut) fold.open = false;
+  });
 
   // --- classes --------------------------------------------------------------------------------------------------
   function axis(text, x, y, attributes = {}) {
