@@ -61,6 +61,7 @@ def selection_of(cell: Cell) -> ClipSelection:
         protocol=cell.dataset.protocol,
         frames=cell.clip.frames,
         size=frame_size(cell),
+        test_clips=cell.clip.test_clips_and_crops[0],
         damaged=cell.dataset.damaged,
     )
 
@@ -148,8 +149,8 @@ def _within(found: list[StoreContents], named: str, budget: int | None) -> Cache
 def _bytes_lacking(need: StoreContents) -> int:
     """About how much room the missing clips of a store take: their number times what a few of them would."""
     total = 0.0
-    for test in (True, False):
-        absent = [want for want in need.wanted if (want.candidates == 1) == test]
+    for candidates in {want.candidates for want in need.wanted}:
+        absent = [want for want in need.wanted if want.candidates == candidates]
         absent = [want for want in absent if not need.store.file_of(want.clip, want.candidates).exists()]
         sizes = []
         for want in absent[:: max(1, len(absent) // SAMPLE)]:

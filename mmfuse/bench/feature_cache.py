@@ -61,5 +61,6 @@ def _wanted(
         or trainer.strategy.root_device.type != "cpu"
     ):
         return False
-    looks = len(data.train_clips) * (data.views or 0) + len(data.validation_clips) + len(data.test_clips)
+    tested = len(data.validation_clips) + len(data.test_clips) * data.test_views.count
+    looks = len(data.train_clips) * (data.views or 0) + tested
     return looks * data.frames * width * 4 <= min(LARGEST, free_bytes(cache_folder()) // SHARE)

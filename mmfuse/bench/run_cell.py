@@ -35,7 +35,7 @@ from mmfuse.model.optimizations import USUAL, Speed
 from mmfuse.model.recognizer import ActionRecognizer
 from mmfuse.records.cell import Cell, Inputs, identity
 from mmfuse.records.predictions import encode, metrics_of, tabulate
-from mmfuse.records.record import Cost, Metrics, Parameters, Predictions, Provenance, Record, Seeds, now
+from mmfuse.records.record import Cost, Metrics, Parameters, Predictions, Provenance, Record, Seeds, Views, now
 
 
 @dataclass(frozen=True)
@@ -189,6 +189,7 @@ def make_data(job: Job, resolved: ResolvedCell, *, batch_size: int, native_size:
         size=resolved.size or native_size,
         flip=cell.clip.flip,
         views=cell.clip.views,
+        test_views=cell.clip.test_views,
         batch_size=batch_size,
         seed=cell.training_seed,
         root=resolved.root,
@@ -333,6 +334,7 @@ def _outcome(job: Job, trained: Trained, *, started: str, seconds: float, notes:
             test_clips=test_clips,
             train_clips=train_clips,
         ),
+        test_views=Views(frames=data.frames, size=data.size, **dataclasses.asdict(data.test_views)),
         parameters=Parameters(**model.trainable_parameters()),
         cost=Cost(
             seconds=seconds,

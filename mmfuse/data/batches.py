@@ -1,6 +1,6 @@
 """From rows of a table to batches of frames: which rows make a batch, and how a batch is filled.
 
-Shape legend: B clips, T frames, S side of the square, C = 3 colours.
+Shape legend: B clips, V views of a test clip, T frames, S side of the square, C = 3 colours.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
-from mmfuse.data.frames.sampling import Chooser, Indices, clip_generator, segment_centres, segment_places
+from mmfuse.data.frames.sampling import Indices, clip_generator, segment_places
 from mmfuse.data.frames.sources import Frames, FrameSource
+from mmfuse.data.frames.views import ONE_VIEW, Views
 from mmfuse.errors import MmfuseError
 
 Batch: TypeAlias = dict[str, Tensor]
@@ -90,8 +91,8 @@ class ClipBatches(Dataset[Batch]):
     """A table of clips that answers a `Request` with a whole batch.
 
     Returns:
-        "video" uint8 (B, T, C, S, S), its frames as stored in memory with colours last; "label" and "index" (the row)
-        int64 (B,).
+        "video" uint8 (B, T, C, S, S), its frames as stored in memory with colours last, or (B, V, T, C, S, S) where
+        several views of a test clip are shown; "label" and "index" (the row) int64 (B,).
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class ClipBatches(Dataset[Batch]):
         flip: bool = False,
         seed: int = 0,
         views: int | None = None,
+        test_views: Views = ONE_VIEW,
     ) -> None:
         """Args:
         clips: rows with `clip`, `path` and `label`.
@@ -117,6 +119,7 @@ class ClipBatches(Dataset[Batch]):
         seed: of everything random here, with the epoch and the clip.
         views: V, how many views of a clip training goes round; the same ones for every seed and draw, so that what a
             frozen tower makes of them can be shared. None: a new view every epoch.
+        test_views: how often, and where, a clip is looked at that is not trained on.
         """
         self._clips: list[str] = clips["clip"].tolist()
         self._paths: list[str] = clips["path"].tolist()
@@ -129,12 +132,13 @@ class ClipBatches(Dataset[Batch]):
         self._flip = flip
         self._seed = seed
         self._views = views
+        self.test_views = ONE_VIEW if training else test_views
 
     def __len__(self) -> int:
         return len(self._clips)
 
     def view(self, epoch: int) -> int:
-        """Which view of its clips an epoch shows; for testing the one after the last of training.
+        """Which view of its clips an epoch shows; for testing, if it shows one alone, that after the last of training.
 
         Raises:
             ValueError: views are not limited, so they have no number.
@@ -148,37 +152,49 @@ class ClipBatches(Dataset[Batch]):
         return {"label": torch.tensor([self._labels[row] for row in rows]), "index": torch.tensor(rows)}
 
     def __getitem__(self, request: Request) -> Batch:
-        rows = request.rows
-        frames = np.empty((len(rows), self._frames, self._size, self._size, 3), dtype=np.uint8)
-        video = torch.from_numpy(frames).permute(0, 1, 4, 2, 3)
+        rows, shown = request.rows, self.test_views.count
+        frames = np.empty((len(rows), shown, self._frames, self._size, self._size, 3), dtype=np.uint8)
+        video = torch.from_numpy(frames).permute(0, 1, 2, 5, 3, 4)
         for place, row in enumerate(rows):
-            if self._fill(frames[place], row, request.epoch):
+            if not self._training:
+                self._fill_views(frames[place], row)
+            elif self._fill(frames[place, 0], row, request.epoch):
                 video[place].copy_(video[place].flip(-1))
-        return {"video": video, **self.answers(rows)}
+        return {"video": video if shown > 1 else video.squeeze(1), **self.answers(rows)}
 
     def _fill(self, target: Frames, row: int, epoch: int) -> bool:
         """Write one clip's frames, cropped, to `target` (T, S, S, C); returns whether it is to be mirrored."""
-        choose: Chooser
-        if self._training:
-            own = (self._seed, epoch) if self._views is None else (0, self.view(epoch))
-            generator = clip_generator(seed=own[0], epoch=own[1], clip=self._clips[row])
-            places = generator.random(self._frames)
-            down, right, mirror = generator.random(3)
+        own = (self._seed, epoch) if self._views is None else (0, self.view(epoch))
+        generator = clip_generator(seed=own[0], epoch=own[1], clip=self._clips[row])
+        places = generator.random(self._frames)
+        down, right, mirror = generator.random(3)
 
-            def choose(count: int) -> Indices:
-                return segment_places(count, places, candidates=self._candidates)
-        else:
-            down, right, mirror = 0.5, 0.5, 1.0
-
-            def choose(count: int) -> Indices:
-                return segment_centres(count, self._frames)
+        def choose(count: int) -> Indices:
+            return segment_places(count, places, candidates=self._candidates)
 
         held, wanted = self._source.pick(self._paths[row], choose)
-        top = int(down * (held.shape[1] - self._size + 1))
-        left = int(right * (held.shape[2] - self._size + 1))
+        corner = int(down * (held.shape[1] - self._size + 1)), int(right * (held.shape[2] - self._size + 1))
+        self._copy(target, held, wanted, corner)
+        return bool(self._flip and mirror < 0.5)
+
+    def _fill_views(self, target: Frames, row: int) -> None:
+        """Write all views of a test clip to `target` (V, T, S, S, C), the crops of each of its clips side by side."""
+        views = self.test_views
+
+        def choose(count: int) -> Indices:
+            return views.frames(count, self._frames)
+
+        held, wanted = self._source.pick(self._paths[row], choose)  # once, whatever is cut out of it
+        corners = views.corners(held.shape[1], held.shape[2], self._size)
+        for clip in range(views.clips):
+            for crop, corner in enumerate(corners):
+                self._copy(target[clip * views.crops + crop], held, wanted[clip :: views.clips], corner)
+
+    def _copy(self, target: Frames, held: Frames, wanted: Indices, corner: tuple[int, int]) -> None:
+        """Write the frames `wanted` of those held, cropped at a corner, to `target` (T, S, S, C)."""
+        top, left = corner
         for place, index in enumerate(wanted.tolist()):
             target[place] = held[index, top : top + self._size, left : left + self._size]
-        return bool(self._flip and mirror < 0.5)
 
 
 class FixedBatches(Dataset[Batch]):

@@ -18,6 +18,7 @@ from mmfuse.data.catalogue.load import Catalogue, load_catalogue
 from mmfuse.data.few_shot import Shots
 from mmfuse.data.frames.sources import CachedFrames, DecodedFrames, FrameSource
 from mmfuse.data.frames.video import Damaged, decoder_version
+from mmfuse.data.frames.views import ONE_VIEW, Views
 from mmfuse.data.published_lists import read_list, training_clips
 from mmfuse.data.tiny import make_clips
 from mmfuse.errors import MmfuseError
@@ -31,13 +32,14 @@ class FewShotVideoDataModule(L.LightningDataModule):
 
     A batch is {"video": uint8 (B, T, 3, S, S), "label": int64 (B,), "index": int64 (B,)}; `index` is the row of
     `train_clips`, `validation_clips` or `test_clips`. Training looks at a random frame of each of T equal segments, in
-    a random crop, half of the clips mirrored; testing at the centre frames and the centre crop. Training
+    a random crop, half of the clips mirrored; testing at the centre frames and the centre crop, or at several views of
+    a video, which stand behind its clip: "video" uint8 (B, V, T, 3, S, S). Training
     goes round a number of such views of a clip. What a clip shows in an epoch depends on the epoch and the clip alone
     (and on the seed, where every epoch has a view of its own): not on workers, batches, processes or where its frames
     are kept.
     Colours are neither scaled nor normalised: the model knows its tower.
 
-    Shape legend: B clips, T frames, S side of the square.
+    Shape legend: B clips, V views of a test video, T frames, S side of the square.
 
     >>> data = FewShotVideoDataModule("tiny", shots=2)
     >>> len(data.class_names), len(data.train_clips), len(data.test_clips)
@@ -55,6 +57,7 @@ class FewShotVideoDataModule(L.LightningDataModule):
         size: int | None = None,
         flip: bool | None = None,
         views: int | None = None,
+        test_views: str = "1x1",
         batch_size: int = 16,
         seed: int = 0,
         root: Path | str | None = None,
@@ -78,7 +81,9 @@ class FewShotVideoDataModule(L.LightningDataModule):
             flip: mirror half of the clips in training; by default what the card says.
             views: V, how many views of a clip (frames, crop, mirror) training goes round; 0 for a new one every epoch;
                 by default what the card says.
-            batch_size: clips a batch, in each process.
+            test_views: clips × crops of each test video, such as "4x3", whose probabilities a model averages; see
+                `mmfuse.data.frames.views`.
+            batch_size: clips a batch, in each process; of test clips with several views so many views.
             seed: of the order, of the frames looked at and of the crops.
             num_workers: processes that read clips beside the training; 0 reads in the training process.
             validation: share of each class's training clips, in whole source groups, that is held out as
@@ -116,6 +121,7 @@ class FewShotVideoDataModule(L.LightningDataModule):
         self.size = self.card.usual_size if size is None else size
         self.flip = self.card.flip if flip is None else bool(flip)
         self.views = (self.card.views if views is None else views) or None
+        self.test_views = Views.parse(test_views)
         self.batch_size = batch_size
         self.seed = seed
         self.num_workers = num_workers
@@ -142,6 +148,7 @@ class FewShotVideoDataModule(L.LightningDataModule):
         """Put into `hparams`, for loggers and Lightning's checkpoints, which clips these are and how they are shown."""
         shown = {name: getattr(self, name) for name in ("frames", "size", "flip", "views", "batch_size", "seed")}
         drawn = {"draw_fingerprint": self.draw_fingerprint, "test_fingerprint": self.test_fingerprint}
+        shown["test_views"] = str(self.test_views)
         named = {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()}
         of = {"dataset": self.catalogue.name, "split": self.catalogue.split, "damaged": self._decoding.damaged}
         # One group, as a model has a seed and a number of frames of its own.
@@ -184,9 +191,10 @@ class FewShotVideoDataModule(L.LightningDataModule):
         return "" if self._features is None else self._features.fault
 
     @property
-    def sampling(self) -> dict[str, int]:
+    def sampling(self) -> dict[str, Any]:
         """How frames are taken from a video: what whoever names the action in another video has to know."""
-        return {"frames": self.frames, "size": self.size, "short_side": self.card.scale_for(self.size)}
+        several = {"test_views": str(self.test_views)} if self.test_views.count > 1 else {}
+        return {"frames": self.frames, "size": self.size, "short_side": self.card.scale_for(self.size), **several}
 
     def _drawn(self, shots: Shots | None, draw: int, train_list: Path | None, protocol: str | None) -> pd.DataFrame:
         if (shots is None) == (train_list is None):
@@ -229,8 +237,11 @@ class FewShotVideoDataModule(L.LightningDataModule):
         self._ready = True
 
     def _wanted(self) -> list[WantedClip]:
-        others = pd.concat([self.validation_clips, self.test_clips])
-        return wanted_clips(self.train_clips, others, candidates=self.card.candidates)
+        return wanted_clips(
+            (self.train_clips, self.card.candidates),
+            (self.validation_clips, 1),
+            (self.test_clips, self.test_views.clips),
+        )
 
     def _source(self, otherwise: FrameSource) -> FrameSource:
         """The clip store where there is one."""
@@ -259,7 +270,7 @@ class FewShotVideoDataModule(L.LightningDataModule):
     def test_dataloader(self) -> DataLoader[Batch]:
         """The whole official test list, in order."""
         self._be_ready()
-        return self._loader(self.test_clips, self._source(self._decoding), training=False)
+        return self._loader(self.test_clips, self._source(self._decoding), training=False, test_views=self.test_views)
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """The same as for testing: `trainer.predict` goes over the test list."""
@@ -270,7 +281,9 @@ class FewShotVideoDataModule(L.LightningDataModule):
             self.prepare_data()
             self.setup()
 
-    def _loader(self, clips: pd.DataFrame, source: FrameSource, *, training: bool) -> DataLoader[Batch]:
+    def _loader(
+        self, clips: pd.DataFrame, source: FrameSource, *, training: bool, test_views: Views = ONE_VIEW
+    ) -> DataLoader[Batch]:
         batches = ClipBatches(
             clips,
             source=source,
@@ -281,11 +294,12 @@ class FewShotVideoDataModule(L.LightningDataModule):
             flip=self.flip,
             seed=self.seed,
             views=self.views,
+            test_views=test_views,
         )
         several = torch.distributed.is_available() and torch.distributed.is_initialized()
         order = EpochBatches(
             len(clips),
-            batch_size=self.batch_size,
+            batch_size=max(1, self.batch_size // test_views.count),
             shuffle=training,
             seed=self.seed,
             processes=torch.distributed.get_world_size() if several else 1,

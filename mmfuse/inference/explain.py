@@ -21,7 +21,7 @@ Shapes: T frames, F width of a frame feature, C classes, E width of a class embe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,7 @@ from torch import Tensor
 from mmfuse.data.batches import Request
 from mmfuse.data.frames.sampling import Chooser, Indices, segment_centres
 from mmfuse.data.frames.video import Damaged, probe, read_counted
+from mmfuse.data.frames.views import ONE_VIEW
 from mmfuse.inference.predict import Prediction, Vocabulary, as_prediction, as_test_clips, evaluating, sampling_of
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Explanation:
 
 
 def explain(model: ActionRecognizer, path: str | Path, words: Vocabulary, *, damaged: Damaged = "error") -> Explanation:
-    """Name the action in one video, and find each frame's share in that decision.
+    """Name the action in one video by its centre view, and find each frame's share in that decision.
 
     Args:
         model: a trained recogniser.
@@ -85,7 +86,7 @@ def explain(model: ActionRecognizer, path: str | Path, words: Vocabulary, *, dam
     Raises:
         MmfuseError: the video cannot be read, or the recogniser does not know how frames are taken.
     """
-    sampling = sampling_of(model)
+    sampling = replace(sampling_of(model), test_views=ONE_VIEW)
     source = _Counting(sampling.short_side, damaged)
     video = as_test_clips([Path(path)], sampling, source)[Request(0, [0])]["video"]
     with torch.no_grad(), evaluating(model):

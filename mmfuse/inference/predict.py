@@ -1,9 +1,9 @@
 """Naming the action in videos: where a trained recogniser meets files.
 
-Videos are seen as test clips are: the centre frame of each segment and the centre crop, with the frames and sizes that
-the checkpoint was trained with.
+Videos are seen as test clips are: the centre frame of each segment and the centre crop, or the several views that the
+checkpoint was tested with, with the frames and sizes that it was trained with.
 
-Shapes: B videos, T frames, S side of a frame, C classes, E width of a class embedding.
+Shapes: B videos, V views of a video, T frames, S side of a frame, C classes, E width of a class embedding.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from mmfuse.data.batches import ClipBatches, Request
 from mmfuse.data.catalogue.walk import described, walk
 from mmfuse.data.frames.sources import DecodedFrames, FrameSource
 from mmfuse.data.frames.video import Damaged
+from mmfuse.data.frames.views import ONE_VIEW, Views
 from mmfuse.errors import MmfuseError, MmfuseWarning, one_line
+from mmfuse.model.batches import mean_over_views
 from mmfuse.utils.processes import usable_cores
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ class ClipFormat:
     """S"""
     short_side: int
     """Pixels that the shorter side is scaled to before the centre is cut out."""
+    test_views: Views = ONE_VIEW
+    """Clips and crops of a video, whose probabilities are averaged."""
 
 
 @dataclass(frozen=True)
@@ -243,6 +247,7 @@ def _read_and_answer(
     """Predictions of videos; while a batch is in the towers, the next one is decoded."""
     sampling = sampling_of(model)
     clips = as_test_clips(videos, sampling, DecodedFrames(short_side=sampling.short_side, damaged=damaged))
+    batch_size = max(1, batch_size // sampling.test_views.count)
     with ThreadPoolExecutor(usable_cores()) as pool:  # decoding lets other threads run
 
         def begin(start: int) -> list[tuple[Path, Future[Tensor | str]]]:
@@ -257,7 +262,7 @@ def _read_and_answer(
 
 
 def _read(clips: ClipBatches, row: int) -> Tensor | str:
-    """One video's frames, (1, T, 3, S, S), or why there are none."""
+    """One video's frames, (1, T, 3, S, S) or in several views (1, V, T, 3, S, S), or why there are none."""
     try:
         return clips[Request(0, [row])]["video"]
     except MmfuseError as error:
@@ -278,10 +283,14 @@ def _answer(
 
 
 def probabilities_of(model: ActionRecognizer, video: Tensor, words: Vocabulary) -> Tensor:
-    """Probabilities of the classes, (B, C) on the CPU, of clips, uint8 (B, T, 3, S, S)."""
-    with torch.no_grad(), evaluating(model):
+    """Probabilities of the classes, (B, C) on the CPU, of clips, uint8 (B, T, 3, S, S) or (B, V, T, 3, S, S)."""
+
+    def of_views(video: Tensor) -> Tensor:
         logits = model.fusion(model.frame_features(video.to(model.device)), words.embeddings)
-    return logits.float().softmax(dim=-1).cpu()
+        return logits.float().softmax(dim=-1)
+
+    with torch.no_grad(), evaluating(model):
+        return (of_views(video) if video.ndim == 5 else mean_over_views(of_views, video)).cpu()
 
 
 @contextmanager
@@ -320,18 +329,22 @@ def sampling_of(model: ActionRecognizer) -> ClipFormat:
     try:
         size, short_side = int(model.sampling["size"]), int(model.sampling["short_side"])
         told = int(model.sampling.get("frames", model.frames))
-    except (ArithmeticError, KeyError, TypeError, ValueError):
+        views = Views.parse(model.sampling.get("test_views", str(ONE_VIEW)))
+    except (ArithmeticError, KeyError, TypeError, ValueError, MmfuseError):
         told = size = short_side = 0
+        views = ONE_VIEW
     if told != model.frames or not 1 <= size <= short_side <= LONGEST_SIDE:
         raise MmfuseError(
             f"the checkpoint's sampling, {model.sampling!r:.200}, does not fit a recogniser of {model.frames} frames; "
             "train it again with mmfuse train"
         )
     model.image_tower.check_size(size)
-    return ClipFormat(model.frames, size, short_side)
+    return ClipFormat(model.frames, size, short_side, views)
 
 
 def as_test_clips(videos: Sequence[Path], sampling: ClipFormat, source: FrameSource) -> ClipBatches:
-    """Videos, seen as test clips are: centre frames, centre crop."""
+    """Videos, seen as test clips are: centre frames and centre crop, or several views."""
     table = pd.DataFrame({"clip": [path.stem for path in videos], "label": 0, "path": [str(path) for path in videos]})
-    return ClipBatches(table, source=source, frames=sampling.frames, size=sampling.size, training=False)
+    return ClipBatches(
+        table, source=source, frames=sampling.frames, size=sampling.size, training=False, test_views=sampling.test_views
+    )

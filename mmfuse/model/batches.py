@@ -1,17 +1,20 @@
 """The forms of a batch that a recogniser takes: those of the data module, and those that other loaders give.
 
-Shapes: B clips, T frames, H × W pixels.
+Shapes: B clips, V views of a clip, T frames, H × W pixels, C classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mmfuse.errors import MmfuseError
+
+VIEWS_AT_ONCE = 16
+"""Of test clips; without gradients they take less memory than a training step on as many clips."""
 
 FORMS = "a batch is a dictionary with video (and label, index), or (video, label)"
 
@@ -21,7 +24,8 @@ def as_batch(given: Any, *, labelled: bool) -> dict[str, Tensor]:
 
     Args:
         given: `{"video": (B, T, 3, H, W), "label": (B,), "index": (B,)}`, where "features" may stand for "video" and
-            "index" may be left out; or a tuple or list (video, label); or, for prediction, the video alone.
+            "index" may be left out; or a tuple or list (video, label); or, for prediction, the video alone. For tests
+            and predictions a video may come in several views, (B, V, T, 3, H, W).
         labelled: whether labels are needed.
 
     Raises:
@@ -44,6 +48,20 @@ def as_batch(given: Any, *, labelled: bool) -> dict[str, Tensor]:
             raise MmfuseError(f"{FORMS}, with one whole number a clip for label; got {_described(labels)}")
         batch["label"] = labels.long()
     return batch
+
+
+def mean_over_views(probabilities: Callable[[Tensor], Tensor], clips: Tensor) -> Tensor:
+    """Probabilities of clips that are seen in several views: the mean of those of each view.
+
+    Args:
+        probabilities: from clips in one view each, (B, …), to (B, C).
+        clips: (B, V, …); at most `VIEWS_AT_ONCE` views go through at a time.
+
+    Returns:
+        (B, C).
+    """
+    parts = [probabilities(part) for part in clips.flatten(0, 1).split(VIEWS_AT_ONCE)]
+    return torch.cat(parts).unflatten(0, clips.shape[:2]).mean(dim=1)
 
 
 def refuse_floats(video: Tensor) -> None:

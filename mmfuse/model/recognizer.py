@@ -23,7 +23,7 @@ from mmfuse.methods.registry import IMAGE, TEXT, parse_method
 from mmfuse.model import checkpoint, lightning_checkpoint, optim
 from mmfuse.model.augmentation import Augmentation, generator_of
 from mmfuse.model.averaging import AveragedWeights
-from mmfuse.model.batches import as_batch, refuse_floats, with_index
+from mmfuse.model.batches import as_batch, mean_over_views, refuse_floats, with_index
 from mmfuse.model.chunked import chunked_loss
 from mmfuse.model.class_prompts import DEFAULT_TEMPLATE, ClassPrompts, EmbeddingScopes, check_names, check_templates
 from mmfuse.model.frame_features import FEATURES, FrameEncoder, check_kind
@@ -479,7 +479,14 @@ class ActionRecognizer(L.LightningModule):
         return self._probabilities(as_batch(batch, labelled=False))
 
     def _probabilities(self, batch: dict[str, Tensor]) -> Tensor:
-        return self._logits(batch).float().softmax(dim=-1)
+        """Probabilities (B, C); of clips in several views, the mean over them."""
+        kind, one_view = ("features", 3) if "features" in batch else ("video", 5)
+
+        def of_views(clips: Tensor) -> Tensor:
+            return self._logits({kind: clips}).float().softmax(dim=-1)
+
+        clips = batch[kind]
+        return of_views(clips) if clips.ndim <= one_view else mean_over_views(of_views, clips)
 
     def on_test_epoch_end(self) -> None:
         """Log top-1, top-5 and mean-class accuracy, and keep the predictions of each clip."""

@@ -43,6 +43,8 @@ Count: TypeAlias = Annotated[int, _NUMBER, Field(ge=1, le=100_000)]
 Number: TypeAlias = Annotated[float, _NUMBER, Field(ge=0, le=1e6, allow_inf_nan=False)]
 Rate: TypeAlias = Annotated[float, _NUMBER, Field(gt=0, le=1e6, allow_inf_nan=False)]
 Share: TypeAlias = Annotated[float, _NUMBER, Field(ge=0, lt=1, allow_inf_nan=False)]
+VIEWS = r"([1-9]|[1-5]\d|6[0-4])x[13]"
+"""Clips × crops of a test video as they are written, within the bounds of `mmfuse.data.frames.views`."""
 LARGEST_ARGUMENT = 1e9
 """Of the numbers among the arguments of methods and fusions, which say themselves what they can work with."""
 
@@ -154,6 +156,13 @@ class Encoders(Strict):
     feature: Literal["both", "cls", "patch", "grid"] = "both"
 
 
+def _views(text: Any) -> Any:
+    """Refuse what is no number of views; 0x3 is a number of another kind to YAML."""
+    if not isinstance(text, str) or not re.fullmatch(VIEWS, text):
+        raise ValueError(f"clips × crops of a test video: 1 to 64 clips, 1 or 3 crops, such as 4x3; got {text!r:.80}")
+    return text
+
+
 class Clip(Strict):
     """How a video becomes a tensor. `None` means what the data set's card says."""
 
@@ -161,6 +170,13 @@ class Clip(Strict):
     size: Annotated[int, _NUMBER, Field(ge=8, le=2048)] | None = None
     flip: bool | None = None
     views: Annotated[int, _NUMBER, Field(ge=0, le=100_000)] | None = None
+    test_views: Annotated[str, BeforeValidator(_views)] = "1x1"
+
+    @property
+    def test_clips_and_crops(self) -> tuple[int, int]:
+        """How many clips of a test video are looked at, each in how many crops."""
+        clips, crops = self.test_views.split("x")
+        return int(clips), int(crops)
 
 
 def _rand_augment(given: Any) -> Any:

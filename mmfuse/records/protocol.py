@@ -35,6 +35,7 @@ CELL: dict[str, Any] = {
     "clip.size": None,
     "clip.flip": None,
     "clip.views": None,
+    "clip.test_views": "1x1",
     "train.epochs": 20,
     "train.batch_size": 16,
     "train.label_smoothing": 0.1,

@@ -101,6 +101,18 @@ class Provenance(Strict):
     speed: dict[str, bool] = Field(default_factory=dict)
 
 
+class Views(Strict):
+    """What a model saw of each test video: T frames of each of some clips, each in some crops of `size` pixels."""
+
+    frames: int
+    clips: int = 1
+    crops: int = 1
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.frames}×{self.clips}×{self.crops}"
+
+
 class Predictions(Strict):
     """The file of per-clip predictions beside a record."""
 
@@ -132,6 +144,7 @@ class Record(Strict):
     state: Literal["done", "failed"]
     class_names: tuple[str, ...] | None = None
     metrics: Metrics | None = None
+    test_views: Views | None = None
     parameters: Parameters | None = None
     cost: Cost | None = None
     seeds: Seeds

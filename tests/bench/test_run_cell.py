@@ -23,6 +23,7 @@ from mmfuse.bench.preflight import prepare
 from mmfuse.bench.run_cell import run_cell
 from mmfuse.data.frames import sources
 from mmfuse.errors import MmfuseError
+from mmfuse.inference.predict import predict
 from mmfuse.methods import registry
 from mmfuse.records.cell import Cell
 from mmfuse.records.folder import PlannedCell, ResultsFolder
@@ -166,6 +167,30 @@ def test_a_damaged_video_is_kept_as_far_as_it_goes_where_the_grid_says_so(
         assert kept.metrics is not None
         assert kept.metrics.test_clips == 3
         assert kept.config_hash != refused.config_hash
+
+
+@pytest.mark.parametrize("pair", ["frozen+frozen", "lora+adapter"])
+def test_several_views_of_a_test_video_are_averaged_here_and_in_predict(
+    clips: dict[str, str], towers: dict[str, str], tmp_path: Path, pair: str
+) -> None:
+    cells = [
+        make_cell(clips, towers, pair, clip={"frames": 2, "size": SIZE, **views})
+        for views in ({}, {"test_views": "1x1"}, {"test_views": "3x1"})
+    ]
+    assert cells[0].config_hash == cells[1].config_hash != cells[2].config_hash
+    one, several = (run(cell, keep_checkpoint=True) for cell in (cells[0], cells[2]))
+    assert one.files["predictions"] != several.files["predictions"]
+    assert str(one.record.test_views) == "2×1×1"
+    assert str(several.record.test_views) == "2×3×1"
+    for name, content in several.files.items():
+        place = tmp_path / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+    table = decode(tmp_path / "predictions")
+    for clip, label, probability in zip(table["clip"], table["label"], table["probability_of_label"], strict=True):
+        [told] = predict(tmp_path / "checkpoint", Path(clips["root"]) / clip)
+        answer = dict(zip(told.labels, told.probabilities, strict=True))
+        assert answer[sorted(CLASSES)[label]] == pytest.approx(probability, abs=2e-6)
 
 
 def test_a_published_list_takes_the_place_of_a_draw(towers: dict[str, str], tmp_path: Path) -> None:

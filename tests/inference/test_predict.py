@@ -225,6 +225,7 @@ def test_a_recogniser_knows_how_frames_are_taken_from_what_it_was_fitted_on(tmp_
         ({"frames": 4, "size": 16, "short_side": 8}, "does not fit"),
         ({"frames": 4, "size": 10**9, "short_side": 10**9}, "does not fit"),
         ({"frames": 4, "size": "x", "short_side": []}, "does not fit"),
+        ({"frames": 4, "size": 16, "short_side": 16, "test_views": "4x2"}, "does not fit"),
         ({"frames": 4, "size": 17, "short_side": 17}, "pixels cannot be cut into"),
     ],
 )

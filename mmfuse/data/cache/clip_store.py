@@ -47,14 +47,19 @@ class WantedClip:
     clip: str
     path: str
     candidates: int | None
-    """Of each segment; None: every frame of the clip; 1: the centres, which is all that testing looks at."""
+    """Of each segment; None: every frame of the clip; 1: the centres, which is all that a test of one view looks at."""
 
 
-def wanted_clips(training: pd.DataFrame, others: pd.DataFrame, *, candidates: int | None) -> list[WantedClip]:
-    """What a store is to hold: all that training can look at, and of the other clips the centres."""
+def wanted_clips(*parts: tuple[pd.DataFrame, int | None]) -> list[WantedClip]:
+    """What a store is to hold.
+
+    Args:
+        parts: rows, with the candidates of each segment that are kept of them: all that training can look at; one of
+            validation clips; of test clips as many as the test looks at clips of each video.
+    """
     return [
         WantedClip(clip, path, kept)
-        for rows, kept in ((training, candidates), (others, 1))
+        for rows, kept in parts
         for clip, path in zip(rows["clip"], rows["path"], strict=True)
     ]
 

@@ -4,7 +4,7 @@ A frozen tower gives the same features each time it sees the same frames. Traini
 views (see `ClipBatches`), so its features are finitely many; they are computed when first asked for and shared by every
 cell, epoch and process that asks again. What a tower is, this module does not know: it is handed a function.
 
-Shape legend: B clips, T frames, S side of the square, F width of a frame feature, V views of a training clip.
+Shape legend: B clips, T frames, S side of the square, F width of a frame feature, V views of a clip.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class FeatureStore:
         """Args:
         folder: one for each (data set, tower, sampling); made if absent.
         clips: rows of the data set's table.
-        views: V + 1, the last one for testing.
+        views: V, of training with one more for testing, or those of a test that has several.
         frames, width: T and F.
         memory: bytes of features that may be kept in memory where they cannot be written.
         """
@@ -175,7 +175,8 @@ class FeatureBatches(Dataset[Batch]):
     """`ClipBatches` seen through a frozen tower: answers a `Request` with features in the place of video.
 
     Returns:
-        "features" float32 (B, T, F); "label" and "index" int64 (B,).
+        "features" float32 (B, T, F), or (B, V, T, F) where several views of a test clip are shown; "label" and
+        "index" int64 (B,).
     """
 
     def __init__(
@@ -198,27 +199,37 @@ class FeatureBatches(Dataset[Batch]):
         return len(self._clips)
 
     def __getitem__(self, request: Request) -> Batch:
-        view = self._clips.view(request.epoch)
-        found: dict[int, NDArray[np.float32]] = {}
+        several = self._clips.test_views.count > 1
+        views = range(self._clips.test_views.count) if several else [self._clips.view(request.epoch)]
+        found: dict[tuple[int, int], NDArray[np.float32]] = {}
         absent = []
         for row in request.rows:
-            kept = self._store.read(self._rows[row], view, self._marks[row])
-            if kept is None:
+            kept = {view: self._store.read(self._rows[row], view, self._marks[row]) for view in views}
+            found |= {(row, view): value for view, value in kept.items() if value is not None}
+            if any(value is None for value in kept.values()):
                 absent.append(row)
-            else:
-                found[row] = kept
-        for start in range(0, len(absent), BLOCK):
-            found |= self._computed(absent[start : start + BLOCK], request.epoch, view)
-        features = np.stack([found[row] for row in request.rows])
-        return {"features": torch.from_numpy(features), **self._clips.answers(request.rows)}
+        together = max(1, BLOCK // len(views))
+        for start in range(0, len(absent), together):
+            found |= self._computed(absent[start : start + together], request.epoch, views)
+        features = torch.from_numpy(np.stack([found[row, view] for row in request.rows for view in views]))
+        shown = features.unflatten(0, (-1, len(views))) if several else features
+        return {"features": shown, **self._clips.answers(request.rows)}
 
-    def _computed(self, rows: list[int], epoch: int, view: int) -> dict[int, NDArray[np.float32]]:
+    def _computed(
+        self, rows: list[int], epoch: int, views: Sequence[int]
+    ) -> dict[tuple[int, int], NDArray[np.float32]]:
+        """The features of all views of some clips, computed and kept."""
         video = self._clips[Request(epoch, rows)]["video"]
-        whole = torch.cat([video, video[-1:].expand(BLOCK - len(video), *video.shape[1:])])
-        features = self._compute(whole)[: len(rows)].float().cpu().numpy()
-        for row, value in zip(rows, features, strict=True):
-            self._store.write(self._rows[row], view, self._marks[row], value)
-        return dict(zip(rows, features, strict=True))
+        places = [(row, view) for row in rows for view in views]
+        found = {}
+        for start in range(0, len(places), BLOCK):
+            part = video.reshape(-1, *video.shape[-4:])[start : start + BLOCK]
+            whole = torch.cat([part, part[-1:].expand(BLOCK - len(part), *part.shape[1:])])
+            features = self._compute(whole)[: len(part)].float().cpu().numpy()
+            for (row, view), value in zip(places[start : start + BLOCK], features, strict=True):
+                self._store.write(self._rows[row], view, self._marks[row], value)
+                found[row, view] = value
+        return found
 
 
 class Features:
@@ -234,7 +245,8 @@ class Features:
         folder: where they are kept; by default in the cache folder.
         """
         self._compute = compute
-        self._shape = {"frames": frames, "views": views + 1, "width": width}
+        self._shape = {"frames": frames, "width": width}
+        self._views = views
         self._key = key
         self._folder = folder or cache_folder() / "features"
         self._stores: list[FeatureStore] = []
@@ -246,10 +258,12 @@ class Features:
 
     def through(self, batches: ClipBatches, clips: pd.DataFrame, catalogue: Catalogue) -> FeatureBatches:
         """The same clips as features."""
-        name = sha256_of_json(
-            {**self._key, "clips": catalogue.fingerprint, "version": VERSION, "decoder": decoder_version()}
-        )[:32]
-        store = FeatureStore(self._folder / name, clips=len(catalogue.table), **self._shape)
+        key = {**self._key, "clips": catalogue.fingerprint, "version": VERSION, "decoder": decoder_version()}
+        views = self._views + 1
+        if batches.test_views.count > 1:  # apart, so that what is kept of training serves any number of them
+            key, views = {**key, "test_views": str(batches.test_views)}, batches.test_views.count
+        name = sha256_of_json(key)[:32]
+        store = FeatureStore(self._folder / name, clips=len(catalogue.table), views=views, **self._shape)
         self._stores.append(store)
         place = {clip: row for row, clip in enumerate(catalogue.table["clip"])}
         return FeatureBatches(

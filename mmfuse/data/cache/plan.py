@@ -26,6 +26,7 @@ class ClipSelection:
         shots, draw: as in `few_shot.draw_clips`.
         train_list, protocol: a published list instead, by its file or by the name of its protocol.
         frames, size: of a clip; `None` for what its card says.
+        test_clips: how many clips of each test video are looked at.
         damaged: what is done about damaged videos.
     """
 
@@ -36,6 +37,7 @@ class ClipSelection:
     protocol: str | None = None
     frames: int | None = None
     size: int | None = None
+    test_clips: int = 1
     damaged: Damaged = "error"
 
     def sampling(self, catalogue: Catalogue) -> StoreFormat:
@@ -80,6 +82,7 @@ def store_contents(
             0 if selection.shots == "all" else selection.draw,
             selection.train_list,
             selection.protocol,
+            selection.test_clips,
         )
         if key not in drawn:
             drawn[key] = _wanted(catalogue, selection)
@@ -101,7 +104,7 @@ def _wanted(catalogue: Catalogue, selection: ClipSelection) -> list[WantedClip]:
     )
     if selection.train_list is None and selection.protocol is None:
         few_shot.certify(catalogue, rows, shots=selection.shots, draw=selection.draw)
-    return wanted_clips(rows, catalogue.part("test"), candidates=catalogue.card.candidates)
+    return wanted_clips((rows, catalogue.card.candidates), (catalogue.part("test"), selection.test_clips))
 
 
 def located_catalogue(

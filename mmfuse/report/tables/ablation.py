@@ -9,7 +9,7 @@ from mmfuse.report.tables.accuracy import Comparison
 from mmfuse.report.tables.table import Row, Table, Value
 from mmfuse.utils.files import sha256_of_json
 
-SETTINGS = ("fusion", "frames", "feature")
+SETTINGS = ("fusion", "frames", "test views", "feature")
 
 
 def ablation_table(comparison: Comparison) -> Table | None:
@@ -44,11 +44,12 @@ def ablation_table(comparison: Comparison) -> Table | None:
 
 
 def settings(cell: Cell) -> tuple[str, ...]:
-    """Fusion with its arguments, frames, and frame feature, as text."""
+    """Fusion with its arguments, frames, views at test, and frame feature, as text."""
     arguments = {key: value for key, value in cell.fusion.model_dump().items() if key != "kind"}
     told = ", ".join(f"{key} {value}" for key, value in arguments.items())
     fusion = f"{cell.fusion.kind} ({told})" if told else cell.fusion.kind
-    return fusion, str(cell.clip.frames or "card's"), cell.encoders.feature
+    views = " × ".join(map(str, cell.clip.test_clips_and_crops))
+    return fusion, str(cell.clip.frames or "card's"), views, cell.encoders.feature
 
 
 def _differ(family: dict[str, Cell]) -> bool:

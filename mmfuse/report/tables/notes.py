@@ -31,7 +31,7 @@ def accuracy_notes(comparison: Comparison, columns: Sequence[Sequence[Value]]) -
     """
     group = comparison.group
     values = [value for column in columns for value in column]
-    notes = [*_intervals(group, values), *_same_clips(group), *_published_lists(group)]
+    notes = [*_intervals(group, values), *seen(group), *_same_clips(group), *_published_lists(group)]
     if len(comparison.averaged) > 1:
         notes.append("The mean column and the gain average their K within each draw first.")
     if group.decisions:
@@ -85,6 +85,21 @@ def _intervals(group: Group, values: Sequence[Value]) -> list[str]:
     if len(group.draws) < FEWEST_DRAWS:
         notes.append(f"Bold: highest of the column. Nothing is tested with fewer than {FEWEST_DRAWS} draws.")
     return notes
+
+
+def seen(group: Group) -> list[str]:
+    """What the models saw of each test video, where the records tell; rows that differ in it are named."""
+    by_row: dict[str, dict[str, None]] = {}
+    for row, entry in zip(group.row_of, group.entries, strict=True):
+        if entry.state == "done" and entry.record is not None and entry.record.test_views is not None:
+            by_row.setdefault(row, {})[str(entry.record.test_views)] = None
+    kinds = dict.fromkeys(kind for kinds in by_row.values() for kind in kinds)
+    if not kinds:
+        return []
+    if len(kinds) == 1:
+        return [f"Each test video is seen in {next(iter(kinds))} frames × clips × crops."]
+    told = "; ".join(f"{row} in {' and '.join(found)}" for row, found in by_row.items())
+    return [f"Test videos are seen in frames × clips × crops: {told}."]
 
 
 def _same_clips(group: Group) -> list[str]:

@@ -60,15 +60,15 @@ def test_cost_tells_methods_and_head_apart(tmp_path: Path) -> None:
 
 def test_variants_of_the_same_methods_make_an_ablation(tmp_path: Path) -> None:
     late = build("late", shots=16, fusion={"kind": "late"})
-    frames = build("more frames", shots=16, clip={"frames": 16})
+    frames = build("more frames", shots=16, clip={"frames": 16, "test_views": "4x3"})
     cells = [build("frozen+frozen", shots=16), build("dora+adapter", shots=16), late, frames]
     entries = results(tmp_path, cells, lambda cell: 0.5)
     [found] = [one for one in tables(entries, ResultsFolder(tmp_path)) if one.key == "ablation"]
-    told = {row.name: [value.text for value in row.values[:3]] for row in found.rows}
+    told = {row.name: [value.text for value in row.values[:4]] for row in found.rows}
     assert told == {
-        "frozen+frozen": ["joint", "card's", "both"],
-        "late": ["late", "card's", "both"],
-        "more frames": ["joint", "16", "both"],
+        "frozen+frozen": ["joint", "card's", "1 × 1", "both"],
+        "late": ["late", "card's", "1 × 1", "both"],
+        "more frames": ["joint", "16", "4 × 3", "both"],
     }
     [group] = groups(entries, ResultsFolder(tmp_path))
     assert group.baseline == "frozen+frozen"
