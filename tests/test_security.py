@@ -409,7 +409,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tm
 LOOKS = [
     ["status"],
     ["status", "--json"],
-    *(["tables", "--format", style] for style in ("rich", "markdown", "latex", "csv")),
+    *(["tables", "--all", "--format", style] for style in ("rich", "markdown", "latex", "csv", "json", "html")),
 ]
 
 

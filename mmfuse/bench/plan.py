@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mmfuse.bench.digests import known_inputs
-from mmfuse.errors import MmfuseError, unknown
-from mmfuse.records.cell import AXES, Cell
+from mmfuse.records.cell import Cell
 from mmfuse.records.folder import PlannedCell, ResultsFolder
+from mmfuse.records.selection import chosen
 from mmfuse.records.status import Entry, StatusIndex
 from mmfuse.utils.progress import progress_bar
-
-
-def parse_only(filters: Sequence[str]) -> dict[str, set[str]]:
-    """`--only` filters: `pair=dora+adapter`, `shots=2,4`; several of one key add up.
-
-    Raises:
-        MmfuseError: not of this form, or an unknown key.
-    """
-    wanted: dict[str, set[str]] = defaultdict(set)
-    for text in filters:
-        key, equals, values = text.partition("=")
-        key = key.strip().removesuffix("s") if key.strip() != "shots" else "shots"
-        if not equals or not values.strip():
-            raise MmfuseError(f"--only is written KEY=VALUE[,VALUE], such as shots=2,4; got {text!r}")
-        key = "shots" if key == "shot" else key
-        if key not in AXES:
-            raise unknown("key of --only", key, AXES)
-        wanted[key] |= {value.strip() for value in values.split(",") if value.strip()}
-    return dict(wanted)
 
 
 def select(cells: Sequence[Cell], filters: Sequence[str]) -> list[Cell]:
@@ -39,23 +19,8 @@ def select(cells: Sequence[Cell], filters: Sequence[str]) -> list[Cell]:
     Raises:
         MmfuseError: a value that no cell has, or a selection of nothing.
     """
-    wanted = parse_only(filters)
-    if not wanted:
-        return list(cells)
-    places = [{axis: str(value) for axis, value in cell.axes._asdict().items()} for cell in cells]
-    for key, values in wanted.items():
-        known = dict.fromkeys(place[key] for place in places)
-        for value in sorted(values):
-            if value not in known:
-                raise unknown(f"{key} in --only (the grid has no such cells)", value, known)
-    chosen = [
-        cell
-        for cell, place in zip(cells, places, strict=True)
-        if all(place[key] in values for key, values in wanted.items())
-    ]
-    if not chosen:
-        raise MmfuseError(f"--only {' '.join(filters)} selects no cell of the grid")
-    return chosen
+    kept = chosen(cells, filters, where="the grid")
+    return [cell for cell, wanted in zip(cells, kept, strict=True) if wanted]
 
 
 def with_known_inputs(cells: Iterable[Cell]) -> list[PlannedCell]:

@@ -1,4 +1,4 @@
-"""`mmfuse-bench status` and `tables`: looking at a results folder."""
+"""`mmfuse-bench status` and `compare`: looking at a results folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rich.console import RenderableType
 
 from mmfuse.bench.estimate import Estimator, time_left, work_of
 from mmfuse.bench.job import Progress
-from mmfuse.cli.common import duration, notes, out, print_json
+from mmfuse.cli.common import duration, out, print_json
 from mmfuse.cli.widgets import MAP_ROWS, grid_map, overall_bar, title, whole_fraction, worker_lines
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.records.cell import Cell
@@ -132,16 +132,6 @@ def _overall(entries: list[Entry], width: int) -> RenderableType:
         failed=found["failed"],
         width=width,
     )
-
-
-def show_tables(path: Path, *, style: str) -> None:
-    """Print the tables."""
-    from mmfuse.report.tables.build import print_tables
-
-    entries = open_results(path)
-    if not any(entry.state == "done" for entry in entries):
-        notes().print("no cell of these results is done yet")
-    print_tables(entries, ResultsFolder(path), style=style, console=out())
 
 
 def show_comparison(path: Path, *, ours: str, theirs: str, style: str) -> None:

@@ -17,13 +17,17 @@ from mmfuse.model.optimizations import USUAL, Speed
 USUALLY = {state: [name for name, on in asdict(USUAL).items() if on == (state == "on")] for state in ("on", "off")}
 """The switches of `--speed` by where they stand."""
 
+STYLES = ("rich", "markdown", "latex", "csv", "json", "html")
+TABLES = ("overall", "accuracy", "verdicts", "gain", "literature", "cost", "ablation")
+"""Formats and tables as the report has them; a test compares them, since a help has no time to read it."""
+
 Results = Annotated[Path, typer.Option(help="The results folder of a grid.")]
 Style = Annotated[
     str,
     typer.Option(
         "--format",
-        help="How tables are written: rich, markdown, latex or csv.",
-        autocompletion=completion.one_of("rich", "markdown", "latex", "csv"),
+        help=f"How tables are written: {', '.join(STYLES)}.",
+        autocompletion=completion.one_of(*STYLES),
     ),
 ]
 
@@ -138,12 +142,63 @@ def status(results: Results, json: AsJson = False) -> None:
 
 def tables(
     results: Results,
-    style: Style = "rich",
+    table: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"Which table: {', '.join(TABLES)}. May be repeated; by default overall.",
+            autocompletion=completion.one_of(*TABLES),
+        ),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All tables.")] = False,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            metavar="top1|top5|mean_class",
+            help="What is measured; by default top1.",
+            autocompletion=completion.one_of("top1", "top5", "mean_class"),
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Only what fits, such as pair=dora+adapter or shots=2,4. Repeatable. Marks and ranks are those of "
+            "all pairs.",
+        ),
+    ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Sort rows by a column, the better end first; COLUMN:up or COLUMN:down says which end.",
+        ),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PAIR",
+            help="The pair that gains are measured against; by default the one of two frozen towers.",
+            autocompletion=completion.pairs,
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="A file to write: .md, .tex, .csv, .json or .html.")] = None,
+    style: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help=f"How tables are written: {', '.join(STYLES)}.",
+            autocompletion=completion.one_of(*STYLES),
+        ),
+    ] = None,
+    json: AsJson = False,
 ) -> None:
-    """Print the tables of a results folder, from its records alone."""
-    from mmfuse.cli.status import show_tables
+    """Print the tables of a results folder, from its records alone: one over all data sets, or those asked for."""
+    from mmfuse.cli.tables import Destination, show_tables
+    from mmfuse.report.tables.orders import Orders
 
-    show_tables(results, style=style)
+    orders = Orders(names=table or [], every=every, metric=metric, only=only or [], sort=sort, baseline=baseline)
+    show_tables(results, orders, Destination(style=style, out=out, json=json))
 
 
 def report(

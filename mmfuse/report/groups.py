@@ -26,12 +26,17 @@ class Group:
         split: official fold.
         entries: the cells with their states.
         folder: where their records lie.
+        measured_against: name of the pair that gains are measured against; `None` for the one of two frozen towers.
+        planned: all cells that the grids have here, where only some of them are shown: what was decided by looks at the
+            draws was decided over them all.
     """
 
     dataset: str
     split: int
     entries: tuple[Entry, ...]
     folder: ResultsFolder
+    measured_against: str | None = None
+    planned: tuple[Entry, ...] | None = None
 
     @cached_property
     def shots(self) -> list[Any]:
@@ -60,7 +65,10 @@ class Group:
 
     @cached_property
     def baseline(self) -> str | None:
-        """The pair of two frozen towers that gains are measured against, without what may differ among its rows."""
+        """The pair that gains are measured against, without what may differ among its rows."""
+        if self.measured_against is not None:
+            names = {entry.cell.pair.name for entry in self.entries}
+            return self.measured_against if self.measured_against in names else None
         frozen = [entry.cell.pair.name for entry in self.entries if entry.cell.pair.frozen]
         return FROZEN if FROZEN in frozen else next(iter(frozen), None)
 
@@ -81,7 +89,8 @@ class Group:
     @cached_property
     def decisions(self) -> list[Decision]:
         """The verdicts, where draws are added until all is decided; nothing where they are listed."""
-        return decisions(self.folder.manifests(), self.entries)
+        found = decisions(self.folder.manifests(), self.planned or self.entries)
+        return [decision for decision in found if decision.shots in self.shots]
 
     @cached_property
     def recognised(self) -> Recognised:
@@ -110,14 +119,15 @@ def finished(entries: Iterable[Entry]) -> list[Record]:
     return [entry.record for entry in entries if entry.state == "done" and entry.record is not None]
 
 
-def groups(entries: Iterable[Entry], folder: ResultsFolder) -> list[Group]:
+def groups(entries: Iterable[Entry], folder: ResultsFolder, *, baseline: str | None = None) -> list[Group]:
     """Cells by data set and split, in the order in which they come.
 
     Args:
         entries: cells with their states.
         folder: where their records lie.
+        baseline: name of the pair that gains are measured against; `None` for the one of two frozen towers.
     """
     found: dict[tuple[str, int], list[Entry]] = {}
     for entry in entries:
         found.setdefault((entry.cell.dataset.name, entry.cell.split), []).append(entry)
-    return [Group(dataset, split, tuple(members), folder) for (dataset, split), members in found.items()]
+    return [Group(dataset, split, tuple(cells), folder, baseline) for (dataset, split), cells in found.items()]

@@ -210,7 +210,14 @@ def test_status_and_tables_of_a_folder(
     code, out, _ = call(capsys, monkeypatch, "status", "--results", str(tmp_path))
     assert "2 done, 2 failed" in out
     assert "NonFiniteLoss" in out
-    for style, mark in (("rich", "┃"), ("markdown", "|:--|"), ("latex", r"\toprule"), ("csv", "table,context")):
+    for style, mark in (
+        ("rich", "┃"),
+        ("markdown", "|:--|"),
+        ("latex", r"\toprule"),
+        ("csv", "table,row,column,dataset,"),
+        ("json", '"quantity": "gain"'),
+        ("html", "<td>"),
+    ):
         code, out, _ = call(capsys, monkeypatch, "tables", "--results", str(tmp_path), "--format", style)
         assert code == 0
         assert mark in out

@@ -58,11 +58,11 @@ def numbers(text: str) -> list[str]:
 
 def test_no_number_is_cut_in_a_narrow_terminal(call, told: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "500")
-    wide = call(bench, "tables", "--results", told)
+    wide = call(bench, "tables", "--all", "--results", told)
     assert len(numbers(wide)) > 20
     for columns in (50, 80):
         monkeypatch.setenv("COLUMNS", str(columns))
-        narrow = call(bench, "tables", "--results", told)
+        narrow = call(bench, "tables", "--all", "--results", told)
         assert max(map(len, narrow.splitlines())) <= columns
         assert numbers(narrow) == numbers(wide)
         assert all(narrow.count(f"│ {pair}") >= wide.count(f"│ {pair}") for pair in PAIRS)

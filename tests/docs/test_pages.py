@@ -41,7 +41,7 @@ README: dict[str, dict[str, Any]] = {
     "mmfuse-bench tables": {
         "why": "DIR is any results folder; here one of two cells",
         "instead": [
-            f"mmfuse-bench tables --results {RESULTS} --format latex",
+            f"mmfuse-bench tables --results {RESULTS} --out first.tex",
             f"mmfuse-bench report --results {RESULTS} --out report.html",
             f"mmfuse-bench figures --results {RESULTS} --out figures",
         ],

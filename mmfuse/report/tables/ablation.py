@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from mmfuse.records.cell import Cell
-from mmfuse.report.tables.accuracy import Comparison
+from mmfuse.report.tables.accuracy import METRICS, Comparison
 from mmfuse.report.tables.table import Row, Table, Value
 from mmfuse.utils.files import sha256_of_json
 
@@ -34,12 +34,17 @@ def ablation_table(comparison: Comparison) -> Table | None:
     ]
     return Table(
         key="ablation",
-        title=f"{group.title}: fusion and frames, top-1 in %",
+        title=f"{group.title}: fusion and frames, {METRICS[comparison.metric]} in %",
         corner="variant",
         columns=(*SETTINGS, *(f"K={one}" for one in shots)),
         rows=tuple(rows),
         notes=("Variants of the same methods, on the same draws. Marks are those of the whole table.",),
-        context={"dataset": group.dataset, "split": str(group.split), "metric": "top1"},
+        context={"dataset": group.dataset, "split": str(group.split), "metric": comparison.metric},
+        axes=(
+            *({"quantity": setting} for setting in SETTINGS),
+            *({"shots": str(one), "quantity": "accuracy"} for one in shots),
+        ),
+        caption=f"{METRICS[comparison.metric].capitalize()} accuracy in % on {group.title} by fusion and frames.",
     )
 
 

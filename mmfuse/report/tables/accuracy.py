@@ -25,9 +25,15 @@ METRICS = {"top1": "top-1", "top5": "top-5", "mean_class": "mean-class"}
 BY_CLIP = ("top1", "mean_class")
 """Metrics that follow from whether each clip was recognised."""
 FEW_SHOTS_BELOW = 5
+BY_SHOTS = "by training clips a class (K)."
 
 Span: TypeAlias = tuple[Any, ...]
 """Numbers of shots that are averaged within each draw; one alone in most columns."""
+
+
+def shots_of(span: Span) -> str:
+    """Numbers of shots as text: `8, all`."""
+    return ", ".join(map(str, span))
 
 
 def gaps_of(entries: Iterable[Entry]) -> dict[str, int]:
@@ -64,7 +70,7 @@ class Comparison:
 
         A mean says which numbers of shots it is over.
         """
-        return f"K={span[0]}" if len(span) == 1 else f"mean of K={', '.join(map(str, span))}"
+        return f"K={span[0]}" if len(span) == 1 else f"mean of K={shots_of(span)}"
 
     # What stands behind a column
 
@@ -186,16 +192,18 @@ class Comparison:
         columns = [self._accuracies(span) for span in self.spans]
         names = [self.heading(span) for span in self.spans]
         if self.has_gains:
-            names.append(f"gain over {self.group.baseline}, K={', '.join(map(str, self.averaged))}")
+            names.append(f"gain over {self.group.baseline}, K={shots_of(self.averaged)}")
             columns.append(self._gains([self.averaged])[0])
         return Table(
-            key="comparison",
+            key="accuracy",
             title=f"{self.group.title}: {METRICS[self.metric]} accuracy in %",
             corner="image+text",
             columns=tuple(names),
             rows=tuple(Row(row, tuple(column[at] for column in columns)) for at, row in enumerate(self.group.pairs)),
             notes=accuracy_notes(self, columns),
             context=self._context,
+            axes=self._axes,
+            caption=f"{METRICS[self.metric].capitalize()} accuracy in % on {self.group.title}, {BY_SHOTS}",
         )
 
     @cached_property
@@ -216,7 +224,16 @@ class Comparison:
             ),
             notes=gain_notes(self, columns),
             context=self._context,
+            axes=tuple({"shots": str(shots), "quantity": "gain"} for shots in self.group.shots),
+            caption=f"Gain over {self.group.baseline}, {METRICS[self.metric]}, on {self.group.title}, {BY_SHOTS}",
         )
+
+    @property
+    def _axes(self) -> tuple[dict[str, str], ...]:
+        """What the columns of accuracies, and the gain behind them, are over."""
+        spans = [{"shots": shots_of(span), "quantity": "accuracy"} for span in self.spans]
+        gain = {"shots": shots_of(self.averaged), "quantity": "gain"}
+        return (*spans, gain) if self.has_gains else tuple(spans)
 
     @property
     def _context(self) -> dict[str, str]:

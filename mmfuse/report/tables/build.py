@@ -2,46 +2,80 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 
 from mmfuse.errors import unknown
 from mmfuse.records.folder import ResultsFolder
 from mmfuse.records.status import Entry
-from mmfuse.report.groups import groups
+from mmfuse.report.groups import Group, groups
 from mmfuse.report.tables.ablation import ablation_table
 from mmfuse.report.tables.accuracy import Comparison
 from mmfuse.report.tables.cost import cost_table
 from mmfuse.report.tables.formats import STYLES, show
 from mmfuse.report.tables.literature import literature_table
+from mmfuse.report.tables.overall import Overall
 from mmfuse.report.tables.table import Table
 from mmfuse.report.tables.verdicts import verdict_table
 
+FIRST = "overall"
+NAMES = {
+    FIRST: "all pairs over all data sets",
+    "accuracy": "pairs by shots",
+    "verdicts": "what is decided, where draws are added until it is",
+    "gain": "gains over the baseline by shots",
+    "literature": "beside published numbers",
+    "cost": "weights, time and memory",
+    "ablation": "the same methods with other fusions and frames",
+}
+"""The tables by name, in the order in which they come."""
 APART = 0.005
 """Where mean-class accuracy is further from top-1 than this, the classes are unbalanced and both are shown."""
 
 
 def tables(entries: list[Entry], folder: ResultsFolder) -> list[Table]:
-    """The tables of a results folder, data set by data set.
+    """All tables of a results folder: the first one over all data sets, then data set by data set.
 
     Args:
         entries: its cells with their states.
         folder: where their predictions lie.
     """
-    return [table for group in groups(entries, folder) for table in group_tables(Comparison(group))]
+    return all_tables(groups(entries, folder))
 
 
-def group_tables(comparison: Comparison) -> list[Table]:
-    """The tables of one data set and split: pairs × shots and gains, beside the literature, cost, ablation."""
+def all_tables(found: Sequence[Group], *, metric: str | None = None) -> list[Table]:
+    """All tables of these cells.
+
+    Args:
+        found: cells by data set and split.
+        metric: see `Orders`.
+    """
+    if not found:
+        return []
+    comparisons = [Comparison(group, metric=metric or "top1") for group in found]
+    by_group = [table for one in comparisons for table in group_tables(one, beside=metric is None)]
+    return [Overall(comparisons).table, *by_group]
+
+
+def group_tables(comparison: Comparison, *, beside: bool = True) -> list[Table]:
+    """The tables of one data set and split: pairs × shots and gains, beside the literature, cost, ablation.
+
+    Args:
+        comparison: the data set and split, and the metric.
+        beside: show mean-class accuracy too where the classes are unbalanced.
+    """
     group = comparison.group
-    found = [comparison.table]
-    if (verdicts := verdict_table(group)) is not None:
-        found.append(verdicts)
-    if comparison.gain_table is not None:
-        found.append(comparison.gain_table)
-    if _unbalanced(group.entries):
+    top1 = comparison.metric == "top1"
+    found: list[Table | None] = [comparison.table]
+    # What is decided, and what was published, is top-1 accuracy.
+    found += [verdict_table(group)] if top1 else []
+    found.append(comparison.gain_table)
+    if beside and _unbalanced(group.entries):
         found.append(Comparison(group, metric="mean_class").table)
-    further = (literature_table(comparison), cost_table(group), ablation_table(comparison))
-    return found + [table for table in further if table is not None]
+    found += [literature_table(comparison)] if top1 else []
+    found += [cost_table(group), ablation_table(comparison)]
+    return [table for table in found if table is not None]
 
 
 def _unbalanced(entries: tuple[Entry, ...]) -> bool:
@@ -50,11 +84,13 @@ def _unbalanced(entries: tuple[Entry, ...]) -> bool:
 
 
 def print_tables(entries: list[Entry], folder: ResultsFolder, *, style: str, console: Console) -> None:
-    """Print all tables.
+    """Print the first table.
 
     Raises:
         MmfuseError: an unknown format.
     """
     if style not in STYLES:
         raise unknown("format", style, STYLES)
-    show(tables(entries, folder), style=style, console=console)
+    comparisons = [Comparison(group) for group in groups(entries, folder)]
+    if comparisons:
+        show([Overall(comparisons).table], style=style, console=console)

@@ -58,6 +58,8 @@ def cost_table(group: Group) -> Table:
             "cost nothing again, so times hold for this order of cells.",
         ),
         context={"dataset": group.dataset, "split": str(group.split), "shots": str(shots)},
+        axes=tuple({"quantity": name} for name, _, _ in COLUMNS),
+        caption=f"What each pair costs on {group.title}, at K={shots} training clips a class.",
     )
 
 

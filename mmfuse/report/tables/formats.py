@@ -1,21 +1,24 @@
-"""One table in four formats: rich for the terminal, Markdown, LaTeX (booktabs) and CSV."""
+"""Tables in every format: for the terminal, as Markdown, LaTeX, HTML, CSV and JSON."""
 
 from __future__ import annotations
 
-import csv
-import io
-import unicodedata
-from collections.abc import Iterable
+import json
+from collections.abc import Sequence
 
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from mmfuse.report.tables.html import as_page
+from mmfuse.report.tables.latex import as_latex
 from mmfuse.report.tables.table import Table, Value
+from mmfuse.report.tables.tidy import as_csv, document
 from mmfuse.utils.terminal import visible
 
-STYLES = ("rich", "markdown", "latex", "csv")
+STYLES = ("rich", "markdown", "latex", "csv", "json", "html")
+SUFFIXES = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json", ".html": "html"}
+"""Formats of files by how their names end."""
 TIE = "="
 VERDICTS = {"gain": "*", "loss": "* loss"}
 """Marks of differences that hold; a loss says that it is one."""
@@ -106,183 +109,32 @@ def _markdown_value(value: Value) -> str:
 
 def _markdown(text: str) -> str:
     """Text of a table's place: nothing in it may end the place, or begin a tag."""
-    for letter in "\\|*_`<>[]":
-        text = text.replace(letter, {"<": "&lt;", ">": "&gt;"}.get(letter, "\\" + letter))
+    for letter in "\\&|*_`<>[]~$^#":
+        text = text.replace(letter, {"<": "&lt;", ">": "&gt;", "&": "&amp;"}.get(letter, "\\" + letter))
     return " ".join(text.split())
 
 
-def as_latex(table: Table) -> str:
-    """A table for a paper: booktabs, notes below."""
-    columns = "l" + "r" * len(table.columns)
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{_latex(table.title)}}}",
-        rf"\begin{{tabular}}{{{columns}}}",
-        r"\toprule",
-        " & ".join(map(_latex, [table.corner, *table.columns])) + r" \\",
-        r"\midrule",
-    ]
-    for row in table.rows:
-        if row.rule_above:
-            lines.append(r"\midrule")
-        lines.append(" & ".join([_latex(row.name), *(_latex_value(value) for value in row.values)]) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    lines += [rf"\par\smallskip\footnotesize {_latex(note)}" for note in table.notes]
-    return "\n".join([*lines, r"\end{table}"]) + "\n"
+def written(tables: Sequence[Table], style: str) -> str:
+    """Tables as the text of a file.
+
+    Args:
+        tables: what is written.
+        style: one of `STYLES` but rich.
+    """
+    if style == "csv":
+        return visible(as_csv(tables))
+    if style == "json":
+        return json.dumps(document(tables), indent=1, ensure_ascii=True) + "\n"
+    if style == "html":
+        return visible(as_page(tables))
+    make = as_markdown if style == "markdown" else as_latex
+    return visible("\n".join(make(table) for table in tables))
 
 
-def _latex_value(value: Value) -> str:
-    if value.text is not None:
-        return _latex(value.text)
-    number = value.number(plus_minus=r"\pm", minus="-")
-    parts = []
-    if number:
-        parts.append(rf"$\mathbf{{{number}}}$" if value.best else f"${number}$")
-    if value.tie:
-        parts.append("$=$")
-    if mark := VERDICTS.get(value.verdict):
-        parts.append(mark.replace("*", "$^{*}$"))
-    if gap := value.gap():
-        parts.append(rf"\emph{{{_latex(f'({gap})' if number else gap)}}}")
-    return " ".join(parts)
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "_": r"\_",
-    "%": r"\%",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    # At the head of a row these two would belong to the end of the row above.
-    "[": "{[}",
-    "*": "{*}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "`": r"\textasciigrave{}",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "·": r"$\cdot$",
-    "≤": r"$\leq$",
-    "≥": r"$\geq$",
-    "Δ": r"$\Delta$",
-    "µ": r"$\mu$",
-    "–": "--",
-    "—": "---",
-    "‘": "`",
-    "’": "'",
-    "“": "``",
-    "”": "''",
-    "…": r"\dots{}",
-    "ß": r"\ss{}",
-    "æ": r"\ae{}",
-    "Æ": r"\AE{}",
-    "ø": r"\o{}",
-    "Ø": r"\O{}",
-    "ł": r"\l{}",
-    "Ł": r"\L{}",
-    "ı": r"\i{}",
-}
-_ACCENTS = {
-    "\u0300": "`",
-    "\u0301": "'",
-    "\u0302": "^",
-    "\u0303": "~",
-    "\u0304": "=",
-    "\u0306": "u ",
-    "\u0307": ".",
-    "\u0308": '"',
-    "\u030a": "r ",
-    "\u030b": "H ",
-    "\u030c": "v ",
-    "\u0327": "c ",
-}
-"""Combining marks that LaTeX has in every font."""
-
-
-def _latex(text: str) -> str:
-    return "".join(_latex_letter(letter) for letter in unicodedata.normalize("NFC", text))
-
-
-def _latex_letter(letter: str) -> str:
-    """A letter that every LaTeX engine prints with nothing but booktabs loaded; others by their number."""
-    if letter in _LATEX:
-        return _LATEX[letter]
-    if letter.isascii():
-        return letter if letter.isprintable() else " "
-    parts = unicodedata.normalize("NFD", letter)
-    if len(parts) == 2 and parts[0].isascii() and parts[1] in _ACCENTS:
-        return f"\\{_ACCENTS[parts[1]]}{{{parts[0]}}}"
-    return f"{{[}}U+{ord(letter):04X}]"
-
-
-CSV_COLUMNS = (
-    "table",
-    "context",
-    "row",
-    "column",
-    "mean",
-    "half_width",
-    "half_width_clips",
-    "n",
-    "planned",
-    "state",
-    "best",
-    "tie",
-    "p_holm",
-    "verdict",
-    "text",
-)
-
-
-def as_csv(tables: Iterable[Table]) -> str:
-    """All tables as one tidy CSV: a line for each place."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for table in tables:
-        context = "; ".join(f"{key}={value}" for key, value in table.context.items())
-        for row in table.rows:
-            for column, value in zip(table.columns, row.values, strict=True):
-                writer.writerow([table.key, context, _csv(row.name), column, *_csv_value(value)])
-    return file.getvalue()
-
-
-def _csv_value(value: Value) -> list[object]:
-    mean = value.mean
-    halves = ["" if half is None else half for half in (mean.half, mean.half_clips)] if mean else ["", ""]
-    numbers = [mean.mean, *halves, mean.n] if mean else ["", *halves, 0]
-    p = "" if value.p is None else value.p
-    return [
-        *numbers,
-        value.planned,
-        value.gap() or ("done" if mean else ""),
-        value.best,
-        value.tie,
-        p,
-        value.verdict,
-        _csv(value.text or ""),
-    ]
-
-
-def _csv(text: str) -> str:
-    """Text that a spreadsheet does not take for a formula."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
-
-
-def show(tables: list[Table], *, style: str, console: Console) -> None:
+def show(tables: Sequence[Table], *, style: str, console: Console) -> None:
     """Print tables in one of the formats."""
     if style == "rich":
         for table in tables:
             console.print(as_rich(table, width=console.width))
-    elif style == "csv":
-        print(visible(as_csv(tables)), end="")
     else:
-        make = as_markdown if style == "markdown" else as_latex
-        print(visible("\n".join(make(table) for table in tables)), end="")
+        print(written(tables, style), end="")

@@ -64,12 +64,12 @@ def literature_table(comparison: Comparison) -> Table | None:
         return None
     ours = comparison.table
     shots = group.shots
-    made = [Row(f"{row.name} (ours)", row.values[: len(shots)]) for row in ours.rows]
+    made = [Row(f"{row.name} (ours)", row.values[: len(shots)], axes={"pair": row.name}) for row in ours.rows]
     sources: list[str] = []
     for block, title in BLOCKS.items():
         members = [row for row in rows if row.pretraining == block and any(k in row.top1 for k in shots)]
         if members:
-            made.append(Row(title, tuple(Value(text="") for _ in shots), rule_above=True))
+            made.append(Row(title, tuple(Value(text="") for _ in shots), rule_above=True, axes={}))
         made += [_row(row, shots, sources) for row in members]
     return Table(
         key="literature",
@@ -82,6 +82,8 @@ def literature_table(comparison: Comparison) -> Table | None:
             "Sources: " + "; ".join(f"[{at}] {source}" for at, source in enumerate(sources, 1)) + ".",
         ),
         context={"dataset": group.dataset, "split": str(group.split), "metric": "top1"},
+        axes=tuple({"shots": str(one), "quantity": "accuracy"} for one in shots),
+        caption=f"Top-1 accuracy in % on {group.title} beside published numbers, by training clips a class (K).",
     )
 
 
@@ -90,4 +92,4 @@ def _row(row: Published, shots: list[Shots], sources: list[str]) -> Row:
         sources.append(row.source)
     number = sources.index(row.source) + 1
     values = tuple(Value(text=f"{row.top1[one]:.1f}" if one in row.top1 else "") for one in shots)
-    return Row(f"{row.name} [{number}]", values)
+    return Row(f"{row.name} [{number}]", values, axes={"published": row.name, "source": row.source})

@@ -59,7 +59,7 @@ def gain_notes(comparison: Comparison, columns: Sequence[Sequence[Value]]) -> tu
 def _stars(family: str) -> str:
     return (
         "* the difference holds for other draws and other test clips (Behrens-Fisher test, "
-        f"{LEVEL:.0%}, Holm over {family}): a gain, or where it says so a loss."
+        f"{LEVEL:.0%}, Holm over {family}): a gain, or below zero a loss."
     )
 
 

@@ -16,7 +16,7 @@ from mmfuse.records.status import Entry
 from mmfuse.report.groups import finished
 from mmfuse.report.over_datasets import Combined, Ranks, averaged, combined, friedman, rank_bounds
 from mmfuse.report.statistics import LEVEL, Differences, Mean, holm, mean_of
-from mmfuse.report.tables.accuracy import METRICS, Comparison, gaps_of
+from mmfuse.report.tables.accuracy import METRICS, Comparison, gaps_of, shots_of
 from mmfuse.report.tables.overall_notes import overall_notes
 from mmfuse.report.tables.table import Row, Table, Value
 
@@ -55,6 +55,13 @@ class Block:
         parts = (found.half, found.half_clips, found.p, found.error, found.error_clips)
         draws = np.where(lacks, 0, found.draws[places])
         return Differences(taken(found.mean), draws, *(taken(part) for part in parts))
+
+    @property
+    def axes(self) -> dict[str, str]:
+        """What the accuracies are of."""
+        shots = dict.fromkeys(shots_of(comparison.averaged) for comparison in self.comparisons)
+        splits = ", ".join(str(comparison.group.split) for comparison in self.comparisons)
+        return {"dataset": self.name, "split": splits, "shots": " or ".join(shots), "quantity": "accuracy"}
 
     def has(self, row: str) -> bool:
         """Whether all splits have the row."""
@@ -173,6 +180,12 @@ class Overall:
     def decided_by_looks(self) -> bool:
         """Whether draws were added until all is decided, on any data set."""
         return any(comparison.group.decisions for comparison in self.comparisons)
+
+    @property
+    def decisions_count(self) -> bool:
+        """Whether what was decided by looks is what this table asks: top-1, and over the grid's own baseline."""
+        own = all(comparison.group.measured_against is None for comparison in self.comparisons)
+        return self.decided_by_looks and own and self.metric == "top1"
 
     def _is_baseline(self, row: str) -> bool:
         return any(comparison.is_baseline(row) for comparison in self.comparisons)
@@ -301,9 +314,8 @@ class Overall:
         return Value(Mean(mean, None, len(by_block)), lacking=lacking, behind=cells)
 
     def _verdict(self, row: str, gain: Value) -> str:
-        decisions = [one for block in self.blocks for one in block.decisions(row)]
-        if decisions:
-            return _summed_up(decisions)
+        if self.decisions_count and (found := [one for block in self.blocks for one in block.decisions(row)]):
+            return _summed_up(found)
         if self._is_baseline(row):
             return BASELINE
         if gain.significant is None or gain.mean is None:
@@ -315,7 +327,7 @@ class Overall:
         """The rows as a table."""
         gains = self.has_gains
         measured = f", and gain over {' or '.join(self.baselines)}" if gains else ""
-        heads = [(block.name, {"dataset": block.name, "quantity": "accuracy"}) for block in self.blocks]
+        heads = [(block.name, block.axes) for block in self.blocks]
         heads += [("gain", {"quantity": "gain"})] if gains else []
         heads += [("mean rank", {"quantity": "rank"}), ("weights", {"quantity": "weights"})]
         heads += [("train s", {"quantity": "train seconds"})]

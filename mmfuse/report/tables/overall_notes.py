@@ -32,10 +32,10 @@ def _averaged(overall: Overall) -> str:
     """Which numbers of shots, draws and splits each accuracy is over."""
     told: dict[str, list[str]] = {}
     for block in overall.blocks:
-        shots = dict.fromkeys(", ".join(map(str, comparison.averaged)) for comparison in block.comparisons)
-        splits = [str(comparison.group.split) for comparison in block.comparisons]
-        several = f", over splits {', '.join(splits)}" if len(splits) > 1 else ""
-        told.setdefault(f"K={' or '.join(shots)}{several}", []).append(block.name)
+        several = f", over splits {block.axes['split']}" if len(block.comparisons) > 1 else ""
+        told.setdefault(f"K={block.axes['shots']}{several}", []).append(block.name)
+    if len(told) == 1 and all(len(one.averaged) == 1 for one in overall.comparisons):
+        return f"Accuracies are those at {next(iter(told))}."
     if len(told) == 1:
         return f"Accuracies are means over {next(iter(told))}, within each draw."
     which = "; ".join(f"{', '.join(names)} {shots}" for shots, names in told.items())
@@ -56,6 +56,10 @@ def _gain(overall: Overall) -> str:
 def _verdict(overall: Overall) -> list[str]:
     data_sets = len(overall.blocks)
     these = "this data set" if data_sets == 1 else f"these {data_sets} data sets"
+    if overall.decided_by_looks and not overall.decisions_count:
+        return [
+            "Draws were added by what top-1 gains over the grid's own baseline showed; nothing else is tested on them."
+        ]
     if overall.decided_by_looks:
         return [
             "Verdict: of all columns of the verdicts table, or how many say what; each data set's verdicts hold "

@@ -52,7 +52,13 @@ def _table(comparison: Comparison, ours: str, theirs: str, left_out: Sequence[st
         if mean is None and not gaps:
             value = Value(text="no draw in common")
         over_clips = [_over_clips(comparison, ours, theirs, shots, at) for at in range(len(group.draws))]
-        rows.append(Row(f"K={shots}", (value, Value(text="–" if plain is None else f"{plain:.3g}"), *over_clips)))
+        rows.append(
+            Row(
+                f"K={shots}",
+                (value, Value(text="–" if plain is None else f"{plain:.3g}"), *over_clips),
+                axes={"shots": str(shots)},
+            )
+        )
     return Table(
         key="pairwise",
         title=f"{group.title}: {ours} - {theirs}, points of top-1",
@@ -60,7 +66,13 @@ def _table(comparison: Comparison, ours: str, theirs: str, left_out: Sequence[st
         columns=("over draws", "p", *(f"over test clips, draw {draw}" for draw in group.draws)),
         rows=tuple(rows),
         notes=(*_notes(group), *left_out),
-        context={"dataset": group.dataset, "split": str(group.split), "ours": ours, "theirs": theirs},
+        context={"dataset": group.dataset, "split": str(group.split), "ours": ours, "theirs": theirs, "metric": "top1"},
+        axes=(
+            {"quantity": "gain"},
+            {"quantity": "p"},
+            *({"draw": str(draw), "quantity": "gain over test clips"} for draw in group.draws),
+        ),
+        caption=f"{ours} against {theirs} on {group.title}, in points of top-1 accuracy.",
     )
 
 
@@ -78,7 +90,7 @@ def _notes(group: Group) -> list[str]:
     if len(group.draws) >= FEWEST_DRAWS:
         notes.append(
             "p: of the Behrens-Fisher test over draws and test clips, uncorrected. * the difference holds after Holm's "
-            f"correction over the rows ({LEVEL:.0%}): a gain, or where it says so a loss."
+            f"correction over the rows ({LEVEL:.0%}): a gain, or below zero a loss."
         )
     notes.append(
         "Over test clips: difference of the models of one draw with its 95% interval by source. It tells how much "

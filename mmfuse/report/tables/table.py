@@ -88,11 +88,19 @@ class Value:
 
 @dataclass(frozen=True)
 class Row:
-    """One row: its name and its values in the order of the columns."""
+    """One row.
+
+    Args:
+        name: what stands at its head.
+        values: in the order of the columns.
+        rule_above: whether a block of rows begins with it.
+        axes: what its name says by axis; by default that it is a pair.
+    """
 
     name: str
     values: tuple[Value, ...]
     rule_above: bool = False
+    axes: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,6 @@ class Table:
         notes: what is said below it.
         context: axes that have one value for the whole table, such as data set, split and metric.
         axes: for each column the axes that have one value for it, such as shots; nothing where its head says all.
-        row_axis: the axis that the names of the rows are values of; nothing where they are of several.
         caption: title for a paper, in words.
     """
 
@@ -120,5 +127,4 @@ class Table:
     notes: tuple[str, ...] = ()
     context: Mapping[str, str] = field(default_factory=dict)
     axes: tuple[Mapping[str, str], ...] = ()
-    row_axis: str = "pair"
     caption: str = ""

@@ -26,6 +26,8 @@ def verdict_table(group: Group) -> Table | None:
             "of the table hold together in 95% of tables, for other draws and these test clips.",
         ),
         context={"dataset": group.dataset, "split": str(group.split), "metric": "top1"},
+        axes=tuple({"shots": str(shots), "quantity": "verdict"} for shots in group.shots),
+        caption=f"What is decided of each pair on {group.title}, by training clips a class (K).",
     )
 
 

@@ -32,6 +32,6 @@ def test_verdicts_stand_in_a_table_of_their_own(shown: dict[str, Table]) -> None
 
 
 def test_tests_for_a_fixed_number_of_draws_mark_nothing(shown: dict[str, Table]) -> None:
-    values = [value for key in ("comparison", "gain") for row in shown[key].rows for value in row.values]
+    values = [value for key in ("accuracy", "gain") for row in shown[key].rows for value in row.values]
     assert not any(value.significant or value.tie or value.p is not None for value in values)
     assert any("verdicts" in note for note in shown["gain"].notes)
