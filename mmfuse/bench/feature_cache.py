@@ -6,7 +6,9 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from mmfuse.bench import environment
 from mmfuse.bench.clip_cache import SHARE
+from mmfuse.bench.device_faults import out_of_memory
 from mmfuse.data.cache.clip_store import free_bytes
 from mmfuse.data.datamodule import FewShotVideoDataModule
 from mmfuse.model.optimizations import Speed
@@ -19,7 +21,7 @@ LARGEST = 32 * 2**30
 
 def use_cached_prefix(
     data: FewShotVideoDataModule, model: ActionRecognizer, trainer: L.Trainer, *, speed: Speed, fingerprint: str
-) -> None:
+) -> FrozenPrefix | None:
     """Let the data give kept features, or kept tokens, in the place of video, where that is possible and pays.
 
     A frozen image tower leaves one feature a frame, which is kept always. An adapted one leaves the tokens before its
@@ -32,15 +34,14 @@ def use_cached_prefix(
         trainer: whose device and precision are used.
         speed: what is switched on.
         fingerprint: of the image tower's weights.
+
+    Returns:
+        What computes them; `None` where the data give video.
     """
     width = model.frame_encoder.prefix_width(data.size)
     if not data.views or model.augmentation.on or not _wanted(data, model, trainer, speed, width):
-        return
-
-    def compute(video: Tensor) -> Tensor:
-        with torch.no_grad(), trainer.precision_plugin.forward_context():
-            return model.frame_encoder.frozen_prefix(video.to(model.device))
-
+        return None
+    compute = FrozenPrefix(model, trainer)
     device = trainer.strategy.root_device.type
     what = (
         model.feature
@@ -48,6 +49,41 @@ def use_cached_prefix(
         else f"layer {model.frame_encoder.first_trained_layer}"
     )
     data.use_cached_features(compute, width=width, key=f"{fingerprint}/{what}/{trainer.precision}/{device}")
+    return compute
+
+
+class FrozenPrefix:
+    """Clips, uint8 (B, T, 3, S, S), to what the frozen prefix gives of them; fewer at a time where memory runs out.
+
+    Args:
+        model: the recogniser, on the trainer's device.
+        trainer: whose precision is used.
+    """
+
+    def __init__(self, model: ActionRecognizer, trainer: L.Trainer) -> None:
+        self._model, self._trainer = model, trainer
+        self._at_once: int | None = None
+
+    @property
+    def note(self) -> str:
+        """What is to be remarked of it in a record."""
+        return f"out of memory; features computed {self._at_once} clips at a time" if self._at_once else ""
+
+    def __call__(self, video: Tensor) -> Tensor:
+        """Compute them on the trainer's device."""
+        while True:
+            at_once = self._at_once or len(video)
+            try:
+                return torch.cat([self._of(part) for part in video.split(at_once)])
+            except Exception as error:
+                if not out_of_memory(error) or at_once == 1:
+                    raise
+            self._at_once = at_once // 2
+            environment.free_memory()
+
+    def _of(self, video: Tensor) -> Tensor:
+        with torch.no_grad(), self._trainer.precision_plugin.forward_context():
+            return self._model.frame_encoder.frozen_prefix(video.to(self._model.device))
 
 
 def _wanted(

@@ -190,7 +190,7 @@ class Override(Strict):
 
 
 class RunSettings(Strict):
-    """How cells are run: not part of their identity, since `devices` and `threads` change no more than rounding."""
+    """How cells are run: not part of their identity, but for `devices`, each of which draws its own drop-out."""
 
     time_limit: Seconds | None = None
     silence_limit: Seconds | None = 1800.0
@@ -394,8 +394,20 @@ class LoadedGrid:
         for _, layer in layers[1:]:
             if layer.precision is not None:
                 settled["precision"] = layer.precision
+        settled["devices"] = grid.run.devices
+        self._check_shares(settled["train"].batch_size, layers)
         settled["encoders"] = _located_encoders(settled["encoders"], self.source.path.parent)
         return settled
+
+    def _check_shares(self, batch_size: int, layers: list[tuple[list[str | int], Any]]) -> None:
+        """A batch that its devices cannot share evenly would be another one than the grid asks for."""
+        devices = self.grid.run.devices
+        if rest := batch_size % devices:
+            fitting = " or ".join(str(size) for size in (batch_size - rest, batch_size - rest + devices) if size)
+            changed = [place for place, layer in layers if "batch_size" in (layer.train or {})]
+            place = [*changed[-1], "train", "batch_size"] if changed else ["run", "devices"]
+            problem = f"a batch of {batch_size} clips cannot be shared among {devices} devices; use {fitting}"
+            raise self.source.error(place, problem)
 
     def _changed(self, value: Strict, change: dict[str, Any], place: list[str | int]) -> Strict:
         # Another kind of fusion has other arguments: it starts afresh.

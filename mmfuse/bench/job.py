@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mmfuse.model.optimizations import Speed
 from mmfuse.records.cell import Cell, Inputs
@@ -22,7 +22,6 @@ class Job:
         command: the command that runs this one cell again.
         keep_checkpoint: whether the trained weights come back with the record.
         loader_workers: processes that decode for the cell.
-        devices: how many devices the cell trains on.
         loggers: Lightning loggers by name.
         log_folder: where loggers write.
         speed: which optimisations are on.
@@ -36,11 +35,33 @@ class Job:
     command: str = ""
     keep_checkpoint: bool = False
     loader_workers: int = 0
-    devices: int = 1
     loggers: tuple[str, ...] = ()
     log_folder: str | None = None
     store: str | None = None
     speed: Speed = field(default_factory=Speed)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A try at a cell.
+
+    Args:
+        micro_batch: clips a batch on each device; gradients of several are added up to the cell's own batch.
+        notes: what earlier tries ended of.
+        started: when the first one began, as records write it.
+        begun: the same by the monotonic clock of this machine, in seconds.
+    """
+
+    micro_batch: int
+    started: str
+    begun: float
+    notes: tuple[str, ...] = ()
+
+    def with_less(self) -> Attempt:
+        """The next try after memory ran out: the largest batch up to half of this one that makes the same steps."""
+        clips = next(size for size in range(self.micro_batch // 2, 0, -1) if self.micro_batch % size == 0)
+        note = f"out of memory with batches of {self.micro_batch}; run again with {clips} and accumulated gradients"
+        return replace(self, micro_batch=clips, notes=(*self.notes, note))
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,11 @@ from transformers.utils.logging import disable_progress_bar
 
 from mmfuse.bench import environment
 from mmfuse.bench.clip_cache import store_folder
+from mmfuse.bench.device_faults import out_of_memory
 from mmfuse.bench.digests import known_inputs, videos_digest
-from mmfuse.bench.engines.ddp import ddp_ranks
+from mmfuse.bench.engines.ddp import run_on_ranks
 from mmfuse.bench.feature_cache import use_cached_prefix
-from mmfuse.bench.job import Job, Outcome, Progress, Report
+from mmfuse.bench.job import Attempt, Job, Outcome, Progress, Report
 from mmfuse.bench.precision import resolve_precision
 from mmfuse.bench.progress_callback import ProgressCallback
 from mmfuse.bench.resolve import ResolvedCell, resolve
@@ -52,12 +53,13 @@ class Trained:
     precision: str
     device: str
     micro_batch: int
+    notes: tuple[str, ...]
 
 
 def run_cell(job: Job, *, progress: Report) -> Outcome:
-    """Train and test one cell.
+    """Train and test one cell, on one device in this process, or on several in processes of their own.
 
-    The towers stay in memory for the next cell of this process. When memory runs out, the batch is halved once and
+    The towers stay in memory for the next cell of this process. As often as memory runs out, the batch is halved and
     gradients are accumulated, so that the effective batch stays what the cell asks for.
 
     Args:
@@ -66,34 +68,30 @@ def run_cell(job: Job, *, progress: Report) -> Outcome:
 
     Raises:
         MmfuseError: data or towers are missing, a setting is wrong, or the loss became NaN.
+        RankFailed: on several devices, one of the processes failed.
     """
-    started, begun = now(), time.monotonic()
     progress(Progress("loading"))
-    environment.reset_peak_memory()
-    # The cell's batch is shared among its devices.
-    batch, notes = max(1, job.cell.train.batch_size // job.devices), []
-    try:
-        with ddp_ranks(job, batch):
-            trained = train_and_test(job, batch, progress)
-    except (RuntimeError, MemoryError) as error:
-        if not _out_of_memory(error) or batch == 1:
-            raise
-        trained = None
-        notes.append(f"out of memory with batches of {batch}; run again with {batch // 2} and accumulated gradients")
-    if trained is None:  # outside the handler, which would keep the tensors of the first try alive
-        environment.free_memory()
-        with ddp_ranks(job, batch // 2):
-            trained = train_and_test(job, batch // 2, progress)
-    if trained.data.features_fault:
-        notes.append(trained.data.features_fault)
-    return _outcome(job, trained, started=started, seconds=time.monotonic() - begun, notes=tuple(notes))
+    clips, rest = divmod(job.cell.train.batch_size, job.cell.devices)
+    if rest or not clips:
+        told = f"a batch of {job.cell.train.batch_size} clips cannot be shared among {job.cell.devices} devices"
+        raise MmfuseError(told)
+    run = run_here if job.cell.devices == 1 else run_on_ranks
+    attempt = Attempt(micro_batch=clips, started=now(), begun=time.monotonic())
+    while True:
+        environment.reset_peak_memory()
+        try:
+            return run(job, attempt, progress)
+        except Exception as error:
+            if not out_of_memory(error) or attempt.micro_batch == 1:
+                raise
+        # Outside the handler, which would keep the tensors of the failed try alive.
+        attempt = attempt.with_less()
 
 
-def _out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(error).lower()
-    return "out of memory" in text or "can't allocate memory" in text or "cannot allocate memory" in text
+def run_here(job: Job, attempt: Attempt, progress: Report) -> Outcome:
+    """Train and test a cell in this process, and make its record."""
+    trained = train_and_test(job, attempt.micro_batch, progress)
+    return _outcome(job, trained, attempt)
 
 
 def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
@@ -120,12 +118,12 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
             keep_freed_memory()
         # The files beside the weights say how pixels are normalised and what the layers do.
         tower = f"{towers.image.fingerprint}/{inputs.image_tower}"
-        use_cached_prefix(data, model, trainer, speed=job.speed, fingerprint=tower)
+        prefix = use_cached_prefix(data, model, trainer, speed=job.speed, fingerprint=tower)
         L.seed_everything(cell.training_seed, workers=True, verbose=False)
         begun = time.monotonic()
         trainer.fit(model, datamodule=data)
         middle = time.monotonic()
-        trainer.test(model, datamodule=data, verbose=False)
+        smaller = _test(trainer, model, data)
     _refuse_changed(inputs, _inputs(known_inputs(cell), data), since="the cell began")
     return Trained(
         data=data,
@@ -137,7 +135,23 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
         precision=str(trainer.precision),
         device=environment.device_name(trainer.strategy.root_device),
         micro_batch=micro_batch,
+        notes=tuple(filter(None, (data.features_fault, prefix.note if prefix else "", smaller))),
     )
+
+
+def _test(trainer: L.Trainer, model: ActionRecognizer, data: FewShotVideoDataModule) -> str:
+    """Test; as often as memory runs out, again from the start with batches of half the size. Returns a remark."""
+    whole = data.batch_size
+    while True:
+        try:
+            trainer.test(model, datamodule=data, verbose=False)
+            return "" if data.batch_size == whole else f"out of memory in the test; tested {data.batch_size} at a time"
+        except Exception as error:
+            # The ranks of several devices must agree on their batches; they are all begun again.
+            if not out_of_memory(error) or data.batch_size == 1 or trainer.world_size > 1:
+                raise
+        data.batch_size = max(1, data.batch_size // 2)
+        environment.free_memory()
 
 
 class InputsChanged(MmfuseError):
@@ -246,11 +260,11 @@ def make_trainer(job: Job, micro_batch: int, precision: Any, callbacks: list[Cal
     return L.Trainer(
         max_epochs=cell.train.epochs,
         accelerator="auto",
-        devices=job.devices,
+        devices=cell.devices,
         precision=precision,
         # Unused weights are looked for: a fusion without text leaves a text method out.
-        strategy="auto" if job.devices == 1 else "ddp_find_unused_parameters_true",
-        accumulate_grad_batches=max(1, cell.train.batch_size // (micro_batch * job.devices)),
+        strategy="auto" if cell.devices == 1 else "ddp_find_unused_parameters_true",
+        accumulate_grad_batches=max(1, cell.train.batch_size // (micro_batch * cell.devices)),
         callbacks=callbacks,
         logger=_loggers(job),
         enable_checkpointing=False,
@@ -313,8 +327,9 @@ def quiet() -> Iterator[None]:
             speaker.setLevel(level)
 
 
-def _outcome(job: Job, trained: Trained, *, started: str, seconds: float, notes: tuple[str, ...]) -> Outcome:
+def _outcome(job: Job, trained: Trained, attempt: Attempt) -> Outcome:
     cell, data, model = job.cell, trained.data, trained.model
+    seconds = time.monotonic() - attempt.begun
     inputs = trained.inputs
     own = identity(cell.config_hash, inputs)
     weights, checkpoint_bytes = environment.checkpoint(model, keep=job.keep_checkpoint)
@@ -347,8 +362,8 @@ def _outcome(job: Job, trained: Trained, *, started: str, seconds: float, notes:
         ),
         seeds=Seeds(draw=cell.draw, seed=cell.seed, training=cell.training_seed),
         recipes={part: dataclasses.asdict(recipe) for part, recipe in model.recipes.items()},
-        provenance=_provenance(job, trained, started),
-        notes=notes,
+        provenance=_provenance(job, trained, attempt.started),
+        notes=(*attempt.notes, *trained.notes),
         command=job.command,
     )
     predictions = Predictions(file=f"{record.stem}.csv.gz", sha256=environment.digest(table), clips=test_clips)
@@ -363,7 +378,7 @@ def _provenance(job: Job, trained: Trained, started: str) -> Provenance:
         device=trained.device,
         precision=trained.precision,
         threads=torch.get_num_threads(),
-        devices=job.devices,
+        devices=job.cell.devices,
         micro_batch=trained.micro_batch,
         commit=environment.commit(),
         host=environment.host(),

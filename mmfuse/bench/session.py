@@ -271,7 +271,6 @@ class Session:
             command=self.rerun_command(entry.cell),
             keep_checkpoint=settings.keep_checkpoints,
             loader_workers=settings.loader_workers,
-            devices=settings.devices,
             loggers=settings.loggers,
             log_folder=str(log_folder(self.folder).absolute()) if settings.loggers else None,
             store=clips.store_for(entry.cell),

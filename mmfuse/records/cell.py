@@ -376,6 +376,7 @@ class Cell(Strict):
     train: Train = Train()
     templates: tuple[str, ...] | None = None
     precision: str = "auto"
+    devices: Annotated[int, _NUMBER, Field(ge=1, le=1024)] = 1
 
     @property
     def train_list(self) -> str | None:

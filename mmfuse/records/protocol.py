@@ -50,6 +50,7 @@ CELL: dict[str, Any] = {
     "train.ema": 0.0,
     "templates": None,
     "precision": "auto",
+    "devices": 1,
 }
 """By setting."""
 

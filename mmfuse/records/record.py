@@ -20,6 +20,7 @@ TRANSIENT = (
     "Interrupted",
     "WorkerDied",
     "RunnerDied",
+    "RankDied",
     "RecordNotWritten",
     "DamagedRecord",
     "NodeLost",

@@ -24,6 +24,15 @@ def usable_cores() -> int:
         return os.cpu_count() or 1
 
 
+def ending(code: int) -> str:
+    """How a process ended, by its return code, in words."""
+    if code >= 0:
+        return f"its process ended with code {code}"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    hint = " (often the system, when memory runs out)" if -code == signal.SIGKILL else ""
+    return f"its process was ended by {name}{hint}"
+
+
 def map_unordered(
     function: Callable[[Item], Result], items: Sequence[Item], *, workers: int, chunk_size: int = 1
 ) -> Iterator[Result]:
@@ -64,6 +73,11 @@ def _end_with(parent: int) -> None:
     Ctrl-C reaches all processes of a terminal; it is for the one that started this one to answer it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with(parent)
+
+
+def end_with(parent: int) -> None:
+    """End this process when its parent is gone, even killed."""
 
     def watch() -> None:
         while os.getppid() == parent:

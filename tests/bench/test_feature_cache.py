@@ -14,6 +14,7 @@ from mmfuse import ActionRecognizer
 from mmfuse.bench import feature_cache
 from mmfuse.bench.job import Job, Outcome
 from mmfuse.bench.run_cell import run_cell
+from mmfuse.model.frame_features import FrameEncoder
 from mmfuse.model.optimizations import USUAL, Speed
 from mmfuse.records.cell import Cell
 from mmfuse.records.predictions import decode
@@ -91,6 +92,27 @@ def test_memory_is_filled_only_where_it_is_asked_for_and_the_cell_is_the_same(
     assert deterministic.fill_uninitialized_memory == before
     for name, value in usual.items():
         np.testing.assert_array_equal(found[name], value)
+
+
+def test_features_are_computed_a_few_clips_at_a_time_where_memory_runs_out(
+    clips: dict[str, str], towers: dict[str, str], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = FrameEncoder.frozen_prefix
+    asked: list[int] = []
+
+    def limited(encoder: FrameEncoder, video: torch.Tensor) -> torch.Tensor:
+        asked.append(len(video))
+        if len(video) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return own(encoder, video)
+
+    usual = told(run(make_cell(clips, towers), Speed(features=False)), cache.parent)
+    monkeypatch.setattr(FrameEncoder, "frozen_prefix", limited)
+    outcome = run(make_cell(clips, towers), Speed())
+    assert asked[:4] == [16, 8, 4, 4]
+    assert set(asked[4:]) == {4}
+    assert outcome.record.notes == ("out of memory; features computed 4 clips at a time",)
+    np.testing.assert_allclose(told(outcome, cache.parent)["probability"], usual["probability"], atol=1e-3)
 
 
 def test_tokens_that_do_not_fit_are_not_kept(

@@ -121,6 +121,7 @@ def test_paths_are_found_beside_the_grid_file(tmp_path: Path) -> None:
         ("fusion: {", "fusion: [", 10, "not YAML"),
         ("train: {", "run: {loggers: [wanb]}\ntrain: {", 13, r"run\.loggers\[0\]: unknown logger 'wanb'.*'wandb'\?"),
         ("train: {", "run: {devices: 2, gpu_share: 0.5}\ntrain: {", 13, "run: a cell on several devices"),
+        ("train: {", "run: {devices: 3}\ntrain: {", 13, r"run\.devices: .*16 clips .*3 devices; use 15 or 18"),
         ("kind: late", "kind: laet", 10, r"pairs\[3\]\.fusion\.kind: unknown fusion 'laet'; did you mean 'late'\?"),
         ("width: 512", "widht: 512", 12, r"fusion\.widht: unknown argument of fusion 'joint' 'widht'.*'width'\?"),
         (
@@ -253,7 +254,7 @@ NUMBERS = {
     "run: {{time_limit: {}}}": (1e-3, 1e9),
     "run: {{silence_limit: {}}}": (1e-3, 1e9),
     "run: {{loader_workers: {}}}": (0, 1024),
-    "run: {{devices: {}}}": (1, 1024),
+    "run: {{devices: {}}}": (1, 16),  # as many as can share a batch; 1024 at most
     "run: {{threads: {}}}": (1, 1024),
     "run: {{gpu_share: {}}}": (0.1, 1),
     "pairs: [{{name: p, image: {{method: lora, rank: {}}}, text: frozen}}]": (1, 64),

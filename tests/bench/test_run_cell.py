@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import json
+import os
 import shutil
+import signal
 import weakref
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from mmfuse import ActionRecognizer
 from mmfuse.bench import tower_cache
 from mmfuse.bench.engines.worker import run_guarded
-from mmfuse.bench.job import Job, Outcome, Progress
+from mmfuse.bench.job import Attempt, Job, Outcome, Progress
 from mmfuse.bench.preflight import prepare
 from mmfuse.bench.run_cell import run_cell
 from mmfuse.data.frames import sources
@@ -233,10 +236,12 @@ def test_two_processes_see_the_same_shots_and_every_test_clip_once(
     """Three test clips do not divide by two, so that any padding would show."""
     fusion = {"kind": "joint", "width": 16, "layers": 1, "heads": 2, "dropout": 0.0}
     cell = make_cell(clips, towers, "lora+adapter", fusion=fusion)
-    alone, together = run(cell), run(cell, devices=2)
+    alone, together = run(cell), run(on_two_devices(cell))
     assert together.record.error is None
     assert together.record.inputs == alone.record.inputs
-    assert together.record.identity == alone.record.identity
+    # Each rank draws its own drop-out, so it is another cell.
+    assert together.record.identity != alone.record.identity
+    assert together.record.provenance.devices == 2
     assert together.record.metrics is not None
     assert together.record.metrics.test_clips == 3
     tables = []
@@ -247,8 +252,51 @@ def test_two_processes_see_the_same_shots_and_every_test_clip_once(
     assert tables[1]["clip"].tolist() == tables[0]["clip"].tolist()
     # The same clips make up each step, so the two trainings differ by rounding alone.
     np.testing.assert_allclose(tables[1]["probability"], tables[0]["probability"], atol=1e-4)
-    # The process stands alone again.
-    assert run(cell).files["predictions"] == alone.files["predictions"]
+
+
+def on_two_devices(cell: Cell, **train: int) -> Cell:
+    values = cell.model_dump()
+    return Cell.model_validate({**values, "devices": 2, "train": {**values["train"], **train}})
+
+
+def test_a_rank_that_dies_is_named_and_the_others_are_ended_at_once(
+    clips: dict[str, str], towers: dict[str, str]
+) -> None:
+    """The other one waits for its gradients, by gloo, which tells of a lost connection; by NCCL it would only wait."""
+    ranks: dict[str, int] = {}
+
+    def lose(news: Progress) -> None:
+        if news.phase == "training" and not ranks:
+            ranks.update(running_ranks())
+            os.kill(ranks["1"], signal.SIGKILL)
+
+    cell = on_two_devices(make_cell(clips, towers, "lora+adapter"), epochs=100_000)
+    outcome = run_guarded(run_cell, Job(cell=cell), lose)
+    assert outcome.record.error is not None
+    assert outcome.record.error.kind == "RankDied"
+    assert outcome.record.error.message.startswith("rank 1 of 2 was lost: its process was ended by SIGKILL")
+    assert outcome.record.failed_transiently
+    assert set(ranks) == {"0", "1"}
+    assert not running_ranks()
+
+
+def running_ranks() -> dict[str, int]:
+    """Process ids of this process's ranks, by rank."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == os.getpid():
+                variables = dict(
+                    entry.partition("=")[::2] for entry in (stat.parent / "environ").read_text().split("\0")
+                )
+                found[variables.get("LOCAL_RANK", "")] = int(stat.parent.name)
+    return {rank: process for rank, process in found.items() if rank}
+
+
+def test_a_batch_that_devices_cannot_share_is_refused(clips: dict[str, str], towers: dict[str, str]) -> None:
+    record = run(on_two_devices(make_cell(clips, towers), batch_size=3)).record
+    assert record.error is not None
+    assert record.error.message == "a batch of 3 clips cannot be shared among 2 devices"
 
 
 def test_out_of_memory_halves_the_batch_and_keeps_the_effective_one(
@@ -270,14 +318,40 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_effective_one(
             torch.empty(2**60, dtype=torch.uint8)
         return step(model, batch, *place)
 
+    tested: list[int] = []
+    test_step = ActionRecognizer.test_step
+
+    def tightly(model: ActionRecognizer, batch: Any, *place: Any) -> Any:
+        tested.append(len(batch["label"]))
+        if len(batch["label"]) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return test_step(model, batch, *place)
+
     monkeypatch.setattr(ActionRecognizer, "training_step", limited)
+    monkeypatch.setattr(ActionRecognizer, "test_step", tightly)
+    peaks: list[None] = []
+    monkeypatch.setattr("mmfuse.bench.environment.reset_peak_memory", lambda: peaks.append(None))
     record = run_cell(Job(cell=cell), progress=lambda news: None).record
     assert steps == [(4, 1), *[(2, 2)] * 6]  # two epochs of six clips
-    assert record.notes == ("out of memory with batches of 4; run again with 2 and accumulated gradients",)
+    assert tested == [2, 1, 1, 1]  # of the test alone only the batches are halved
+    assert record.notes == (
+        "out of memory with batches of 4; run again with 2 and accumulated gradients",
+        "out of memory in the test; tested 1 at a time",
+    )
+    assert len(peaks) == 2, "the failed try counts among the peak of the one that went well"
     assert record.provenance.micro_batch == 2
     assert record.cell.train.batch_size == 4
     assert record.metrics is not None
     assert record.metrics.train_clips == 6
+
+
+def test_batches_are_halved_as_often_as_it_takes_and_always_into_even_parts() -> None:
+    attempt, seen = Attempt(micro_batch=12, started="", begun=0.0), []
+    while attempt.micro_batch > 1:
+        attempt = attempt.with_less()
+        seen.append(attempt.micro_batch)
+    assert seen == [6, 3, 1]
+    assert len(attempt.notes) == 3
 
 
 def test_the_test_list_is_read_once_and_after_training(

@@ -26,7 +26,7 @@ from mmfuse.bench.engines.worker import READY
 from mmfuse.bench.job import Event, Finished, Job, Outcome, Progress, Progressed, Started, Tick
 from mmfuse.errors import MmfuseError
 from mmfuse.records.record import Failure, failed
-from mmfuse.utils.processes import usable_cores
+from mmfuse.utils.processes import ending, usable_cores
 
 TICK = 0.25
 
@@ -99,15 +99,7 @@ class _Worker:
             size = self._errors.seek(0, os.SEEK_END)
             self._errors.seek(max(0, size - 8000))
             words = self._errors.read().decode(errors="replace").strip()
-        return _ending(code), words or None
-
-
-def _ending(code: int) -> str:
-    if code >= 0:
-        return f"its process ended with code {code}"
-    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-    hint = " (often the system, when memory runs out)" if -code == signal.SIGKILL else ""
-    return f"its process was ended by {name}{hint}"
+        return ending(code), words or None
 
 
 class LocalEngine:

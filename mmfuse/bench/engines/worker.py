@@ -60,7 +60,7 @@ def serve(connection: Connection, runner_name: str) -> None:
             return
         if job is None:
             return
-        outcome = run_guarded(runner, job, _Reporter(connection))
+        outcome = run_guarded(runner, job, Reporter(connection))
         connection.send(outcome)
         if outcome.device_fault:
             return
@@ -71,7 +71,7 @@ def serve(connection: Connection, runner_name: str) -> None:
             settled = True
 
 
-class _Reporter:
+class Reporter:
     """Sends progress, but not more often than anyone can read."""
 
     def __init__(self, connection: Connection) -> None:
