@@ -47,6 +47,11 @@ class Gain:
         """The gain; `None` where it is not known."""
         return self.value.mean
 
+    @property
+    def lacking(self) -> str:
+        """What is lacking of it, in short: `2/3`; the table tells more."""
+        return self.value.gap().split(",")[0]
+
 
 @dataclass(frozen=True)
 class Question:

@@ -21,7 +21,7 @@ from mmfuse.report.groups import Group, finished, groups
 from mmfuse.report.page import provenance
 from mmfuse.report.page.payload import CELL_COLUMNS, ClassPayload, cells
 from mmfuse.report.page.provenance import without_folders
-from mmfuse.report.page.summary import Summary
+from mmfuse.report.page.summary import Summary, over_data_sets
 from mmfuse.report.page.thumbnails import ReadFrames, Strip, strip
 from mmfuse.report.per_class import Evidence, HardClip, Watch, gather
 from mmfuse.report.plots import html
@@ -30,6 +30,7 @@ from mmfuse.report.plots.points import COSTS, Plots
 from mmfuse.report.plots.styles import PairStyle, pair_styles
 from mmfuse.report.tables.accuracy import Comparison
 from mmfuse.report.tables.build import group_tables
+from mmfuse.report.tables.overall import Overall
 from mmfuse.report.tables.table import Table, Value
 
 PANELS = 3
@@ -172,6 +173,7 @@ def _render(
     style, script = (_shipped(name) for name in ("report.css", "report.js"))
     records = finished(entries)
     forest = Forest([section.summary.answer for section in sections])
+    overall = Overall([section.comparison for section in sections])
     cautions = dict.fromkeys(caution for section in sections for caution in section.summary.cautions())
     return environment.get_template("report.html").render(
         policy=_policy(style=style, script=script),
@@ -189,6 +191,8 @@ def _render(
         forest_axis=html.forest_axis,
         forest_row=html.forest_row,
         cautions=list(cautions),
+        over_data_sets=over_data_sets(overall, margin=min(section.summary.answer.margin for section in sections)),
+        overall=overall.table if records else None,
         datasets=list(dict.fromkeys(section.group.dataset for section in sections)),
         states=[(state, MARKS[state], number) for state, number in counts(entries).items()],
         hours=sum(record.cost.seconds for record in records if record.cost) / 3600,

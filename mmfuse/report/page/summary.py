@@ -16,6 +16,7 @@ from mmfuse.report.plots.points import Plots
 from mmfuse.report.statistics import FEWEST_DRAWS, LEVEL, Mean
 from mmfuse.report.tables.accuracy import METRICS, Comparison, Span
 from mmfuse.report.tables.cost import cost_table
+from mmfuse.report.tables.overall import Overall
 from mmfuse.report.tables.table import Value
 from mmfuse.statistics.sequential import VERDICTS
 
@@ -372,6 +373,41 @@ class Summary:
                 "The clips of tiny are generated: its numbers say nothing about which method is best on real video."
             )
         return told
+
+
+def over_data_sets(overall: Overall, *, margin: float) -> Markup:
+    """The answer over several data sets; nothing where there is one alone, or where no pair gains on all of them.
+
+    Args:
+        overall: the first table.
+        margin: points up to which a pair is close to the best.
+    """
+    whole = [pair for pair in overall.pairs if pair.gain.mean is not None and not pair.gain.lacking]
+    if len(overall.blocks) < 2 or not whole:
+        return Markup("")
+    best = whole[0]
+    text = _fill(
+        "Over the {n} data sets, <b>{pair}</b> gains most: <b class='gained'>{gain}</b> points over {baseline} "
+        "({verdict}).",
+        n=len(overall.blocks),
+        pair=best.name,
+        gain=best.gain.number(),
+        baseline=_join(overall.baselines),
+        verdict="better on these and on other data sets" if best.elsewhere else best.verdict,
+    )
+    near = [pair for pair in whole if _mean_of(best.gain) - _mean_of(pair.gain) <= margin and pair.weights.mean]
+    cheapest = min(near, key=lambda pair: _mean_of(pair.weights), default=best)
+    if cheapest is best:
+        return text + _fill(" No cheaper pair has a mean gain within {margin:g} points of it.", margin=margin)
+    return text + _fill(
+        " The cheapest pair with a mean gain within {margin:g} points of it is <b>{pair}</b>: {gain}, with {weights} "
+        "trained weights in place of {price}.",
+        margin=margin,
+        pair=cheapest.name,
+        gain=cheapest.gain.number(),
+        weights=cheapest.weights.text or "?",
+        price=best.weights.text or "?",
+    )
 
 
 _NO_COMMON_DRAWS = Markup("No two pairs have the same draws yet, so none can be called highest.")

@@ -34,6 +34,8 @@ PairStyles = Mapping[str, PairStyle]
 
 LETTER = 6.6
 """About how wide a letter of a label is."""
+BOLD = 7.7
+"""The same of a bold one."""
 LINE = 14.5
 """How high a line of labels is."""
 MOST_NAMES = 40
@@ -71,7 +73,7 @@ def against_shots(plots: Plots, styles: PairStyles) -> Markup | None:
     frame = Frame(
         width=640,
         height=max(330.0, LINE * len(named) + 64),
-        right=LETTER * max(len(_cut(series.pair)) for series in named) + 34,
+        right=BOLD * max(len(_cut(series.pair)) for series in named) + 34,
     )
     shots = plots.group.shots
     scale = accuracy_scale([mean for series in every for _, mean in series.points])
@@ -217,7 +219,7 @@ def _labels(
     """Names of the pairs, each where it hides no other and no point; those on the front and in colour come first."""
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in places.values()]
     parts = []
-    for trade in sorted(trades, key=lambda one: (not one.front, styles[one.pair].key == REST)):
+    for trade in sorted(trades, key=lambda one: (styles[one.pair].key == REST, not one.front)):
         name = _cut(trade.pair, 24)
         width, (x, y) = LETTER * len(name), places[trade.pair]
         for dx, dy, anchor in ((9, -7, "start"), (-9, -7, "end"), (9, 15, "start"), (-9, 15, "end"), (10, 4, "start")):
@@ -228,7 +230,7 @@ def _labels(
             )
             if inside and not any(_overlap(box, other) for other in taken):
                 taken.append(box)
-                kind = "name" if styles[trade.pair].key != REST or trade.front else "name rest"
+                kind = f"name c-{styles[trade.pair].key}{' rest' if styles[trade.pair].key == REST else ''}"
                 parts.append(
                     tag("text", name, x=x + dx, y=y + dy, class_=kind, text_anchor=anchor, data_pair=trade.pair)
                 )

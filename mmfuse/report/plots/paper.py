@@ -18,11 +18,15 @@ from matplotlib.lines import Line2D
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.records.folder import ResultsFolder
 from mmfuse.records.status import STATES, Entry
+from mmfuse.report.answer import Answer
 from mmfuse.report.groups import Group, groups
 from mmfuse.report.per_class import ClassGain, Evidence, Watch, gather
+from mmfuse.report.plots.forest import Forest
 from mmfuse.report.plots.html import accuracy_scale
-from mmfuse.report.plots.points import COSTS, Plots, Trade
-from mmfuse.report.plots.styles import BASELINE, REST, PairStyle, pair_styles
+from mmfuse.report.plots.labels import spread
+from mmfuse.report.plots.paper_gains import ABREAST, gains
+from mmfuse.report.plots.points import COSTS, Plots, Series, Trade
+from mmfuse.report.plots.styles import BASELINE, OTHERS, REST, PairStyle, pair_styles
 from mmfuse.report.plots.svg import short
 from mmfuse.report.tables.accuracy import METRICS, Comparison
 from mmfuse.utils.files import write_atomically
@@ -32,8 +36,10 @@ if TYPE_CHECKING:
 
 COLUMN, PAGE = 3.3, 6.9
 """Widths in inches: one column, and both."""
-ROW = 0.135
-"""Height of a row of a legend."""
+ROW, LINE = 0.135, 0.1
+"""Height of a row of a legend, and of a name at the end of a line."""
+MOST_NAMES = 30
+"""More lines than these are not all named."""
 FORMATS = ("pdf", "png")
 CLASSES = 24
 """More classes than these are shown by their ends, or without names."""
@@ -79,13 +85,23 @@ def draw_figures(
     if pair is not None and pair not in names:
         raise unknown("pair", pair, names)
     shared, used = pair_styles(every), set[str]()
-    for plots in every:
-        if not plots.series:
-            continue
+    shown = [plots for plots in every if plots.series]
+    if len(shown) > 1:
+        for name, draw in _together(shown, shared).items():
+            yield from _write(out / f"all-{name}", draw)
+    used.add("all")
+    for plots in shown:
         stem = _stem(plots.group, used)
         evidence = gather(plots.group, watch=watch)
         for name, draw in _drawings(plots, shared, evidence, pair).items():
             yield from _write(out / f"{stem}-{name}", draw)
+
+
+def _together(shown: Sequence[Plots], shared: dict[str, PairStyle]) -> dict[str, Draw]:
+    """What there is to draw of all data sets at once."""
+    forest = Forest([Answer(plots) for plots in shown])
+    drawings: dict[str, Draw] = {"gains": lambda: gains(forest, column=COLUMN, page=PAGE)} if forest.panels else {}
+    return {**drawings, "shots": lambda: shots_of_all(shown, shared)}
 
 
 def _stem(group: Group, used: set[str]) -> str:
@@ -104,6 +120,7 @@ def _drawings(plots: Plots, shared: dict[str, PairStyle], evidence: Evidence, pa
     """What there is to draw of one group, by name."""
     drawings: dict[str, Draw] = {
         "overview": lambda: overview(plots, shared),
+        **_gains(plots),
         "shots": lambda: against_shots(plots, shared),
         **{cost: lambda cost=cost: against_cost(plots, shared, cost) for cost in COSTS},  # type: ignore[misc]
         "grid": lambda: grid_map(plots.group),
@@ -118,6 +135,11 @@ def _drawings(plots: Plots, shared: dict[str, PairStyle], evidence: Evidence, pa
     if gains:
         drawings["classes"] = lambda: class_gains(evidence, gains, f"{shown}, K={known[-1]}", str(baseline))
     return drawings
+
+
+def _gains(plots: Plots) -> dict[str, Draw]:
+    forest = Forest([Answer(plots)])
+    return {"gains": lambda: gains(forest, column=COLUMN, page=PAGE)} if forest.panels else {}
 
 
 def _highest(plots: Plots) -> str | None:
@@ -172,11 +194,65 @@ def _write(stem: Path, draw: Draw) -> Iterator[Path]:
 
 
 def against_shots(plots: Plots, shared: dict[str, PairStyle]) -> Figure:
-    """Accuracy against shots, a column wide."""
-    keys = _keys(plots, shared)
-    rows = _legend_rows(keys, COLUMN)
-    figure, axes = _axes(COLUMN, 2.3, below=rows)
+    """Accuracy against shots, a column wide, each line named at its end."""
+    named = sorted(plots.series, key=lambda series: shared[series.pair].key == REST)[:MOST_NAMES]
+    height = max(2.3, LINE * len(named) + 0.5)
+    room = 0.16 + 0.058 * max(len(_cut(series.pair, 22)) for series in named)
+    figure = Figure(figsize=(COLUMN, height))
+    axes = figure.add_axes((0.47 / COLUMN, 0.42 / height, 1 - (0.47 + room) / COLUMN, 1 - 0.5 / height))
     _draw_shots(axes, plots, shared)
+    _name_ends(axes, named, shared, inches=height - 0.5)
+    return figure
+
+
+def _name_ends(axes: Axes, named: Sequence[Series], shared: dict[str, PairStyle], *, inches: float) -> None:
+    """Name each line beside its end, no name on another."""
+    low, high = axes.get_ylim()
+    wanted = [series.points[-1][1].mean for series in named]
+    places = spread(wanted, gap=LINE / inches * (high - low), low=low, high=high)
+    for series, mean, place in zip(named, wanted, places, strict=True):
+        style, (at, _) = shared[series.pair], series.points[-1]
+        axes.annotate(
+            _cut(series.pair, 22),
+            (at, mean),
+            xytext=(1.04, place),
+            textcoords=("axes fraction", "data"),
+            va="center",
+            fontsize=6.2,
+            color=_SOFT if style.key == REST else style.colour,
+            arrowprops={
+                "arrowstyle": "-",
+                "relpos": (0, 0.5),
+                "color": style.colour,
+                "linewidth": 0.4,
+                "shrinkA": 1,
+                "shrinkB": 3,
+            },
+            annotation_clip=False,
+        )
+
+
+def shots_of_all(every: Sequence[Plots], shared: dict[str, PairStyle]) -> Figure:
+    """Accuracy against shots, a panel a data set, a page wide."""
+    across = min(ABREAST, len(every))
+    down = -(-len(every) // across)
+    keys = list(dict.fromkeys(key for plots in every for key in _keys(plots, shared) if key[1].key != REST))
+    others = {series.pair for plots in every for series in plots.series if shared[series.pair].key == REST}
+    keys += [(f"{len(others)} others", OTHERS)] if others else []
+    rows = _legend_rows(keys, PAGE)
+    height = 2.1 * down + ROW * rows
+    figure = Figure(figsize=(PAGE, height))
+    panels = list(figure.subplots(down, across, squeeze=False).flat)
+    figure.subplots_adjust(left=0.07, right=0.99, top=1 - 0.24 / height, bottom=(0.42 + ROW * rows) / height,
+                           wspace=0.2, hspace=0.5)  # fmt: skip
+    for axes, plots in zip(panels, every, strict=False):
+        _draw_shots(axes, plots, shared)
+        axes.set_title(_cut(plots.group.title, 40), loc="left")
+    for axes in panels[len(every) :]:
+        axes.set_visible(False)
+    for at, axes in enumerate(panels):
+        if at % across:
+            axes.set_ylabel("")
     _legend(figure, keys, rows)
     return figure
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,34 @@ def test_the_pair_whose_classes_are_shown_can_be_chosen(page: Any) -> None:
     assert "frozen towers" in one(page, f"{panel} .gains figcaption").text
     choose(page, f"{panel} .pick-pair", str(pairs.index("x" * 80)))
     assert "Nothing is known" in one(page, f"{panel} .confusion figcaption").text
+
+
+def test_names_at_the_ends_of_lines_do_not_touch(page: Any) -> None:
+    boxes = page.execute_script(
+        "const ends = document.querySelectorAll('#group-0 .curves .end');"
+        "return [...ends].map((end) => end.getBoundingClientRect().toJSON())"
+    )
+    assert len(boxes) == len(PAIRS)
+    ordered = sorted(boxes, key=lambda box: box["top"])
+    assert all(upper["bottom"] <= lower["top"] + 3 for upper, lower in pairwise(ordered))  # line spacing, not ink
+    right = one(page, "#group-0 .curves svg").rect
+    assert all(box["right"] <= right["x"] + right["width"] + 1 for box in boxes)
+
+
+def test_a_data_set_is_folded_until_it_is_asked_for_and_whole_on_paper(page: Any) -> None:
+    page.execute_script("for (const fold of document.querySelectorAll('details.group')) fold.open = false")
+    click(page, one(page, 'nav a[href="#group-1"]'))
+    assert one(page, "#group-1 .result").is_displayed()
+    assert not one(page, "#group-0 .result").is_displayed()
+    prefer(page, "light", media="print")
+    shown = page.execute_script("return document.querySelector('#group-0 .result').getBoundingClientRect().height")
+    assert shown > 100
+
+
+def test_a_gain_opens_the_cells_behind_it(page: Any) -> None:
+    click(page, one(page, '.forest tr[data-name="dora+adapter"] .number'))
+    assert "frozen+frozen" in one(page, "#trace-title").text
+    assert len(every(page, "#trace .behind")) == 6  # three draws of both pairs at K=all
 
 
 def test_costs_are_shown_at_the_k_that_is_chosen(page: Any) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from mmfuse.errors import MmfuseError
 from mmfuse.records.folder import ResultsFolder
+from mmfuse.records.record import Failure, failed
 from mmfuse.records.status import read_entries
 from mmfuse.report.page.build import build_page
 from tests.cli.test_bench import call
@@ -91,6 +92,22 @@ def test_records_without_class_names_are_told_by_number(tmp_path: Path) -> None:
     text = words(page_of(plain(tmp_path, names=None)))
     assert "The hardest test clips" in text
     assert re.search(r"taken for [012] \(\d+\)", text)
+
+
+def test_no_folder_of_this_machine_is_told(tmp_path: Path) -> None:
+    def lost(_: object, __: str) -> list[Any]:
+        raise MmfuseError(f"{tmp_path}/videos/tiny holds no videos")
+
+    folder = plain(tmp_path / "r", skip=[("dora+adapter", 2, 0)])
+    [item] = [one for one in folder.manifests()[0].cells if one.cell.pair.name == "dora+adapter"][:1]
+    failure = Failure(kind="OSError", message=f"no room in {tmp_path}/r", traceback=f'File "{tmp_path}/run.py", line 1')
+    folder.write(failed(item.cell, failure, inputs=item.inputs))
+    page = build_page(folder, read_entries(folder), read_frames=lost)
+    assert str(tmp_path) not in page
+    text = words(page)
+    assert "…/tiny holds no videos" in text
+    assert "OSError: no room in …/r" in text
+    assert "…/run.py" in text
 
 
 def test_where_the_videos_are_not_the_page_says_so(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import xml.etree.ElementTree as ElementTree
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from mmfuse.records.status import read_entries
 from mmfuse.report.groups import groups
 from mmfuse.report.plots import html
+from mmfuse.report.plots.labels import spread
 from mmfuse.report.plots.points import Plots, on_front
 from mmfuse.report.plots.styles import BASELINE, REST, STYLES, pair_styles
 from mmfuse.report.plots.svg import linear, logarithmic, short, tag
@@ -117,6 +119,20 @@ def test_a_scale_holds_every_value_and_few_ticks(values: list[float]) -> None:
     assert all(-1e-9 <= scale.share(value) <= 1 + 1e-9 for value in values)
     assert 2 <= len(scale.ticks) <= 9
     assert list(scale.ticks) == sorted(scale.ticks)
+
+
+@given(st.lists(st.floats(-50, 150), max_size=12))
+def test_labels_keep_their_order_and_never_touch(wanted: list[float]) -> None:
+    places = spread(wanted, gap=5.0, low=0.0, high=100.0)
+    order = sorted(range(len(wanted)), key=lambda at: wanted[at])
+    ordered = [places[at] for at in order]
+    assert all(later - earlier >= 5.0 - 1e-6 for earlier, later in pairwise(ordered))
+    assert all(-1e-6 <= place <= 100.0 + 1e-6 for place in places)
+
+
+def test_labels_that_do_not_touch_stay_where_they_are() -> None:
+    assert spread([40.0, 10.0, 70.0], gap=5.0, low=0.0, high=100.0) == pytest.approx([40.0, 10.0, 70.0])
+    assert spread([99.0, 98.0], gap=5.0, low=0.0, high=100.0) == pytest.approx([100.0, 95.0])
 
 
 @given(st.lists(st.floats(1e-3, 1e12), min_size=1))
