@@ -2,7 +2,7 @@
 
 from making.methods import detail, overview
 from making.schema import fields, keys
-from making.stored import fusions, grids, recipes, sets, speed
+from making.stored import fusions, grids, published_rows, recipes, sets, speed
 
 MAKERS = {
     "methods": overview,
@@ -14,4 +14,5 @@ MAKERS = {
     "recipes": recipes,
     "datasets": sets,
     "speed": speed,
+    "published": published_rows,
 }

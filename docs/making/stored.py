@@ -13,6 +13,7 @@ from mmfuse.data.catalogue.cards import card_names, load_card
 from mmfuse.methods.recipes import FUSION_RECIPE, RECIPES
 from mmfuse.model.fusion import FUSIONS
 from mmfuse.records.cell import FUSIONS as ARGUMENTS
+from mmfuse.report.tables.literature import published
 from mmfuse.utils.resources import cards_folder, grids_folder
 
 
@@ -39,8 +40,30 @@ def sets() -> str:
         )
         dead = f" ({len(card.dead_classes)} without clips)" if card.dead_classes else ""
         licence = " ".join(card.licence.split())
-        row: list[Any] = [f"`{name}`", f"{len(card.class_names)}{dead}", splits, card.frames, card.max_shots, licence]
+        row: list[Any] = [f"`{name}`", f"{card.class_count}{dead}", splits, card.frames, card.max_shots, licence]
         lines.append("| " + " | ".join(map(str, row)) + " |")
+    return "\n".join(lines)
+
+
+def published_rows(setting: str) -> str:
+    """What is published in a setting besides few-shot, data set by data set."""
+    numbers = {"zero_shot": ["top-1"], "base_to_novel": ["base", "novel", "harmonic mean"]}[setting]
+    heads = ["data set", "method", "frames×clips×crops", "lists", "video before", *numbers, "source"]
+    lines = [f"| {' | '.join(heads)} |", f"|:--|:--|:--|:--|:--|{'--:|' * len(numbers)}:--|"]
+    for row in published():
+        found = getattr(row, setting)
+        if found is not None:
+            shown = [str(found)] if setting == "zero_shot" else [f"{one:.1f}" for one in found.model_dump().values()]
+            texts = (
+                row.dataset,
+                row.name,
+                row.views,
+                row.protocol or "not stated",
+                row.pretraining,
+                *shown,
+                row.source,
+            )
+            lines.append(f"| {' | '.join(texts)} |")
     return "\n".join(lines)
 
 

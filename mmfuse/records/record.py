@@ -111,6 +111,7 @@ class Views(Strict):
     size: int
 
     def __str__(self) -> str:
+        """Frames × clips × crops, for example `8×4×3`."""
         return f"{self.frames}×{self.clips}×{self.crops}"
 
 

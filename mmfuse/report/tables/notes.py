@@ -31,7 +31,7 @@ def accuracy_notes(comparison: Comparison, columns: Sequence[Sequence[Value]]) -
     """
     group = comparison.group
     values = [value for column in columns for value in column]
-    notes = [*_intervals(group, values), *seen(group), *_same_clips(group), *_published_lists(group)]
+    notes = [*_intervals(group, values), *views_note(group), *_same_clips(group), *published_lists(group)]
     if len(comparison.averaged) > 1:
         notes.append("The mean column and the gain average their K within each draw first.")
     if group.decisions:
@@ -87,19 +87,23 @@ def _intervals(group: Group, values: Sequence[Value]) -> list[str]:
     return notes
 
 
-def seen(group: Group) -> list[str]:
-    """What the models saw of each test video, where the records tell; rows that differ in it are named."""
+def views_of(group: Group) -> dict[str, str]:
+    """What the models of each row saw of a test video, frames × clips × crops, where the records tell."""
     by_row: dict[str, dict[str, None]] = {}
     for row, entry in zip(group.row_of, group.entries, strict=True):
         if entry.state == "done" and entry.record is not None and entry.record.test_views is not None:
             by_row.setdefault(row, {})[str(entry.record.test_views)] = None
-    kinds = dict.fromkeys(kind for kinds in by_row.values() for kind in kinds)
-    if not kinds:
-        return []
-    if len(kinds) == 1:
-        return [f"Each test video is seen in {next(iter(kinds))} frames × clips × crops."]
-    told = "; ".join(f"{row} in {' and '.join(found)}" for row, found in by_row.items())
-    return [f"Test videos are seen in frames × clips × crops: {told}."]
+    return {row: " and ".join(found) for row, found in by_row.items()}
+
+
+def views_note(group: Group) -> list[str]:
+    """What was seen of a test video; rows that differ in it are named."""
+    by_row = views_of(group)
+    kinds = list(dict.fromkeys(by_row.values()))
+    if len(kinds) < 2:
+        return [f"Each test video is seen in {kind} frames×clips×crops." for kind in kinds]
+    told = "; ".join(f"{row} in {found}" for row, found in by_row.items())
+    return [f"Test videos are seen in frames×clips×crops: {told}."]
 
 
 def _same_clips(group: Group) -> list[str]:
@@ -111,7 +115,7 @@ def _same_clips(group: Group) -> list[str]:
     return [f"At {which} every draw holds the same clips: there ± is over repeated trainings."]
 
 
-def _published_lists(group: Group) -> list[str]:
+def published_lists(group: Group) -> list[str]:
     """Whose lists the training clips are from, where they are no draws of ours."""
     names = sorted({entry.cell.dataset.protocol for entry in group.entries if entry.cell.dataset.protocol is not None})
     return [

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mmfuse.report.groups import finished
 from mmfuse.report.over_datasets import FEWEST_DATASETS
 from mmfuse.report.statistics import FEWEST_DRAWS, LEVEL
-from mmfuse.report.tables.notes import cautions
+from mmfuse.report.tables.notes import cautions, published_lists, views_note
 
 if TYPE_CHECKING:
     from mmfuse.report.tables.overall import Overall
@@ -20,12 +20,21 @@ def overall_notes(overall: Overall) -> tuple[str, ...]:
         notes += [_gain(overall), *_verdict(overall)]
     elif not overall.baselines:
         notes.append("No pair of frozen towers is here to measure gains against; --baseline PAIR names another one.")
-    notes += [_rank(overall), _cost(overall), *_incomplete(overall)]
+    notes += [_rank(overall), _cost(overall), *_incomplete(overall), *_seen(overall)]
     for comparison in overall.comparisons:
         for caution in cautions(comparison.group, ()):
             # Several data sets often have the same to say.
             notes += [] if caution in notes else [caution]
     return tuple(notes)
+
+
+def _seen(overall: Overall) -> list[str]:
+    """What was seen of a test video, and whose lists were trained on; by data set where these differ."""
+    groups = [comparison.group for comparison in overall.comparisons]
+    told = {group.title: [*views_note(group), *published_lists(group)] for group in groups}
+    if len({tuple(notes) for notes in told.values()}) == 1:
+        return next(iter(told.values()))
+    return [f"{title}: {note}" for title, notes in told.items() for note in notes]
 
 
 def _averaged(overall: Overall) -> str:
