@@ -5,9 +5,12 @@ The frames of the steps are noise, so they need no data set. Where the videos ar
 
 from __future__ import annotations
 
+import multiprocessing
 import statistics
 import time
 from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -55,6 +58,16 @@ def calibrate(cells: Iterable[Cell], *, data_root: Path, annotations: Path | Non
         return Calibration(rates, tuple(rate for rate in found if rate is not None))
     finally:
         torch.set_num_threads(threads)
+
+
+def calibrate_apart(cells: Iterable[Cell], *, data_root: Path, annotations: Path | None = None) -> Calibration:
+    """`calibrate` in a process of its own: a GPU's memory and context are given back before workers are started.
+
+    Raises:
+        MmfuseError: see `calibrate`.
+    """
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(partial(calibrate, list(cells), data_root=data_root, annotations=annotations)).result()
 
 
 def _decoding(cell: Cell, data_root: Path, annotations: Path | None) -> DecodingRate | None:

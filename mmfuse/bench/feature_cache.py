@@ -42,7 +42,9 @@ def use_cached_prefix(
     if not data.views or model.augmentation.on or not _wanted(data, model, trainer, speed, width):
         return None
     compute = FrozenPrefix(model, trainer)
-    device = trainer.strategy.root_device.type
+    # GPUs of several models round differently, and never share what they have computed.
+    root = trainer.strategy.root_device
+    device = root.type if root.type == "cpu" else environment.device_name(root)
     what = (
         model.feature
         if model.frame_encoder.first_trained_layer is None

@@ -12,9 +12,17 @@ from mmfuse.records.cell import Cell
 MATRIX_UNITS = ("amx_bf16", "avx512_bf16", "avx512_f", "bf16")
 """Capabilities of a CPU, by torch's names, of which any one lets matrix products in bfloat16 run at speed."""
 
+NATIVE_BFLOAT16 = (8, 0)
+"""Compute capability from which on NVIDIA's GPUs compute in bfloat16 (Ampere)."""
+MATRIX_UNITS_IN_FLOAT16 = (7, 0)
+"""The same for float16 at speed (Volta)."""
+
 
 def resolve_precision(asked: str, *, width: int) -> Any:
-    """What `auto` means on this machine: bfloat16 where it computes faster in it, else full precision.
+    """What `auto` means on this machine: bfloat16 where it computes faster in it.
+
+    GPUs that only emulate bfloat16 (V100, T4) compute in float16, with the loss scaled so that no gradient is lost;
+    everything else in full precision.
 
     Args:
         asked: a precision of Lightning's, or "auto".
@@ -26,10 +34,22 @@ def resolve_precision(asked: str, *, width: int) -> Any:
     if asked != "auto":
         return asked
     if torch.cuda.is_available():
-        fast = torch.cuda.is_bf16_supported()
-    else:
-        fast = bool(cpu_capabilities().get("amx_bf16")) and width >= 256
+        return _fastest_on_gpus()
+    fast = bool(cpu_capabilities().get("amx_bf16")) and width >= 256
     return "bf16-mixed" if fast else "32-true"
+
+
+def _fastest_on_gpus() -> str:
+    """The fastest precision of all GPUs that this process sees: a cell computes in one, whatever it trains on.
+
+    By what the hardware can do: `torch.cuda.is_bf16_supported()` is true of emulation as well.
+    """
+    import torch
+
+    capabilities = [torch.cuda.get_device_capability(number) for number in range(torch.cuda.device_count())]
+    if torch.version.hip is not None or min(capabilities) >= NATIVE_BFLOAT16:
+        return "bf16-mixed"
+    return "16-mixed" if min(capabilities) >= MATRIX_UNITS_IN_FLOAT16 else "32-true"
 
 
 def warn_of_slow_precision(cells: Iterable[Cell]) -> None:

@@ -6,7 +6,6 @@ import platform
 import sys
 from collections import Counter
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -141,17 +140,18 @@ def _ffmpeg() -> str:
 
 def _device() -> str:
     """What models run on here; torch is asked only where there may be more than a CPU."""
-    from mmfuse.bench.engines.local import accelerators
+    from mmfuse.bench.accelerators import Host
     from mmfuse.utils.processes import usable_cores
 
     cpu = f"cpu ({platform.machine()}, {usable_cores()} cores)"
-    if count := len(accelerators()):
+    host = Host.here()
+    if host.devices():
         import torch
 
-        kinds = Counter(torch.cuda.get_device_name(number) for number in range(count))
+        kinds = Counter(torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count()))
         return ", ".join(f"{number} × {kind}" if number > 1 else kind for kind, number in kinds.items())
-    if any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists():
-        return f"{cpu}; there is a GPU, which the installed torch cannot use"
+    if fault := host.fault():
+        return f"{cpu}; {fault}"
     if sys.platform == "darwin" and platform.machine() == "arm64":
         import torch
 

@@ -52,12 +52,12 @@ def run(session: Session, output: Output) -> int:
 
 def calibrate(session: Session) -> None:
     """Measure this device, so that plans can tell times."""
-    from mmfuse.bench.calibrate import calibrate
+    from mmfuse.bench.calibrate import calibrate_apart
     from mmfuse.bench.estimate import keep_calibration
 
     request = session.request
     with notes().status("measuring one step of each kind of cell"):
-        keep_calibration(calibrate(session.cells, data_root=request.root, annotations=request.annotations))
+        keep_calibration(calibrate_apart(session.cells, data_root=request.root, annotations=request.annotations))
 
 
 def show_plan(session: Session, output: Output) -> int:

@@ -118,10 +118,17 @@ class TextArchitecture(Architecture):
     projection: str
     projection_width: str
 
-    def attention_arguments(self, hidden: Tensor) -> dict[str, Any]:
-        """What a layer's attention takes beside its input (N, S, D)."""
+    def attention_arguments(self, hidden: Tensor, *, fused: bool) -> dict[str, Any]:
+        """What a layer's attention takes beside its input (N, S, D).
+
+        Args:
+            hidden: the input.
+            fused: the attention is torch's, whose fastest kernels on GPUs take no mask, but know what causal means.
+        """
         if not self.causal:
             return {"attention_mask": None}
+        if fused:
+            return {"attention_mask": None, "is_causal": True}
         size = hidden.shape[1]
         mask = hidden.new_ones(size, size).bool().tril()
         return {"attention_mask": mask.view(1, 1, size, size)}

@@ -133,4 +133,5 @@ class TextTower(Tower):
             self(self.tokenize(["a"]).to(self.pretrained[0].device))
 
     def _attention_arguments(self, hidden: Tensor, context: Context) -> dict[str, Any]:
-        return self.architecture.attention_arguments(hidden)
+        fused = self.model.config._attn_implementation == "sdpa"
+        return self.architecture.attention_arguments(hidden, fused=fused)

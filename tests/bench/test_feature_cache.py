@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -122,3 +123,17 @@ def test_tokens_that_do_not_fit_are_not_kept(
     monkeypatch.setattr(feature_cache, "LARGEST", 1000)
     run(cell, Speed())
     assert not (cache / "features").exists()
+
+
+@pytest.mark.parametrize(("device", "kept_for"), [("cpu", "cpu"), ("cuda:0", "Tesla T4")])
+def test_features_of_one_gpu_are_not_those_of_another_model(
+    device: str, kept_for: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    keys: list[str] = []
+    data = SimpleNamespace(views=1, size=32, use_cached_features=lambda compute, width, key: keys.append(key))
+    encoder = SimpleNamespace(first_trained_layer=None, prefix_width=lambda size: 8)
+    model = SimpleNamespace(frame_encoder=encoder, feature="both", augmentation=SimpleNamespace(on=False))
+    trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(device)), precision="16-mixed")
+    feature_cache.use_cached_prefix(data, model, trainer, speed=Speed(), fingerprint="f")  # type: ignore[arg-type]
+    assert keys == [f"f/both/16-mixed/{kept_for}"]

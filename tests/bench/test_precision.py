@@ -29,6 +29,29 @@ def test_auto_takes_bfloat16_on_wide_towers_of_a_cpu_with_matrix_units(monkeypat
     assert resolve_precision("bf16-true", width=96) == "bf16-true"
 
 
+@pytest.mark.parametrize(
+    ("capabilities", "hip", "expected"),
+    [
+        ([(6, 1)], None, "32-true"),  # P40
+        ([(7, 0)], None, "16-mixed"),  # V100
+        ([(7, 5)], None, "16-mixed"),  # T4
+        ([(8, 0)], None, "bf16-mixed"),  # A100
+        ([(8, 9), (12, 0)], None, "bf16-mixed"),
+        ([(9, 0), (7, 5)], None, "16-mixed"),  # one cell on both
+        ([(9, 0)], "6.4", "bf16-mixed"),  # ROCm numbers its architectures otherwise
+    ],
+)
+def test_auto_takes_what_a_gpu_computes_in_and_does_not_emulate(
+    monkeypatch: pytest.MonkeyPatch, capabilities: list[tuple[int, int]], hip: str | None, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **how: True)  # as it is on a T4, by emulation
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(capabilities))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", capabilities.__getitem__)
+    monkeypatch.setattr(torch.version, "hip", hip)
+    assert resolve_precision("auto", width=96) == expected
+
+
 @pytest.fixture
 def cpu(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """A machine without accelerators."""

@@ -118,3 +118,13 @@ def test_prompts_move_with_the_device() -> None:
     prompts = Prompts(torch.zeros(1, 2, dtype=torch.long), torch.ones(1, dtype=torch.long)).to(torch.device("meta"))
     assert prompts.ids.is_meta
     assert prompts.last.is_meta
+
+
+def test_a_causal_tower_is_the_same_by_a_mask_and_by_word() -> None:
+    tower = towers.text_tower("clip-text")
+    prompts = tower.tokenize(towers.PHRASES)
+    assert tower.model.config._attn_implementation == "sdpa"
+    with torch.no_grad():
+        by_word = tower(prompts)
+        tower.model.set_attn_implementation("eager")  # which knows masks alone
+        torch.testing.assert_close(by_word, tower(prompts), **TOLERANCE)

@@ -15,16 +15,17 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any
 
+from mmfuse.bench.accelerators import Host
 from mmfuse.bench.engines.base import DETERMINISTIC, RUN_CELL, Limits, NextJob, SecondTries
 from mmfuse.bench.engines.worker import READY
 from mmfuse.bench.job import Event, Finished, Job, Outcome, Progress, Progressed, Started, Tick
-from mmfuse.errors import MmfuseError
+from mmfuse.errors import MmfuseError, MmfuseWarning
 from mmfuse.records.record import Failure, failed
 from mmfuse.utils.processes import ending, usable_cores
 
@@ -213,20 +214,13 @@ class LocalEngine:
         self._running.clear()
 
 
-def accelerators() -> list[str]:
-    """Ids of the CUDA or ROCm devices as CUDA_VISIBLE_DEVICES names them; asks torch only where there may be any."""
-    if not any(Path("/dev").glob("nvidia[0-9]*")) and not Path("/dev/kfd").exists():
-        return []
-    import torch
-
-    count = torch.cuda.device_count()
-    listed = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    ids = [part.strip() for part in listed.split(",") if part.strip()]
-    return (ids or [str(number) for number in range(count)])[:count]
-
-
 def device_slots(
-    *, workers: int | None, devices_per_cell: int = 1, share: float = 1.0, threads: int | None = None
+    *,
+    workers: int | None,
+    devices_per_cell: int = 1,
+    share: float = 1.0,
+    threads: int | None = None,
+    host: Host | None = None,
 ) -> list[Slot]:
     """Places for workers: one a group of devices, or one a CPU core where there are none.
 
@@ -239,11 +233,18 @@ def device_slots(
         devices_per_cell: devices that one cell trains on.
         share: of a device that a cell takes: at 0.5 two workers share one.
         threads: CPU threads of a worker.
+        host: the machine; by default this one.
 
     Raises:
         MmfuseError: a cell wants more devices than there are.
+
+    Warns:
+        MmfuseWarning: there is a GPU that the installed torch cannot use.
     """
-    found = accelerators()
+    host = host or Host.here()
+    if fault := host.fault():
+        warnings.warn(fault, MmfuseWarning, stacklevel=2)
+    found = host.devices()
     cpus = usable_cores()
     groups = [",".join(found[at : at + devices_per_cell]) for at in range(0, len(found), devices_per_cell)]
     groups = [group for group in groups if group.count(",") == devices_per_cell - 1]
@@ -256,6 +257,6 @@ def device_slots(
     for number in range(count):
         environment = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "0"}
         if groups:
-            environment |= {"CUDA_VISIBLE_DEVICES": groups[number % len(groups)], **DETERMINISTIC}
+            environment |= {**host.binding(groups[number % len(groups)]), **DETERMINISTIC}
         slots.append(Slot(environment))
     return slots
