@@ -50,7 +50,9 @@ class TrainablePositions:
         with torch.no_grad():
             like = unit.new_empty(1, tokens.shape[1], len(table))  # of which it reads the shape
             matrix = self._own(_OverUnitTable(self._embeddings, unit), like, height, width)
-        with torch.autocast(table.device.type, enabled=False):
+        # A table that is only counted, on the meta device, knows no autocast.
+        kind = table.device.type if torch.amp.is_autocast_available(table.device.type) else "cpu"
+        with torch.autocast(kind, enabled=False):
             return (matrix[0] @ table.float()).to(table.dtype).unsqueeze(0)
 
     def _weight(self) -> Tensor:
