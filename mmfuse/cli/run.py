@@ -246,7 +246,11 @@ def _hint(entries: list[Entry]) -> None:
 def _tell_what_next(session: Session) -> None:
     """Say which commands show the results otherwise, and what a grid can do where comparisons stay open."""
     place = ["--results", str(session.folder.path)]
-    words = (["report", *place, "--out", "report.html"], ["figures", *place, "--out", "figures"])
+    words = (
+        ["tables", *place, "--all"],
+        ["report", *place, "--out", "report.html"],
+        ["figures", *place, "--out", "figures"],
+    )
     for word in words:
         notes().print(f"next: {shlex.join(['mmfuse-bench', *word])}", markup=False, soft_wrap=True)
     if session.until_decided is None and any(not power.concludes for power in _powers(session)):

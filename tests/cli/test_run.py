@@ -95,8 +95,9 @@ def whole(world: Path) -> Path:
     assert "frozen+frozen" in done.stdout
     assert "[8/8]" in done.stderr
     assert f"decoded clips are kept in {world / 'kept'}" in done.stderr
-    told, report, figures, draws = done.stderr.splitlines()[2], *done.stderr.splitlines()[-3:]
+    told, tables, report, figures, draws = done.stderr.splitlines()[2], *done.stderr.splitlines()[-4:]
     assert told == "drifts, split 1, K=1, 2: 2 draws cannot conclude; 3 is the least"
+    assert tables == "next: mmfuse-bench tables --results results/drifts --all"
     assert report == "next: mmfuse-bench report --results results/drifts --out report.html"
     assert figures == "next: mmfuse-bench figures --results results/drifts --out figures"
     assert draws.startswith("next: draws: {at_least: 3, at_most: 10, until: decided} in the grid")

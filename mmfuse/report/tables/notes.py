@@ -31,7 +31,7 @@ def accuracy_notes(comparison: Comparison, columns: Sequence[Sequence[Value]]) -
     """
     group = comparison.group
     values = [value for column in columns for value in column]
-    notes = [*_intervals(group, values), *views_note(group), *_same_clips(group), *published_lists(group)]
+    notes = [*_intervals(group, values), *views_note(group), *same_clips(group), *published_lists(group)]
     if len(comparison.averaged) > 1:
         notes.append("The mean column and the gain average their K within each draw first.")
     if group.decisions:
@@ -48,7 +48,7 @@ def gain_notes(comparison: Comparison, columns: Sequence[Sequence[Value]]) -> tu
     """Notes of the table of gains."""
     group = comparison.group
     values = [value for column in columns for value in column]
-    notes = ["Paired differences on the same draws.", *_intervals(group, values), *_same_clips(group)]
+    notes = ["Paired differences on the same draws.", *_intervals(group, values), *same_clips(group)]
     if group.decisions:
         notes.append(ADDED)
     elif len(group.draws) >= FEWEST_DRAWS:
@@ -106,7 +106,7 @@ def views_note(group: Group) -> list[str]:
     return [f"Test videos are seen in frames×clips×crops: {told}."]
 
 
-def _same_clips(group: Group) -> list[str]:
+def same_clips(group: Group) -> list[str]:
     """Where the interval over draws is over repeated trainings."""
     same = [one for one in group.shots if one == "all" or _listed(group, one)]
     if len(group.draws) < 2 or not same:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -22,6 +22,8 @@ from mmfuse.report.tables.table import Row, Table, Value
 
 BASELINE = "baseline"
 UNTESTED = "not tested"
+BEST = {"better": "best", "worse": "below the best", "equivalent": "equal to the best"}
+"""Verdicts of looks that compare with the best of a column."""
 ELSEWHERE = "†"
 """Marks verdicts that hold for other data sets too."""
 
@@ -181,6 +183,12 @@ class Overall:
         """Whether draws were added until all is decided, on any data set."""
         return any(comparison.group.decisions for comparison in self.comparisons)
 
+    @cached_property
+    def against_best(self) -> bool:
+        """Whether looks compared every pair with the best of its column, and not with the baseline."""
+        rules = [plan.until_decided for plan in self.comparisons[0].group.folder.manifests()]
+        return self.decided_by_looks and any(rule is not None and rule.reference == "best" for rule in rules)
+
     @property
     def decisions_count(self) -> bool:
         """Whether what was decided by looks is what this table asks: top-1, and over the grid's own baseline."""
@@ -256,7 +264,9 @@ class Overall:
         references = {reference for block in self.blocks if (reference := block.reference(row)) is not None}
         both = (*cells, *(entry for reference in references for entry in self._cells(reference)))
         if gain is None:
-            return Value(gaps=gaps_of(both), behind=both)
+            gaps = gaps_of(both)
+            text = None if gaps else "no draw in common" if references else "no baseline"
+            return Value(gaps=gaps, text=text, behind=both)
         number = sum(self._has_gain(block, at, row) for block in self.blocks)
         planned = min(block.planned(row) for block in self.blocks if self._has_gain(block, at, row))
         significant = None if p is None else p < LEVEL
@@ -314,8 +324,10 @@ class Overall:
         return Value(Mean(mean, None, len(by_block)), lacking=lacking, behind=cells)
 
     def _verdict(self, row: str, gain: Value) -> str:
-        if self.decisions_count and (found := [one for block in self.blocks for one in block.decisions(row)]):
-            return _summed_up(found)
+        if self.decisions_count and any(found := [block.decisions(row) for block in self.blocks]):
+            told = _summed_up((one for part in found for one in part), BEST if self.against_best else {})
+            judged, all_of_them = sum(map(bool, found)), sum(block.has(row) for block in self.blocks)
+            return told if judged == all_of_them else f"{told} on {judged}/{all_of_them} data sets"
         if self._is_baseline(row):
             return BASELINE
         if gain.significant is None or gain.mean is None:
@@ -364,16 +376,21 @@ def _values(pair: Pair, gains: bool) -> tuple[Value, ...]:
     return (*pair.accuracies, *middle, pair.rank, pair.weights, pair.seconds, *((verdict,) if gains else ()))
 
 
-def _summed_up(decisions: Iterable[Decision]) -> str:
+def _summed_up(decisions: Iterable[Decision], words: Mapping[str, str]) -> str:
     """Verdicts of several columns in one: all agree, or how many say what.
 
     That a pair is better everywhere is false only if it is so of each column, so it needs no further correction.
+
+    Args:
+        decisions: of one pair.
+        words: other words for verdicts.
     """
     found = [str(decision.verdict) for decision in decisions]
     told = {verdict: found.count(verdict) for verdict in ("better", "worse", "equivalent", "open") if verdict in found}
     if len(told) == 1:
-        return next(iter(told))
-    return ", ".join(f"{count} {verdict}" for verdict, count in told.items())
+        verdict = next(iter(told))
+        return words.get(verdict, verdict)
+    return ", ".join(f"{count} {words.get(verdict, verdict)}" for verdict, count in told.items())
 
 
 def short_count(number: float) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mmfuse.report.groups import finished
 from mmfuse.report.over_datasets import FEWEST_DATASETS
 from mmfuse.report.statistics import FEWEST_DRAWS, LEVEL
-from mmfuse.report.tables.notes import cautions, published_lists, views_note
+from mmfuse.report.tables.notes import cautions, published_lists, same_clips, views_note
 
 if TYPE_CHECKING:
     from mmfuse.report.tables.overall import Overall
@@ -22,9 +22,9 @@ def overall_notes(overall: Overall) -> tuple[str, ...]:
         notes.append("No pair of frozen towers is here to measure gains against; --baseline PAIR names another one.")
     notes += [_rank(overall), _cost(overall), *_incomplete(overall), *_seen(overall)]
     for comparison in overall.comparisons:
-        for caution in cautions(comparison.group, ()):
+        for told in (*same_clips(comparison.group), *cautions(comparison.group, ())):
             # Several data sets often have the same to say.
-            notes += [] if caution in notes else [caution]
+            notes += [] if told in notes else [told]
     return tuple(notes)
 
 
@@ -70,9 +70,11 @@ def _verdict(overall: Overall) -> list[str]:
             "Draws were added by what top-1 gains over the grid's own baseline showed; nothing else is tested on them."
         ]
     if overall.decided_by_looks:
+        against = "against the best of each column, and not against the baseline: " if overall.against_best else ""
         return [
-            "Verdict: of all columns of the verdicts table, or how many say what; each data set's verdicts hold "
-            f"together in 95% of tables. Nothing is claimed beyond {these}."
+            f"Verdict: {against}that of all columns of the verdicts table, or how many say what; those of a data set "
+            f"hold together in 95% of tables. Nothing is claimed beyond {these}.",
+            "Draws were added where a comparison was open, so rows have unequal numbers of them: compare gains.",
         ]
     if all(pair.gain.significant is None for pair in overall.pairs):
         return [f"Nothing is tested: that needs {FEWEST_DRAWS} draws of both pairs, and their predictions."]

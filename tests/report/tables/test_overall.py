@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mmfuse.records.cell import Cell
-from mmfuse.records.folder import ResultsFolder
+from mmfuse.records.cell import Cell, Inputs
+from mmfuse.records.folder import Manifest, PlannedCell, ResultsFolder
+from mmfuse.records.status import read_entries
+from mmfuse.records.until_decided import UntilDecided
 from mmfuse.report.groups import groups
 from mmfuse.report.tables.accuracy import Comparison
 from mmfuse.report.tables.overall import Overall
@@ -114,3 +116,21 @@ def test_odd_folders_have_a_first_table(
     if verdicts is not None:
         assert {row.values[-1].text for row in table.rows} == verdicts
         assert any(note.startswith("Nothing is tested") for note in table.notes)
+
+
+def test_verdicts_against_the_best_say_so(tmp_path: Path) -> None:
+    cells = grid(("tiny",))
+    results(tmp_path, cells, top1)
+    rule = UntilDecided.model_validate({"until": "decided", "at_least": 3, "at_most": 3, "for": "best"})
+    planned = [PlannedCell(cell, Inputs(dataset="c")) for cell in cells]
+    ResultsFolder(tmp_path).write_manifest(Manifest("test", planned, until_decided=rule))
+    [group] = groups(read_entries(ResultsFolder(tmp_path)), ResultsFolder(tmp_path))
+    table = Overall([Comparison(group)]).table
+    told = {row.name: row.values[-1].text for row in table.rows}
+    assert told == {
+        "dora+adapter": "best",
+        "lora+frozen": "below the best",
+        "frozen+frozen": "below the best",
+        "frozen+coop": "below the best",
+    }
+    assert any("against the best of each column" in note for note in table.notes)

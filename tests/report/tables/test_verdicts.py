@@ -31,6 +31,15 @@ def test_verdicts_stand_in_a_table_of_their_own(shown: dict[str, Table]) -> None
     assert hard[0].endswith(" more)")
 
 
+def test_the_first_table_sums_them_up(shown: dict[str, Table]) -> None:
+    told = {row.name: row.values[-1].text for row in shown["overall"].rows}
+    baseline, plain, hard, hopeless = (told[pair] for pair in added.PAIRS)
+    assert (baseline, plain, hopeless) == ("baseline", "better", "open")
+    assert hard is not None
+    assert "open" in hard
+    assert not any(value.bounds for row in shown["overall"].rows for value in row.values)
+
+
 def test_tests_for_a_fixed_number_of_draws_mark_nothing(shown: dict[str, Table]) -> None:
     values = [value for key in ("accuracy", "gain") for row in shown[key].rows for value in row.values]
     assert not any(value.significant or value.tie or value.p is not None for value in values)
