@@ -32,7 +32,7 @@ def test_the_page_shows_the_numbers_of_the_tables(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = words(page_of(plain(tmp_path)))
-    code, table, _ = call(capsys, monkeypatch, "tables", "--results", str(tmp_path))
+    code, table, _ = call(capsys, monkeypatch, "tables", "--all", "--results", str(tmp_path))
     assert code == 0
     numbers = re.findall(r"[+-]?\d+\.\d ± \d+\.\d", table)
     assert len(numbers) > 6
