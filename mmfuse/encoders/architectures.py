@@ -123,15 +123,14 @@ class TextArchitecture(Architecture):
 
         Args:
             hidden: the input.
-            fused: the attention is torch's, whose fastest kernels on GPUs take no mask, but know what causal means.
+            fused: the attention is not written out ("eager"); the fastest kernels take no mask, but a word.
         """
         if not self.causal:
             return {"attention_mask": None}
         if fused:
             return {"attention_mask": None, "is_causal": True}
         size = hidden.shape[1]
-        mask = hidden.new_ones(size, size).bool().tril()
-        return {"attention_mask": mask.view(1, 1, size, size)}
+        return {"attention_mask": hidden.new_full((1, 1, size, size), float("-inf")).triu(1)}  # added to the scores
 
 
 def find_layout(model: nn.Module, architecture: Architecture) -> Layout:

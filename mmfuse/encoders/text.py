@@ -133,5 +133,5 @@ class TextTower(Tower):
             self(self.tokenize(["a"]).to(self.pretrained[0].device))
 
     def _attention_arguments(self, hidden: Tensor, context: Context) -> dict[str, Any]:
-        fused = self.model.config._attn_implementation == "sdpa"
+        fused = self.model.config._attn_implementation != "eager"
         return self.architecture.attention_arguments(hidden, fused=fused)
