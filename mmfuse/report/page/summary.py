@@ -46,18 +46,23 @@ class Summary:
     def parts(self) -> list[tuple[str, Markup]]:
         """The answer: which pair is best, which comes close for less, and what is open, each under its heading."""
         if not self.answer.values(self.answer.span):
-            return [("Best", Markup("No cell is done yet, so there is nothing to compare."))]
+            return [("Best", Markup("No cell is done yet, so there is nothing to compare.") + self._why())]
         close = (f"Cheapest within {self.answer.margin:g} points of it", self._cheaper())
         told = [("Best", self._best()), close, ("Open", self._open())]
         return [(heading, text) for heading, text in told if text]
 
     def _best(self) -> Markup:
         best = self.answer.best
-        return (
-            self._gain_of(best) + _fill("<small>{highest}</small>", highest=self._highest(best))
-            if best
-            else _NO_COMMON_DRAWS
-        )
+        if best is None:
+            return _NO_COMMON_DRAWS
+        gain, highest = self._gain_of(best), self._highest(best)
+        return gain + _fill("<small>{highest}</small>", highest=highest) if gain else highest
+
+    def _why(self) -> Markup:
+        """Where it is told why nothing is done."""
+        failed = counts(self.group.entries)["failed"]
+        link = " {failed} failed: <a href='#why'>why</a>."
+        return _fill(link, failed=_count(failed, "cell")) if failed else Markup("")
 
     def _gain_of(self, best: Best) -> Markup:
         """The gain of the best pair, and whether it is shown to be one."""
@@ -140,7 +145,8 @@ class Summary:
         if not counted:
             return Markup("Everything: the draws of the first look are not there yet.")
         told = [f"{counted[verdict]} {verdict}" for verdict in VERDICTS[1:] if counted[verdict]]
-        text = _fill("Of {all}, ", all=_count(sum(counted.values()), "verdict"))
+        against = "the best of each K" if self.answer.rule and self.answer.rule.reference == "best" else "the baseline"
+        text = _fill("Of {all} against {what}, ", all=_count(sum(counted.values()), "verdict"), what=against)
         text += _join([*told, f"{counted[OPEN]} open"]) + Markup(". ")
         return text + self._forecast(self.answer.questions) if self.answer.questions else text
 
@@ -346,7 +352,9 @@ class Summary:
     def cautions(self) -> list[str]:
         """How to read the numbers; mostly the same for all data sets of a page."""
         draws = len(self.group.draws)
-        told = []
+        told: list[str] = []
+        if not self.answer.values(self.answer.span):
+            return told
         if draws > 1:
             told.append(
                 "± is the 95% Student-t interval over draws of the training clips; a second ±, where it is the wider "
@@ -361,7 +369,7 @@ class Summary:
                 "Gains carry the intervals of their verdicts, which hold together in 95% of tables, for other draws "
                 "and these test clips; a gain over several K has the mean of theirs."
             )
-        elif draws >= FEWEST_DRAWS:
+        elif draws >= FEWEST_DRAWS and len(self.group.pairs) > 1:
             told.append(
                 f"Tests ask whether a difference would be seen with other draws and other test clips, at {LEVEL:.0%} "
                 "over a table: gains are corrected by Holm, and the pairs that may be best are a model confidence set."
@@ -386,14 +394,17 @@ def over_data_sets(overall: Overall, *, margin: float) -> Markup:
     if len(overall.blocks) < 2 or not whole:
         return Markup("")
     best = whole[0]
+    verdict = "better on these and on other data sets" if best.elsewhere else best.verdict
+    if overall.decided_by_looks:
+        verdict = f"verdicts: {verdict}"
     text = _fill(
         "Over the {n} data sets, <b>{pair}</b> gains most: <b class='gained'>{gain}</b> points over {baseline} "
         "({verdict}).",
         n=len(overall.blocks),
         pair=best.name,
-        gain=best.gain.number(),
+        gain=_told(best.gain, overall),
         baseline=_join(overall.baselines),
-        verdict="better on these and on other data sets" if best.elsewhere else best.verdict,
+        verdict=verdict,
     )
     near = [pair for pair in whole if _mean_of(best.gain) - _mean_of(pair.gain) <= margin and pair.weights.mean]
     cheapest = min(near, key=lambda pair: _mean_of(pair.weights), default=best)
@@ -404,10 +415,18 @@ def over_data_sets(overall: Overall, *, margin: float) -> Markup:
         "trained weights in place of {price}.",
         margin=margin,
         pair=cheapest.name,
-        gain=cheapest.gain.number(),
+        gain=_told(cheapest.gain, overall),
         weights=cheapest.weights.text or "?",
         price=best.weights.text or "?",
     )
+
+
+def _told(gain: Value, overall: Overall) -> str:
+    """A mean gain, without an interval where draws were added by what was seen."""
+    mean = gain.mean
+    assert mean is not None
+    known = replace(mean, half=None, half_clips=None) if overall.decided_by_looks else mean
+    return replace(gain, mean=known).number()
 
 
 _NO_COMMON_DRAWS = Markup("No two pairs have the same draws yet, so none can be called highest.")
