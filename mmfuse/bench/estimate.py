@@ -219,7 +219,8 @@ class Estimator:
     def learn(self, record: Record) -> None:
         """Take a finished record into account."""
         if record.state == "done" and record.cost is not None:
-            seconds = record.cost.seconds / work_of(record.cell)
+            beside = record.test_selection.seconds if record.test_selection else 0.0
+            seconds = (record.cost.seconds + beside) / work_of(record.cell)
             for key in self._keys(record.cell):
                 self._take(key, seconds, record.cost.peak_memory_bytes, record.cost.checkpoint_bytes)
 

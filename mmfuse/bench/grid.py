@@ -48,6 +48,9 @@ MOST_CELLS = 50_000
 LOGGERS = ("csv", "mlflow", "tensorboard", "wandb")
 """Loggers of Lightning that a grid may ask for; all but `csv` need their own package."""
 
+DIAGNOSES = ("test_selection",)
+"""What a grid may have looked at beside its trainings."""
+
 PRECISIONS = ("auto", "32-true", "16-mixed", "bf16-mixed", "bf16-true", "16-true", "64-true")
 
 
@@ -81,12 +84,19 @@ def _precision(value: Any) -> str:
     return name
 
 
+def _diagnosis(value: Any) -> str:
+    if value not in DIAGNOSES:
+        raise ValueError(str(unknown("diagnosis", value, DIAGNOSES)))
+    return str(value)
+
+
 def _logger(value: Any) -> str:
     if value not in LOGGERS:
         raise ValueError(str(unknown("logger", value, LOGGERS)))
     return str(value)
 
 
+Diagnosis = Annotated[str, BeforeValidator(_diagnosis)]
 Logger = Annotated[str, BeforeValidator(_logger)]
 ShotCount = Annotated[Shots, BeforeValidator(_count)]
 Precision = Annotated[str, BeforeValidator(_precision)]
@@ -236,6 +246,7 @@ class Grid(Strict):
     templates: tuple[str, ...] | None = None
     protocol: str | None = None
     precision: Precision = "auto"
+    diagnose: Annotated[tuple[Diagnosis, ...], BeforeValidator(_listed), AfterValidator(_no_doubles)] = ()
     overrides: tuple[Override, ...] = ()
     run: RunSettings = RunSettings()
 

@@ -25,6 +25,7 @@ class Job:
         loggers: Lightning loggers by name.
         log_folder: where loggers write.
         speed: which optimisations are on.
+        diagnose: what is looked at beside the training; changes no number either.
         store: folder of the clip stores, "auto" for the one in this machine's cache folder; `None` keeps no clips.
     """
 
@@ -38,6 +39,7 @@ class Job:
     loggers: tuple[str, ...] = ()
     log_folder: str | None = None
     store: str | None = None
+    diagnose: tuple[str, ...] = ()
     speed: Speed = field(default_factory=Speed)
 
 

@@ -23,6 +23,7 @@ from mmfuse.bench.clip_cache import store_folder
 from mmfuse.bench.device_faults import out_of_memory
 from mmfuse.bench.digests import known_inputs, videos_digest
 from mmfuse.bench.engines.ddp import run_on_ranks
+from mmfuse.bench.epoch_tests import TestAfterEachEpoch
 from mmfuse.bench.feature_cache import use_cached_prefix
 from mmfuse.bench.job import Attempt, Job, Outcome, Progress, Report
 from mmfuse.bench.precision import resolve_precision
@@ -36,7 +37,18 @@ from mmfuse.model.optimizations import USUAL, Speed
 from mmfuse.model.recognizer import ActionRecognizer
 from mmfuse.records.cell import Cell, Inputs, identity
 from mmfuse.records.predictions import encode, metrics_of, tabulate
-from mmfuse.records.record import Cost, Metrics, Parameters, Predictions, Provenance, Record, Seeds, Views, now
+from mmfuse.records.record import (
+    Cost,
+    Metrics,
+    Parameters,
+    Predictions,
+    Provenance,
+    Record,
+    Seeds,
+    TestSelection,
+    Views,
+    now,
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,7 @@ class Trained:
     device: str
     micro_batch: int
     notes: tuple[str, ...]
+    test_selection: TestSelection | None
 
 
 def run_cell(job: Job, *, progress: Report) -> Outcome:
@@ -113,7 +126,9 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
             cell, towers, class_names=data.class_names, templates=data.templates, frames=data.frames, speed=job.speed
         )
         precision = resolve_precision(cell.precision, width=towers.image.tower.width)
-        trainer = make_trainer(job, micro_batch, precision, [ProgressCallback(progress, epochs=cell.train.epochs)])
+        callbacks: list[Callback] = [ProgressCallback(progress, epochs=cell.train.epochs)]
+        diagnosis = TestAfterEachEpoch(progress, epochs=cell.train.epochs) if "test_selection" in job.diagnose else None
+        trainer = make_trainer(job, micro_batch, precision, [*callbacks, *([diagnosis] if diagnosis else [])])
         if job.speed.chunks and trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
         # The files beside the weights say how pixels are normalised and what the layers do.
@@ -130,12 +145,13 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
         inputs=inputs,
         model=model,
         weights=towers.fingerprints,
-        train_seconds=middle - begun,
+        train_seconds=middle - begun - (diagnosis.seconds if diagnosis else 0.0),
         test_seconds=time.monotonic() - middle,
         precision=str(trainer.precision),
         device=environment.device_name(trainer.strategy.root_device),
         micro_batch=micro_batch,
         notes=tuple(filter(None, (data.features_fault, prefix.note if prefix else "", smaller))),
+        test_selection=diagnosis.found() if diagnosis else None,
     )
 
 
@@ -352,7 +368,7 @@ def _outcome(job: Job, trained: Trained, attempt: Attempt) -> Outcome:
         test_views=Views(frames=data.frames, size=data.size, **dataclasses.asdict(data.test_views)),
         parameters=Parameters(**model.trainable_parameters()),
         cost=Cost(
-            seconds=seconds,
+            seconds=seconds - (trained.test_selection.seconds if trained.test_selection else 0.0),
             train_seconds=trained.train_seconds,
             test_seconds=trained.test_seconds,
             train_clips_per_second=train_clips * cell.train.epochs / trained.train_seconds,
@@ -363,6 +379,7 @@ def _outcome(job: Job, trained: Trained, attempt: Attempt) -> Outcome:
         seeds=Seeds(draw=cell.draw, seed=cell.seed, training=cell.training_seed),
         recipes={part: dataclasses.asdict(recipe) for part, recipe in model.recipes.items()},
         provenance=_provenance(job, trained, attempt.started),
+        test_selection=trained.test_selection,
         notes=(*attempt.notes, *trained.notes),
         command=job.command,
     )

@@ -122,6 +122,13 @@ class Session:
         """The rule by which draws are added; `None` where the grid lists them."""
         return self._grid.grid.until_decided
 
+    @property
+    def undiagnosed(self) -> int:
+        """Finished cells without the diagnosis that the grid asks for: they ran before it did."""
+        wanted = "test_selection" in self._grid.grid.diagnose
+        found = [entry.record for entry in self.entries() if entry.state == "done"] if wanted else []
+        return sum(record is not None and record.test_selection is None for record in found)
+
     def possible_entries(self) -> list[Entry]:
         """The state of all cells that the grid may come to, by what is known of their inputs now."""
         return planned_entries(self.folder, self._planned)
@@ -274,6 +281,7 @@ class Session:
             loggers=settings.loggers,
             log_folder=str(log_folder(self.folder).absolute()) if settings.loggers else None,
             store=clips.store_for(entry.cell),
+            diagnose=self._grid.grid.diagnose,
             speed=request.speed,
         )
 

@@ -192,6 +192,9 @@ def _watched(session: Session, plan: Plan, output: Output) -> AbstractContextMan
     )
     if plan.message:
         console.print(plan.message, markup=False, soft_wrap=True)
+    if lacking := session.undiagnosed:
+        told = f"{lacking} finished cells lack the diagnosis; --rerun all adds it, and changes no number"
+        console.print(told, markup=False, soft_wrap=True)
     for sentence in sentences(power for power in _powers(session) if not power.concludes):
         console.print(sentence, markup=False, soft_wrap=True)
     kind = LiveView if console.is_terminal and not output.json else PlainView

@@ -6,7 +6,8 @@ a decay of 0.999 are most of the average after the few hundred steps of a few-sh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
@@ -93,16 +94,29 @@ class AveragedWeights(L.Callback):
         if self._swapped:
             self._swap()
 
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Let the model compute with the averaged weights; after that both are what they were, bit by bit."""
+        held = {name: weight.detach().clone() for name, weight in self._weights.items() if name in self._average}
+        self._write(self._average)
+        try:
+            yield
+        finally:
+            self._write(held)
+
+    @torch.no_grad()
+    def _write(self, weights: Mapping[str, Tensor]) -> None:
+        for name, weight in weights.items():
+            self._weights[name].copy_(weight)
+
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """See `on_validation_epoch_end`."""
         if self._swapped:
             self._swap()
 
-    @torch.no_grad()
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Leave the averaged weights in the model."""
-        for name, average in self._average.items():
-            self._weights[name].copy_(average)
+        self._write(self._average)
         self._forget()
 
     @torch.no_grad()

@@ -72,6 +72,28 @@ class Cost(Strict):
     checkpoint_bytes: Count | None = None
 
 
+class TestSelection(Strict):
+    """Test accuracy after each epoch, beside a training that it did not touch; shown in its own table, used nowhere.
+
+    `seconds`: what it took, which is in no other number of the record.
+    """
+
+    __test__ = False  # not a test, whatever its name says to pytest
+
+    top1: Annotated[tuple[Accuracy, ...], Field(min_length=1)]
+    seconds: Amount
+
+    @property
+    def best_epoch(self) -> int:
+        """The first epoch, counted from 1, at which the test list was recognised best."""
+        return self.top1.index(max(self.top1)) + 1
+
+    @property
+    def raised(self) -> float:
+        """By how much picking that epoch would have raised the result, which is the last one's."""
+        return max(self.top1) - self.top1[-1]
+
+
 class Seeds(Strict):
     """The three numbers behind chance: which clips, the grid's seed, and what initialisation and shuffling used."""
 
@@ -153,6 +175,7 @@ class Record(Strict):
     recipes: dict[str, dict[str, float]] | None = None
     provenance: Provenance = Provenance()
     predictions: Predictions | None = None
+    test_selection: TestSelection | None = None
     error: Failure | None = None
     notes: tuple[str, ...] = ()
     command: str = ""

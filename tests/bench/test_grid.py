@@ -120,6 +120,7 @@ def test_paths_are_found_beside_the_grid_file(tmp_path: Path) -> None:
         ("train: {epochs: 30, method_lr: 1e-3}", "precision: 33", 13, "precision: unknown precision '33'"),
         ("fusion: {", "fusion: [", 10, "not YAML"),
         ("train: {", "run: {loggers: [wanb]}\ntrain: {", 13, r"run\.loggers\[0\]: unknown logger 'wanb'.*'wandb'\?"),
+        ("train: {", "diagnose: test\ntrain: {", 13, r"diagnose\[0\]: unknown diagnosis 'test'; known: test_selection"),
         ("train: {", "run: {devices: 2, gpu_share: 0.5}\ntrain: {", 13, "run: a cell on several devices"),
         ("train: {", "run: {devices: 3}\ntrain: {", 13, r"run\.devices: .*16 clips .*3 devices; use 15 or 18"),
         ("kind: late", "kind: laet", 10, r"pairs\[3\]\.fusion\.kind: unknown fusion 'laet'; did you mean 'late'\?"),

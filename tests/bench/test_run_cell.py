@@ -376,6 +376,27 @@ def test_the_test_list_is_read_once_and_after_training(
     assert min(events.index(name) for name in read) > last_step
 
 
+@pytest.mark.parametrize(
+    ("pair", "train"), [("lora+adapter", {}), ("dora+coop", {"ema": 0.5, "validation": 0.5, "mixup": 0.5})]
+)
+def test_a_diagnosis_of_test_selection_touches_no_training(
+    clips: dict[str, str], towers: dict[str, str], pair: str, train: dict[str, Any]
+) -> None:
+    fusion = {"kind": "joint", "width": 16, "layers": 1, "heads": 2, "dropout": 0.3}  # which draws random numbers
+    cell = make_cell(clips, towers, pair, train={"epochs": 3, "fusion_lr": 0.01, **train}, fusion=fusion)
+    plain, diagnosed = (run(cell, keep_checkpoint=True, diagnose=diagnose) for diagnose in ((), ("test_selection",)))
+    assert plain.files == diagnosed.files  # weights and predictions, bit by bit
+    assert plain.record.metrics == diagnosed.record.metrics
+    assert plain.record.identity == diagnosed.record.identity
+    assert plain.record.test_selection is None
+    told = diagnosed.record.test_selection
+    assert told is not None
+    assert diagnosed.record.metrics is not None
+    assert len(told.top1) == 3
+    assert told.top1[-1] == diagnosed.record.metrics.top1
+    assert told.seconds > 0
+
+
 def test_nothing_is_selected_on_the_test_list(clips: dict[str, str], towers: dict[str, str], tmp_path: Path) -> None:
     other = make_clips(tmp_path / "clips")
     lines = (tmp_path / "clips" / "test.csv").read_text().splitlines()

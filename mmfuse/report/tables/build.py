@@ -16,6 +16,7 @@ from mmfuse.report.tables.cost import cost_table
 from mmfuse.report.tables.formats import STYLES, show
 from mmfuse.report.tables.literature import literature_table
 from mmfuse.report.tables.overall import Overall
+from mmfuse.report.tables.selection import selection_table
 from mmfuse.report.tables.table import Table
 from mmfuse.report.tables.verdicts import verdict_table
 
@@ -28,6 +29,7 @@ NAMES = {
     "literature": "beside published numbers",
     "cost": "weights, time and memory",
     "ablation": "the same methods with other fusions and frames",
+    "test-selection": "what picking an epoch on the test list would be worth, where it was diagnosed",
 }
 """The tables by name, in the order in which they come."""
 APART = 0.005
@@ -59,7 +61,7 @@ def all_tables(found: Sequence[Group], *, metric: str | None = None) -> list[Tab
 
 
 def group_tables(comparison: Comparison, *, beside: bool = True) -> list[Table]:
-    """The tables of one data set and split: pairs × shots and gains, beside the literature, cost, ablation.
+    """The tables of one data set and split: pairs × shots and gains, beside the literature, cost, ablation, diagnosis.
 
     Args:
         comparison: the data set and split, and the metric.
@@ -74,7 +76,7 @@ def group_tables(comparison: Comparison, *, beside: bool = True) -> list[Table]:
     if beside and _unbalanced(group.entries):
         found.append(Comparison(group, metric="mean_class").table)
     found += [literature_table(comparison)] if top1 else []
-    found += [cost_table(group), ablation_table(comparison)]
+    found += [cost_table(group), ablation_table(comparison), *([selection_table(group)] if top1 else [])]
     return [table for table in found if table is not None]
 
 

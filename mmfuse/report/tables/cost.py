@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from mmfuse.records.record import Record
@@ -26,11 +27,31 @@ def _cost(name: str, scale: float = 1.0) -> Read:
     return read
 
 
+def trade_off(accuracy: float, weights: int) -> float:
+    """Performance-parameter trade-off (PPT) of V-PETL Bench (Xin et al., NeurIPS 2024): acc · exp(-log10(N / 10M + 1)).
+
+    Args:
+        accuracy: between 0 and 1.
+        weights: N, trained weights of the methods; those of the head or the fusion are not counted.
+
+    >>> trade_off(0.713, 0), round(trade_off(0.713, 10_000_000), 3)
+    (0.713, 0.528)
+    """
+    return accuracy * math.exp(-math.log10(weights / 10e6 + 1))
+
+
+def _trade_off(record: Record) -> float | None:
+    if record.metrics is None or record.parameters is None:
+        return None
+    return trade_off(record.metrics.top1, record.parameters.image_method + record.parameters.text_method)
+
+
 COLUMNS: tuple[tuple[str, Read, int], ...] = (
     ("image method", _parameters("image_method"), 0),
     ("text method", _parameters("text_method"), 0),
     ("fusion", _parameters("fusion"), 0),
     ("checkpoint MB", _cost("checkpoint_bytes", 1e-6), 2),
+    ("PPT", _trade_off, 3),
     ("train s", _cost("train_seconds"), 1),
     ("peak MB", _cost("peak_memory_bytes", 1e-6), 0),
     ("train clips/s", _cost("train_clips_per_second"), 1),
@@ -53,7 +74,9 @@ def cost_table(group: Group) -> Table:
         columns=tuple(name for name, _, _ in COLUMNS),
         rows=tuple(rows),
         notes=(
-            "Numbers of trained weights; wall seconds, memory and speed are means over the repetitions.",
+            "Numbers of trained weights; PPT, wall seconds, memory and speed are means over the repetitions.",
+            "PPT is the trade-off of V-PETL Bench, acc · exp(-log10(N / 10M + 1)): top-1 between 0 and 1, N the "
+            "trained weights of both methods, without the fusion.",
             f"Measured on {', '.join(devices) or 'nothing yet'}; features of a frozen tower that are already kept "
             "cost nothing again, so times hold for this order of cells.",
         ),
