@@ -16,6 +16,8 @@ from mmfuse.records.cell import FUSIONS as ARGUMENTS
 from mmfuse.report.tables.literature import published
 from mmfuse.utils.resources import cards_folder, grids_folder
 
+NBSP = "\N{NO-BREAK SPACE}"
+
 
 def grids() -> str:
     """The shipped grids."""
@@ -47,22 +49,20 @@ def sets() -> str:
 
 def published_rows(setting: str) -> str:
     """What is published in a setting besides few-shot, data set by data set."""
+    extra = {"zero_shot": [], "base_to_novel": ["lists", "video before"]}[setting]
     numbers = {"zero_shot": ["top-1"], "base_to_novel": ["base", "novel", "harmonic mean"]}[setting]
-    heads = ["data set", "method", "frames×clips×crops", "lists", "video before", *numbers, "source"]
-    lines = [f"| {' | '.join(heads)} |", f"|:--|:--|:--|:--|:--|{'--:|' * len(numbers)}:--|"]
+    heads = ["data set", "method", "frames×clips×crops", *extra, *numbers, "source"]
+    lines = [f"| {' | '.join(heads)} |", f"|:--|:--|:--|{':--|' * len(extra)}{'--:|' * len(numbers)}:--|"]
     for row in published():
         found = getattr(row, setting)
         if found is not None:
-            shown = [str(found)] if setting == "zero_shot" else [f"{one:.1f}" for one in found.model_dump().values()]
-            texts = (
-                row.dataset,
-                row.name,
-                row.views,
-                row.protocol or "not stated",
-                row.pretraining,
-                *shown,
-                row.source,
+            shown = (
+                [str(found).replace(" ", NBSP)]
+                if setting == "zero_shot"
+                else [f"{one:.1f}" for one in found.model_dump().values()]
             )
+            more = [row.protocol or "not stated", row.pretraining] if extra else []
+            texts = (row.dataset, row.name, row.views, *more, *shown, row.source.split(",")[0])
             lines.append(f"| {' | '.join(texts)} |")
     return "\n".join(lines)
 

@@ -360,6 +360,7 @@ def _outcome(job: Job, trained: Trained, attempt: Attempt) -> Outcome:
         inputs=inputs,
         state="done",
         class_names=tuple(data.class_names),
+        class_subsets=data.catalogue.class_subsets or None,
         metrics=Metrics(
             **metrics_of(told),
             test_clips=test_clips,

@@ -156,6 +156,7 @@ class Failure(Strict):
 class Record(Strict):
     """One finished or failed cell. What is not known is null.
 
+    `class_subsets`: named sets of classes, by label, that tables report apart.
     `recipes`: how each part was trained ("image", "text", "fusion"), with the numbers that the cell left to them.
     """
 
@@ -167,6 +168,7 @@ class Record(Strict):
     inputs: Inputs = Inputs()
     state: Literal["done", "failed"]
     class_names: tuple[str, ...] | None = None
+    class_subsets: dict[str, tuple[int, ...]] | None = None
     metrics: Metrics | None = None
     test_views: Views | None = None
     parameters: Parameters | None = None

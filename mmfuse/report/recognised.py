@@ -7,7 +7,7 @@ Shape legend: N test clips, S sources.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +77,19 @@ class Recognised:
             return np.ones(len(labels))
         _, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
         return np.asarray(len(labels) / (len(counts) * counts[codes]))
+
+    def clips_of(self, classes: Collection[int]) -> int:
+        """Number of test clips of some classes, given by label."""
+        return int(self._are_of(classes).sum())
+
+    def share_of(self, record: Record, classes: Collection[int]) -> float | None:
+        """Share of the test clips of some classes that a record's model recognised; `None` where it is not known."""
+        right, chosen = self._right.get(record.stem), self._are_of(classes)
+        return None if right is None or not chosen.any() else float(right[chosen].mean())
+
+    def _are_of(self, classes: Collection[int]) -> NDArray[np.bool_]:
+        labels = np.zeros(0, dtype=np.int64) if self._clips is None else self._clips[1]
+        return np.isin(labels, list(classes))
 
     def clips(self, weights: Array) -> Array:
         """(S,) test clips of each source."""

@@ -52,6 +52,12 @@ class Catalogue:
         return self.card.phrases
 
     @property
+    def class_subsets(self) -> dict[str, tuple[int, ...]]:
+        """Named sets of classes that are reported apart, by label; none where only some of the classes are here."""
+        whole = load_card(self.name).class_count if self.name in card_names() else 0
+        return dict(self.card.subsets) if len(self.class_names) == whole else {}
+
+    @property
     def fingerprint(self) -> str:
         """Digest of which clip has which label in which part; where the files lie does not matter."""
         rows = zip(self.table["clip"], self.table["label"].tolist(), self.table["part"], strict=True)

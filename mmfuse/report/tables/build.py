@@ -17,6 +17,7 @@ from mmfuse.report.tables.formats import STYLES, show
 from mmfuse.report.tables.literature import literature_table
 from mmfuse.report.tables.overall import Overall
 from mmfuse.report.tables.selection import selection_table
+from mmfuse.report.tables.subsets import subsets_table
 from mmfuse.report.tables.table import Table
 from mmfuse.report.tables.verdicts import verdict_table
 
@@ -26,6 +27,7 @@ NAMES = {
     "accuracy": "pairs by shots",
     "verdicts": "what is decided, where draws are added until it is",
     "gain": "gains over the baseline by shots",
+    "subsets": "named sets of classes, such as those that motion tells apart",
     "literature": "beside published numbers",
     "cost": "weights, time and memory",
     "ablation": "the same methods with other fusions and frames",
@@ -75,7 +77,7 @@ def group_tables(comparison: Comparison, *, beside: bool = True) -> list[Table]:
     found.append(comparison.gain_table)
     if beside and _unbalanced(group.entries):
         found.append(Comparison(group, metric="mean_class").table)
-    found += [literature_table(comparison)] if top1 else []
+    found += [subsets_table(group), literature_table(comparison)] if top1 else []
     found += [cost_table(group), ablation_table(comparison), *([selection_table(group)] if top1 else [])]
     return [table for table in found if table is not None]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,13 @@ def test_an_entry_that_is_no_clip_is_named(tmp_path: Path, entry: Any) -> None:
 def test_missing_lists_say_what_to_fetch(tmp_path: Path) -> None:
     with pytest.raises(MmfuseError, match=r"labels\.json was not found .*mmfuse data get ssv2"):
         load_catalogue("ssv2", annotations=tmp_path)
+
+
+def test_sets_of_classes_are_told_where_all_classes_are(catalogue: Catalogue) -> None:
+    assert catalogue.class_subsets == load_card("ssv2").subsets
+    base = replace(catalogue.card, class_names=catalogue.card.class_names[:87])  # whose labels are counted anew
+    assert replace(catalogue, card=base).class_subsets == {}
+    assert load_catalogue("tiny").class_subsets == {}
 
 
 def test_subsets_are_of_the_classes_and_disjoint() -> None:
