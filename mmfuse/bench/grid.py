@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, ValidationError, model_validator
 
+from mmfuse.bench.grid_tests import GridTests
 from mmfuse.bench.yaml_source import YamlSource
 from mmfuse.data.protocols import load_protocol
 from mmfuse.errors import MmfuseError, unknown
@@ -26,9 +27,11 @@ from mmfuse.records.cell import (
     Fusion,
     Pair,
     Seed,
+    Setting,
     Shots,
     Split,
     Strict,
+    Target,
     Train,
     no_boolean,
 )
@@ -245,6 +248,8 @@ class Grid(Strict):
     train: Train = Train()
     templates: tuple[str, ...] | None = None
     protocol: str | None = None
+    setting: Setting = "few-shot"
+    test_on: Annotated[tuple[Target, ...], BeforeValidator(_listed), AfterValidator(_no_doubles)] = ()
     precision: Precision = "auto"
     diagnose: Annotated[tuple[Diagnosis, ...], BeforeValidator(_listed), AfterValidator(_no_doubles)] = ()
     overrides: tuple[Override, ...] = ()
@@ -278,6 +283,13 @@ class LoadedGrid:
         self._check_protocols()
         self._check_overrides()
         self._check_draws()
+        self.tests = GridTests(
+            source,
+            setting=self.grid.setting,
+            targets=self.grid.test_on,
+            datasets=tuple(self._located(dataset) for dataset in self.grid.datasets),
+            located=self._located,
+        )
 
     def _check_draws(self) -> None:
         """Draws can be added only where there is something to decide."""
@@ -319,14 +331,16 @@ class LoadedGrid:
 
     def _check_protocols(self) -> None:
         """Refuse whatever a published protocol has no list for, before any data are looked at."""
+        base = self.grid.setting == "base-to-novel"
         for position, dataset in enumerate(self.grid.datasets):
             try:
                 shown = self._with_protocol(dataset)
                 if shown.protocol is None:
                     continue
                 protocol = load_protocol(shown.protocol)
+                find = protocol.base_list if base else protocol.training_list
                 for split, shots, draw in itertools.product(*map(self.grid.values, ("splits", "shots", "draws"))):
-                    protocol.training_list(dataset.name, shots=shots, draw=draw, split=split)
+                    find(dataset.name, shots=shots, draw=draw, split=split)
             except MmfuseError as fault:
                 own: list[str | int] = [] if dataset.protocol is None else ["datasets", position]
                 raise self.source.error([*own, "protocol"], str(fault)) from None
@@ -387,7 +401,14 @@ class LoadedGrid:
             if key not in settled:
                 settled[key] = self._settle(number, applied)
             yield Cell.model_construct(
-                dataset=dataset, split=split, pair=pair, shots=shots, draw=draw, seed=seed, **settled[key]
+                dataset=dataset,
+                split=split,
+                pair=pair,
+                shots=shots,
+                draw=draw,
+                seed=seed,
+                test_on=self.tests.of(dataset),
+                **settled[key],
             )
 
     def _settle(self, pair: int, overrides: list[int]) -> dict[str, Any]:
@@ -395,7 +416,7 @@ class LoadedGrid:
         grid = self.grid
         layers: list[tuple[list[str | int], Any]] = [(["pairs", pair], grid.pairs[pair])]
         layers += [(["overrides", at], grid.overrides[at]) for at in overrides]
-        settled: dict[str, Any] = {"templates": grid.templates, "precision": grid.precision}
+        settled: dict[str, Any] = {"templates": grid.templates, "precision": grid.precision, "setting": grid.setting}
         for group in SETTINGS:
             value = getattr(grid, group)
             for place, layer in layers:
@@ -407,6 +428,7 @@ class LoadedGrid:
                 settled["precision"] = layer.precision
         settled["devices"] = grid.run.devices
         self._check_shares(settled["train"].batch_size, layers)
+        self.tests.refuse_without_text(settled["fusion"])
         settled["encoders"] = _located_encoders(settled["encoders"], self.source.path.parent)
         return settled
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-
-import pandas as pd
 
 from mmfuse.bench.digests import videos_digest
 from mmfuse.bench.precision import warn_of_slow_precision
 from mmfuse.bench.resolve import dataset_root
+from mmfuse.bench.tested_data import TestList, other_tests_digest, test_lists, trained_part, training_clips_of
 from mmfuse.data.catalogue.cards import DataCard, Source, load_card
 from mmfuse.data.catalogue.load import Catalogue, load_catalogue
 from mmfuse.data.few_shot import fingerprint
 from mmfuse.data.protocols import load_protocol
-from mmfuse.data.published_lists import training_clips
 from mmfuse.encoders.hub import check_available
 from mmfuse.errors import MmfuseError, MmfuseWarning
 from mmfuse.records.cell import Cell
@@ -32,13 +31,6 @@ def lists_of(cell: Cell, data_root: str | Path | None, *, annotations: Path | No
     """
     root = dataset_root(cell.dataset, data_root)
     return load_catalogue(cell.dataset.request(), split=cell.split, root=root, annotations=annotations)
-
-
-def training_clips_of(cell: Cell, catalogue: Catalogue) -> pd.DataFrame:
-    """The training clips of a cell: those of its draw, or of the published list that takes its place."""
-    return training_clips(
-        catalogue, shots=cell.shots, draw=cell.draw, train_list=cell.train_list, protocol=cell.dataset.protocol
-    )
 
 
 def prepare(
@@ -71,14 +63,40 @@ def prepare(
         except MmfuseError as error:
             if _key(cell) in needed:
                 problems.setdefault(str(error))
+    others: dict[str, list[TestList]] = {}
+    for cell in {_tests_key(entry.cell): entry.cell for entry in entries if _key(entry.cell) in catalogues}.values():
+        is_needed = _key(cell) in needed
+        try:
+            lists = test_lists(cell, catalogues[_key(cell)], data_root=data_root, annotations=annotations)
+            for tested in lists if is_needed else ():
+                _check_test_files(tested)
+            others[_tests_key(cell)] = lists
+        except MmfuseError as error:
+            if is_needed:
+                problems.setdefault(str(error))
     if problems:
         raise MmfuseError("\n".join(problems))
     warn_of_slow_precision(entry.cell for entry in will_run(entries))
     for key in needed & catalogues.keys():
         catalogues[key].warn()
-    ready = list(_fingerprinted(entries, catalogues, needed))
+    _tell_overlaps(others, {_tests_key(entry.cell) for entry in will_run(entries)})
+    ready = list(_fingerprinted(entries, catalogues, others, needed))
     _tell_corrections(entry.cell for entry in will_run(entries))
     return ready
+
+
+def _tell_overlaps(others: dict[str, list[TestList]], needed: Collection[str]) -> None:
+    """Warn, once a data set, of classes that a test shares with the training."""
+    told: dict[str, None] = {}
+    for key in sorted(needed & others.keys()):
+        for tested in others[key]:
+            if not tested.overlap:
+                continue
+            what = "left out of the test are" if tested.left_out else "trained on as well are"
+            classes = ", ".join(theirs for _, theirs in tested.overlap)
+            told.setdefault(f"{tested.catalogue.card.title}: {what} {len(tested.overlap)} of its classes: {classes}")
+    for text in told:
+        warnings.warn(text, MmfuseWarning, stacklevel=3)
 
 
 def _tell_corrections(cells: Iterable[Cell]) -> None:
@@ -111,6 +129,10 @@ def _key(cell: Cell) -> str:
     return f"{cell.dataset.model_dump_json()} {cell.split}"
 
 
+def _tests_key(cell: Cell) -> str:
+    return f"{_key(cell)} {cell.setting} {[target.model_dump_json() for target in cell.test_on]}"
+
+
 def _load(cell: Cell, data_root: Path, annotations: Path | None, *, check_files: bool) -> Catalogue:
     dataset = cell.dataset
     root = dataset_root(dataset, data_root)
@@ -123,6 +145,13 @@ def _load(cell: Cell, data_root: Path, annotations: Path | None, *, check_files:
             raise
         raise MmfuseError(f"{error}; {where_to_get(load_card(dataset.name), data_root)}") from None
     return catalogue
+
+
+def _check_test_files(tested: TestList) -> None:
+    """Refuse another data set that lacks videos of its test list."""
+    catalogue = tested.catalogue
+    if tested.test.target is not None and not catalogue.card.generated:
+        _check_files(replace(catalogue, table=catalogue.part("test")))
 
 
 def _check_files(catalogue: Catalogue) -> None:
@@ -152,11 +181,15 @@ def where_to_get(card: DataCard, data_root: Path) -> str:
 
 
 def _fingerprinted(
-    entries: Iterable[Entry], catalogues: dict[str, Catalogue], needed: Collection[str]
+    entries: Iterable[Entry],
+    catalogues: dict[str, Catalogue],
+    others: dict[str, list[TestList]],
+    needed: Collection[str],
 ) -> Iterable[PlannedCell]:
     draws: dict[tuple[str, object, int], str | None] = {}
     tests: dict[str, str] = {}
     videos: dict[str, str | None] = {}
+    beside: dict[str, str | None] = {}
     for entry in entries:
         cell, known = entry.cell, entry.planned.inputs
         key = _key(cell)
@@ -164,7 +197,8 @@ def _fingerprinted(
             yield entry.planned
             continue
         same_clips = cell.shots == "all" or cell.train_list is not None
-        place = (key, cell.shots, 0 if same_clips else cell.draw)
+        part = f"{key} {cell.setting}"
+        place = (part, cell.shots, 0 if same_clips else cell.draw)
         if place not in draws:
             try:
                 draws[place] = fingerprint(training_clips_of(cell, catalogue))
@@ -172,13 +206,22 @@ def _fingerprinted(
                 if key in needed:
                     raise
                 draws[place] = None  # of cells that are done, whose lists may have been put away since
-        if key not in tests:
-            tests[key] = fingerprint(catalogue.part("test"))
+        if part not in tests:
+            tests[part] = fingerprint(trained_part(cell, catalogue).part("test"))
+        if key not in videos:
             videos[key] = known.videos or _videos(catalogue)
-        found = {"train_clips": draws[place], "test_clips": tests[key], "videos": videos[key]}
+        if (tested := _tests_key(cell)) not in beside:
+            beside[tested] = _other_tests(others.get(tested, []))
+        found = {"train_clips": draws[place], "test_clips": tests[part], "videos": videos[key]}
+        found["other_tests"] = beside[tested]
         yield PlannedCell(cell, known.model_copy(update=found))
 
 
 def _videos(catalogue: Catalogue) -> str | None:
     with progress_bar(f"reading the videos of {catalogue.name}", transient=True) as report:
         return videos_digest(catalogue, report=report)
+
+
+def _other_tests(lists: list[TestList]) -> str | None:
+    with progress_bar("reading the videos of further tests", transient=True) as report:
+        return other_tests_digest(lists, report=report)

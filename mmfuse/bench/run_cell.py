@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
@@ -26,9 +27,11 @@ from mmfuse.bench.engines.ddp import run_on_ranks
 from mmfuse.bench.epoch_tests import TestAfterEachEpoch
 from mmfuse.bench.feature_cache import use_cached_prefix
 from mmfuse.bench.job import Attempt, Job, Outcome, Progress, Report
+from mmfuse.bench.other_tests import Tested, evaluation_of, run_other_tests
 from mmfuse.bench.precision import resolve_precision
 from mmfuse.bench.progress_callback import ProgressCallback
-from mmfuse.bench.resolve import ResolvedCell, resolve
+from mmfuse.bench.resolve import ResolvedCell, dataset_root, resolve
+from mmfuse.bench.tested_data import TestList, other_tests_digest, test_lists, trained_half
 from mmfuse.bench.tower_cache import LoadedTowers, load_towers
 from mmfuse.data.datamodule import FewShotVideoDataModule
 from mmfuse.errors import MmfuseError, MmfuseWarning
@@ -67,6 +70,8 @@ class Trained:
     micro_batch: int
     notes: tuple[str, ...]
     test_selection: TestSelection | None
+    others: tuple[Tested, ...] = ()
+    """The tests beside the main one."""
 
 
 def run_cell(job: Job, *, progress: Report) -> Outcome:
@@ -120,7 +125,8 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
         resolved = resolve(cell, data_root=job.data_root, annotations=job.annotations)
         towers = load_towers(cell.encoders)
         data = make_data(job, resolved, batch_size=micro_batch, native_size=towers.image.tower.native_size)
-        inputs = _inputs(resolved.inputs, data)
+        others = other_lists(job, data)
+        inputs = _inputs(resolved.inputs, data, others)
         _refuse_changed(job.known, inputs, since="the grid was planned")
         model = make_model(
             cell, towers, class_names=data.class_names, templates=data.templates, frames=data.frames, speed=job.speed
@@ -133,13 +139,27 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
             keep_freed_memory()
         # The files beside the weights say how pixels are normalised and what the layers do.
         tower = f"{towers.image.fingerprint}/{inputs.image_tower}"
-        prefix = use_cached_prefix(data, model, trainer, speed=job.speed, fingerprint=tower)
+
+        def cached(data: FewShotVideoDataModule) -> str:
+            prefix = use_cached_prefix(data, model, trainer, speed=job.speed, fingerprint=tower)
+            return prefix.note if prefix else ""
+
+        remark = cached(data)
         L.seed_everything(cell.training_seed, workers=True, verbose=False)
         begun = time.monotonic()
         trainer.fit(model, datamodule=data)
         middle = time.monotonic()
-        smaller = _test(trainer, model, data)
-    _refuse_changed(inputs, _inputs(known_inputs(cell), data), since="the cell began")
+        remarks = [_test(trainer, model, data)]
+        found = dict(model.test_predictions)
+
+        def test(one: FewShotVideoDataModule) -> None:
+            remarks.extend((cached(one), _test(trainer, model, one)))
+
+        tested = run_other_tests(
+            others, model, make_data=lambda one: make_test_data(job, one, data), templates=cell.templates, test=test
+        )
+        model.test_predictions = found
+    _refuse_changed(inputs, _inputs(known_inputs(cell), data, others), since="the cell began")
     return Trained(
         data=data,
         inputs=inputs,
@@ -150,9 +170,16 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
         precision=str(trainer.precision),
         device=environment.device_name(trainer.strategy.root_device),
         micro_batch=micro_batch,
-        notes=tuple(filter(None, (data.features_fault, prefix.note if prefix else "", smaller))),
+        notes=tuple(dict.fromkeys(filter(None, (data.features_fault, remark, *remarks)))),
         test_selection=diagnosis.found() if diagnosis else None,
+        others=tuple(tested),
     )
+
+
+def other_lists(job: Job, data: FewShotVideoDataModule) -> list[TestList]:
+    """What a job's cell is tested on beside its main test list."""
+    annotations = None if job.annotations is None else Path(job.annotations)
+    return test_lists(job.cell, data.whole, data_root=job.data_root, annotations=annotations)
 
 
 def _test(trainer: L.Trainer, model: ActionRecognizer, data: FewShotVideoDataModule) -> str:
@@ -174,10 +201,11 @@ class InputsChanged(MmfuseError):
     """What a cell reads was replaced after the grid was planned, or while the cell ran: its numbers would be mixed."""
 
 
-def _inputs(known: Inputs, data: FewShotVideoDataModule) -> Inputs:
+def _inputs(known: Inputs, data: FewShotVideoDataModule, others: Sequence[TestList]) -> Inputs:
     """Digests of all that a cell reads: those known without its data, and those of its data as they are now."""
     clips = {"train_clips": data.draw_fingerprint, "test_clips": data.test_fingerprint}
-    return known.model_copy(update={**clips, "videos": videos_digest(data.catalogue)})
+    read = {"videos": videos_digest(data.whole), "other_tests": other_tests_digest(others)}
+    return known.model_copy(update={**clips, **read})
 
 
 def _refuse_changed(before: Inputs, now: Inputs, *, since: str) -> None:
@@ -228,7 +256,34 @@ def make_data(job: Job, resolved: ResolvedCell, *, batch_size: int, native_size:
         validation=cell.train.validation,
         train_list=cell.train_list,
         protocol=cell.dataset.protocol,
+        classes=trained_half(cell),
         damaged=cell.dataset.damaged,
+        store=None if job.store is None else store_folder(job.store),
+    )
+
+
+def make_test_data(job: Job, tested: TestList, trained: FewShotVideoDataModule) -> FewShotVideoDataModule:
+    """The clips of a test beside the main one, looked at as those of the training were.
+
+    Args:
+        job: the cell, and how to run it.
+        tested: which clips.
+        trained: the data that the cell trains on.
+    """
+    cell, target = job.cell, tested.test.target
+    of: dict[str, Any] = {"dataset": cell.dataset.request(), "split": cell.split, "damaged": cell.dataset.damaged}
+    of |= {"classes": "novel", "protocol": cell.dataset.protocol} if target is None else tested.request
+    return FewShotVideoDataModule(
+        **of,
+        shots=0,
+        frames=trained.frames,
+        size=trained.size,
+        flip=trained.flip,
+        views=trained.views or 0,
+        batch_size=trained.batch_size,
+        root=dataset_root(target or cell.dataset, job.data_root),
+        annotations=job.annotations,
+        num_workers=job.loader_workers,
         store=None if job.store is None else store_folder(job.store),
     )
 
@@ -385,8 +440,14 @@ def _outcome(job: Job, trained: Trained, attempt: Attempt) -> Outcome:
         command=job.command,
     )
     predictions = Predictions(file=f"{record.stem}.csv.gz", sha256=environment.digest(table), clips=test_clips)
-    record = record.model_copy(update={"predictions": predictions})
-    files = {"predictions": table} | {f"checkpoint/{name}": content for name, content in weights.items()}
+    others = {
+        one.tested.test.name: evaluation_of(one, stem=record.stem, train_clips=train_clips) for one in trained.others
+    }
+    evaluations = {name: evaluation for name, (evaluation, _) in others.items()} or None
+    record = record.model_copy(update={"predictions": predictions, "evaluations": evaluations})
+    files = {"predictions": table}
+    files |= {f"predictions/{evaluation.predictions.file}": content for evaluation, content in others.values()}
+    files |= {f"checkpoint/{name}": content for name, content in weights.items()}
     return Outcome(record, files)
 
 

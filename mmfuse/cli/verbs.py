@@ -18,7 +18,19 @@ USUALLY = {state: [name for name, on in asdict(USUAL).items() if on == (state ==
 """The switches of `--speed` by where they stand."""
 
 STYLES = ("rich", "markdown", "latex", "csv", "json", "html")
-TABLES = ("overall", "accuracy", "verdicts", "gain", "literature", "cost", "ablation", "test-selection")
+TABLES = (
+    "overall",
+    "accuracy",
+    "verdicts",
+    "gain",
+    "subsets",
+    "literature",
+    "base-to-novel",
+    "splits",
+    "cost",
+    "ablation",
+    "test-selection",
+)
 """Formats and tables as the report has them; a test compares them, since a help has no time to read it."""
 
 Results = Annotated[Path, typer.Option(help="The results folder of a grid.")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import torch.distributed
 from torch.utils.data import DataLoader, Dataset
 
 from mmfuse.data import few_shot
+from mmfuse.data.base_to_novel import base_clips, part_of
 from mmfuse.data.batches import Batch, ClipBatches, EpochBatches, FixedBatches
 from mmfuse.data.cache.clip_store import ClipStore, StoreFormat, WantedClip, wanted_clips
 from mmfuse.data.cache.feature_store import Compute, Features
 from mmfuse.data.catalogue.load import Catalogue, load_catalogue
+from mmfuse.data.class_subsets import Half
 from mmfuse.data.few_shot import Shots
 from mmfuse.data.frames.sources import CachedFrames, DecodedFrames, FrameSource
 from mmfuse.data.frames.video import Damaged, decoder_version
@@ -67,6 +70,7 @@ class FewShotVideoDataModule(L.LightningDataModule):
         store: Path | str | None = None,
         train_list: Path | str | None = None,
         protocol: str | None = None,
+        classes: Half | Sequence[str] | None = None,
         damaged: Damaged = "error",
         memory_budget: int = MEMORY_BUDGET,
     ) -> None:
@@ -74,7 +78,7 @@ class FewShotVideoDataModule(L.LightningDataModule):
 
         Args:
             dataset, split, root, annotations: see `mmfuse.data.catalogue.load.load_catalogue`.
-            shots: training clips a class, or "all".
+            shots: training clips a class, or "all"; 0 for data that are only tested on.
             draw: which ones.
             frames, size: T and S; by default what the data set's card says. Most cards leave S to the model, since
                 towers differ in what they were trained on: `ImageTower.native_size`; without a word it is 224.
@@ -94,6 +98,8 @@ class FewShotVideoDataModule(L.LightningDataModule):
                 `mmfuse.data.published_lists`.
             protocol: a published protocol ("vifi", "ju"), whose list for `shots` takes the place of the draw; its files
                 are looked for in `annotations`, below `root` and in $MMFUSE_ANNOTATIONS.
+            classes: some of the classes only, which are then numbered from 0: official names, or "base" or "novel", a
+                half of the base-to-novel setting (see `mmfuse.data.base_to_novel`).
             damaged: "error", or "keep" the frames that can be read of a damaged video.
             memory_budget: bytes of decoded training clips that may be kept where there is no store.
 
@@ -110,10 +116,11 @@ class FewShotVideoDataModule(L.LightningDataModule):
             few_shot.plain_number, (shots, draw, split, frames, size, views, batch_size, seed, num_workers)
         )
         _check(frames=frames, size=size, batch_size=batch_size, num_workers=num_workers, validation=validation)
-        self.catalogue: Catalogue = load_catalogue(
-            dataset, split=split, root=_path(root), annotations=_path(annotations)
-        )
-        self.catalogue.warn()
+        whole = load_catalogue(dataset, split=split, root=_path(root), annotations=_path(annotations))
+        whole.warn()
+        self.whole: Catalogue = whole
+        """The data set with all classes."""
+        self.catalogue: Catalogue = part_of(whole, classes, protocol=protocol)
         self.card = self.catalogue.card
         self.class_names: list[str] = list(self.catalogue.phrases)
         self.templates: list[str] = list(self.card.templates)
@@ -127,7 +134,7 @@ class FewShotVideoDataModule(L.LightningDataModule):
         self.num_workers = num_workers
         self.certified = False
         """Whether draw and test list have the fingerprints on record; False where none are on record."""
-        drawn = self._drawn(shots, draw, _path(train_list), protocol)
+        drawn = self._drawn(whole, shots, draw, _path(train_list), protocol)
         self.draw_fingerprint = few_shot.fingerprint(drawn)
         self.train_clips, self.validation_clips = few_shot.hold_out(self.catalogue, drawn, share=validation)
         self.test_clips = self.catalogue.part("test")
@@ -196,16 +203,25 @@ class FewShotVideoDataModule(L.LightningDataModule):
         several = {"test_views": str(self.test_views)} if self.test_views.count > 1 else {}
         return {"frames": self.frames, "size": self.size, "short_side": self.card.scale_for(self.size), **several}
 
-    def _drawn(self, shots: Shots | None, draw: int, train_list: Path | None, protocol: str | None) -> pd.DataFrame:
+    def _drawn(
+        self, whole: Catalogue, shots: Shots | None, draw: int, train_list: Path | None, protocol: str | None
+    ) -> pd.DataFrame:
+        """The training clips of the classes that are looked at; a draw of all of them is what is certified."""
         if (shots is None) == (train_list is None):
             raise MmfuseError("say either shots (clips a class, or 'all') or train_list (a published list of clips)")
         if train_list is not None:
             return read_list(self.catalogue, train_list)
         assert shots is not None
-        rows = training_clips(self.catalogue, shots=shots, draw=draw, protocol=protocol)
-        if protocol is None:
-            self.certified = few_shot.certify(self.catalogue, rows, shots=shots, draw=draw)
-        return rows
+        if shots == 0 and not isinstance(shots, bool):
+            self.certified = few_shot.certify_test_list(whole)
+            return self.catalogue.part("train").iloc[:0]
+        if protocol is not None and self.catalogue is not whole:
+            return base_clips(whole, self.catalogue, shots=shots, draw=draw, protocol=protocol)
+        if protocol is not None:
+            return training_clips(whole, shots=shots, draw=draw, protocol=protocol)
+        rows = few_shot.draw_clips(whole, shots=shots, draw=draw)
+        self.certified = few_shot.certify(whole, rows, shots=shots, draw=draw)
+        return rows if self.catalogue is whole else few_shot.draw_clips(self.catalogue, shots=shots, draw=draw)
 
     def _store_in(self, folder: Path | None) -> ClipStore | None:
         if folder is None:
@@ -256,6 +272,8 @@ class FewShotVideoDataModule(L.LightningDataModule):
         `loader.sampler.set_epoch(0)`.
         """
         self._be_ready()
+        if self.train_clips.empty:
+            raise MmfuseError("there are no clips to train on: shots is 0, which is for data that are only tested on")
         if self.num_workers and self._clip_store is None:
             self._memory.fill(self.train_clips["path"])
         return self._loader(self.train_clips, self._source(self._memory), training=True)

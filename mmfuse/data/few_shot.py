@@ -169,17 +169,31 @@ def certify(catalogue: Catalogue, rows: pd.DataFrame, *, shots: Shots, draw: int
     Raises:
         MmfuseError: another fingerprint than the certified one.
     """
+    if not certify_test_list(catalogue):
+        return False
+    expected = certificates(catalogue.name)[catalogue.split].draws.get(str(shots), [])
+    known = expected[draw] if draw < len(expected) else None
+    if known is not None and fingerprint(rows) != known:
+        where = f"{catalogue.card.title} split {catalogue.split}"
+        raise MmfuseError(_other(f"draw {draw} at {shots} shots of {where}", catalogue))
+    return known is not None
+
+
+def certify_test_list(catalogue: Catalogue) -> bool:
+    """Compare the test list with the certified one.
+
+    Returns:
+        Whether it is certified; False where no fingerprint is on record for this split.
+
+    Raises:
+        MmfuseError: another fingerprint than the certified one.
+    """
     certificate = certificates(catalogue.name).get(catalogue.split)
     if certificate is None:
         return False
-    expected = certificate.draws.get(str(shots), [])
-    known = expected[draw] if draw < len(expected) else None
-    where = f"{catalogue.card.title} split {catalogue.split}"
     if fingerprint(catalogue.part("test")) != certificate.test:
-        raise MmfuseError(_other(f"the test list of {where}", catalogue))
-    if known is not None and fingerprint(rows) != known:
-        raise MmfuseError(_other(f"draw {draw} at {shots} shots of {where}", catalogue))
-    return known is not None
+        raise MmfuseError(_other(f"the test list of {catalogue.card.title} split {catalogue.split}", catalogue))
+    return True
 
 
 def _other(what: str, catalogue: Catalogue) -> str:

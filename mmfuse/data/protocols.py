@@ -99,6 +99,34 @@ class Protocol(_Strict):
             raise MmfuseError(f"{self.title} has {has} of {dataset} at K = {shots}; not draw {draw}")
         return draws[draw]
 
+    def halves(self, dataset: str, *, split: int = 1) -> BaseToNovel:
+        """The lists of the base-to-novel setting.
+
+        Raises:
+            MmfuseError: the protocol has none for this data set and split.
+        """
+        if dataset not in self.base_to_novel:
+            known = ", ".join(self.base_to_novel) or "none"
+            raise MmfuseError(f"{self.title} has no base-to-novel lists of {dataset!r}; it has those of {known}")
+        if split != self.split:
+            raise MmfuseError(f"{self.title} has lists of split {self.split} of {dataset} only; not split {split}")
+        return self.base_to_novel[dataset]
+
+    def base_list(self, dataset: str, *, shots: object, draw: int, split: int = 1) -> ListFile:
+        """The list of base clips that stands for a draw.
+
+        Raises:
+            MmfuseError: the protocol has no list for this data set, split, K or draw; what it has is named.
+        """
+        lists = self.halves(dataset, split=split)
+        if shots != lists.shots:
+            told = f"{self.title} has base-to-novel lists of {dataset} at K = {lists.shots} only"
+            raise MmfuseError(f"{told}; not at K = {shots}")
+        if not 0 <= draw < len(lists.train):
+            told = f"{self.title} has base-to-novel draws 0 to {len(lists.train) - 1} of {dataset}"
+            raise MmfuseError(f"{told}; not draw {draw}")
+        return lists.train[draw]
+
 
 def protocol_names() -> list[str]:
     """The protocols that are known by name."""

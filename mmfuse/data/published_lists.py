@@ -10,7 +10,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pandas as pd
 
@@ -63,15 +63,19 @@ def _list_of_protocol(catalogue: Catalogue, name: str, *, shots: Shots, draw: in
     return find_list(wanted, catalogue.places, protocol=protocol)
 
 
-def read_list(catalogue: Catalogue, path: Path) -> pd.DataFrame:
-    """The rows of the training part that a list names, in the list's order.
+def read_list(
+    catalogue: Catalogue, path: Path, *, part: Literal["train", "test"] = "train", renumbered: bool = False
+) -> pd.DataFrame:
+    """The rows that a list names, in the list's order.
 
     Args:
         catalogue: says which label each clip really has.
         path: the list; its first line says of which kind all its lines are.
+        part: the part of the split that all its clips are in.
+        renumbered: the list numbers its classes by itself; each number must still mean one class.
 
     Raises:
-        MmfuseError: a line that is not of the list's kind, a clip that is not in the training part of this split, a
+        MmfuseError: a line that is not of the list's kind, a clip that is not in this part of this split, a
             label or a folder that means another class than the clip's own (both are named, and what kind of list this
             seems to be), a clip named twice. Each names file and line.
     """
@@ -86,13 +90,13 @@ def read_list(catalogue: Catalogue, path: Path) -> pd.DataFrame:
         if not text.strip():
             continue
         line = parsed(text.strip(), f"{path}:{number}")
-        row = _row(catalogue, known, line)
+        row = _row(catalogue, known, line, part)
         if row in chosen:
             raise MmfuseError(f"{line.where}: {line.clip} is named already ({chosen[row].where})")
         chosen[row] = line
     if not chosen:
         raise MmfuseError(f"{path}: the list names no clips")
-    _check_labels(catalogue, chosen)
+    _check_labels(catalogue, chosen, renumbered=renumbered)
     return catalogue.table.iloc[list(chosen)].reset_index(drop=True)
 
 
@@ -126,8 +130,8 @@ def _labelled(line: str, where: str) -> _Line:
     return _Line(name.strip(), int(label), where)
 
 
-def _row(catalogue: Catalogue, known: Mapping[str, list[int]], line: _Line) -> int:
-    """The row of a line's clip, which must be one to train on."""
+def _row(catalogue: Catalogue, known: Mapping[str, list[int]], line: _Line, part: str) -> int:
+    """The row of a line's clip, which must be in one part of the split."""
     row = _named(line.clip, known, catalogue, line.where)
     if row is None:
         name, _, frames = line.clip.rpartition(" ")
@@ -137,15 +141,14 @@ def _row(catalogue: Catalogue, known: Mapping[str, list[int]], line: _Line) -> i
             )
         raise MmfuseError(f"{line.where}: {line.clip} is not a clip of {catalogue.card.title} split {catalogue.split}")
     clip = catalogue.table.iloc[row]
-    if clip["part"] != "train":
-        raise MmfuseError(
-            f"{line.where}: {clip['clip']} is in the test part of split {catalogue.split}; training on it would leak: "
-            "choose the split that the list was made for"
-        )
+    if clip["part"] != part:
+        where = f"{line.where}: {clip['clip']} is in the {clip['part']} part of split {catalogue.split}"
+        leak = "; training on it would leak" if part == "train" else f", and this is a {part} list"
+        raise MmfuseError(f"{where}{leak}: choose the split that the list was made for")
     return row
 
 
-def _check_labels(catalogue: Catalogue, chosen: Mapping[int, _Line]) -> None:
+def _check_labels(catalogue: Catalogue, chosen: Mapping[int, _Line], *, renumbered: bool) -> None:
     """Refuse labels and folders that mean other classes, and say why that may be."""
     labels, classes, clips = catalogue.table["label"], catalogue.table["class"], catalogue.table["clip"]
     given = {row: line.label for row, line in chosen.items() if line.label is not None}
@@ -153,6 +156,11 @@ def _check_labels(catalogue: Catalogue, chosen: Mapping[int, _Line]) -> None:
         folder = PurePosixPath(line.clip).parent.name
         if row not in given and folder.casefold() != str(classes[row]).casefold():
             raise MmfuseError(f"{line.where}: {clips[row]} is listed in {folder}, but shows {classes[row]}")
+    if renumbered:
+        pairs = {(int(labels[row]), label) for row, label in given.items()}
+        if len({ours for ours, _ in pairs}) == len(pairs) == len({theirs for _, theirs in pairs}):
+            return
+        raise MmfuseError(f"{next(iter(chosen.values())).where}: some labels of the list are wrong; fetch it again")
     wrong = next((row for row, label in given.items() if label != labels[row]), None)
     if wrong is None:
         return

@@ -141,11 +141,31 @@ class Dataset(Strict):
 
     def request(self) -> str | dict[str, Any]:
         """What the data floor takes: a known name, or the keys of an own data set."""
-        return (
-            self.model_dump(exclude_none=True, exclude={"damaged", "train_lists", "protocol"})
-            if self.own
-            else self.name
-        )
+        if not self.own:
+            return self.name
+        return self.model_dump(exclude_none=True, include={"name", "root", "train", "test", "classes"})
+
+    def settings(self) -> dict[str, Any]:
+        """What of it changes numbers and is no digest among the inputs, as JSON values: no paths."""
+        settings: dict[str, Any] = self.model_dump(mode="json", exclude={"root", "train", "test", "train_lists"})
+        return {**settings, "own": self.own}
+
+
+class Target(Dataset):
+    """Another data set to test on after training, by its class names alone.
+
+    `splits`: whose test lists are read; by default all official ones where the setting is zero-shot, as the field
+    reports it, and else the first. `drop_overlap` leaves classes out that the training has seen under some name.
+    """
+
+    splits: Annotated[tuple[Split, ...], Field(min_length=1)] | None = None
+    drop_overlap: bool = False
+
+    @model_validator(mode="after")
+    def _tested_only(self) -> Target:
+        if self.train_lists or self.protocol:
+            raise ValueError("nothing of this data set is trained on: leave out train_lists and protocol")
+        return self
 
 
 class Encoders(Strict):
@@ -221,6 +241,9 @@ class Train(Strict):
         return check_augmentation({name: getattr(self, name) for name in (*STRENGTHS, "rand_augment")})
 
 
+Setting: TypeAlias = Literal["few-shot", "base-to-novel", "zero-shot"]
+"""What is tested: the classes that were trained on, these and others apart, or classes of other data sets."""
+
 RECIPE_KEYS = ("method_lr", "fusion_lr", "weight_decay", "warmup")
 """What of `Train` stands in for the recipes."""
 
@@ -237,6 +260,8 @@ FUSIONS: dict[str, dict[str, Any]] = {
     "concat": {},
 }
 """The fusions of `mmfuse.model.fusion` with their arguments, as a table that needs no torch."""
+WITHOUT_TEXT = ("linear", "concat")
+"""Fusions that read no text, and so know the classes alone that they were trained on."""
 
 
 def _check_argument(key: str, value: Any, default: Any) -> None:
@@ -377,6 +402,8 @@ class Cell(Strict):
     templates: tuple[str, ...] | None = None
     precision: str = "auto"
     devices: Annotated[int, _NUMBER, Field(ge=1, le=1024)] = 1
+    setting: Setting = "few-shot"
+    test_on: tuple[Target, ...] = ()
 
     @property
     def train_list(self) -> str | None:
@@ -417,9 +444,8 @@ class Cell(Strict):
     def config(self) -> dict[str, Any]:
         """Every setting of the cell that changes its numbers, as JSON values: no paths, and not the pair's name."""
         config: dict[str, Any] = self.model_dump(mode="json")
-        for key in ("root", "train", "test", "train_lists"):
-            config["dataset"].pop(key)
-        config["dataset"]["own"] = self.dataset.own
+        config["dataset"] = self.dataset.settings()
+        config["test_on"] = [target.settings() for target in self.test_on]
         # The clips of a list are digested among the inputs.
         config["dataset"]["train_list"] = None if self.train_list is None else "given"
         del config["pair"]["name"]
@@ -541,6 +567,7 @@ class Inputs(Strict):
     train_clips: str | None = None
     test_clips: str | None = None
     videos: str | None = None
+    other_tests: str | None = None
     image_tower: str | None = None
     text_tower: str | None = None
 

@@ -135,7 +135,8 @@ class ResultsFolder:
 
         Args:
             record: the record.
-            files: content by kind: `predictions`, and the files of a checkpoint as `checkpoint/<name>`.
+            files: content by kind: `predictions`, those of its other tests as `predictions/<file>`, and the files of a
+                checkpoint as `checkpoint/<name>`.
 
         Raises:
             OSError: the disk is full or the folder cannot be written; no record appears then.
@@ -148,9 +149,9 @@ class ResultsFolder:
         if (predictions := files.pop("predictions", None)) is not None and record.predictions is not None:
             write_atomically(self.records / record.predictions.file, predictions)
         for name, content in files.items():
-            write_atomically(
-                self.path / "checkpoints" / record.stem / _inside(name.removeprefix("checkpoint/")), content
-            )
+            kind, _, file = name.partition("/")
+            place = self.records if kind == "predictions" else self.path / "checkpoints" / record.stem
+            write_atomically(place / _inside(file), content)
         write_atomically(self.records / f"{record.stem}.json", record.to_json())
         if record.state == "done":
             self._set_failures_aside(record)
@@ -184,7 +185,7 @@ class ResultsFolder:
         if not path.exists():
             return
         old = read_record(path)
-        if isinstance(old, Record) and old.metrics == replaced_by.metrics and old.state == replaced_by.state:
+        if isinstance(old, Record) and _numbers(old) == _numbers(replaced_by):
             return
         path.rename(self._superseded(path.stem))
 
@@ -230,6 +231,11 @@ class ResultsFolder:
                 f"the predictions {str(path)[:300]} are missing or damaged; rerun the cell: {record.command}"
             )
         return path
+
+
+def _numbers(record: Record) -> tuple[object, ...]:
+    """What of a record must never be lost without a trace."""
+    return record.state, record.metrics, {name: test.metrics for name, test in (record.evaluations or {}).items()}
 
 
 def _inside(name: str) -> Path:

@@ -51,6 +51,8 @@ CELL: dict[str, Any] = {
     "templates": None,
     "precision": "auto",
     "devices": 1,
+    "setting": "few-shot",
+    "test_on": [],
 }
 """By setting."""
 

@@ -145,6 +145,24 @@ class Predictions(Strict):
     clips: int
 
 
+class Evaluation(Strict):
+    """A test beside the main one: of classes that were never trained on, or of another data set.
+
+    `test_clips`: digest of the test list. `overlap`: classes of the data set that was trained on, each with the one
+    here that its name resembles. `left_out`: classes that were not tested for that.
+    """
+
+    dataset: str
+    split: int
+    class_names: tuple[str, ...]
+    test_clips: str
+    metrics: Metrics
+    predictions: Predictions
+    certified: bool | None = None
+    overlap: tuple[tuple[str, str], ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
 class Failure(Strict):
     """Why a cell has no numbers."""
 
@@ -158,6 +176,7 @@ class Record(Strict):
 
     `class_subsets`: named sets of classes, by label, that tables report apart.
     `recipes`: how each part was trained ("image", "text", "fusion"), with the numbers that the cell left to them.
+    `evaluations`: the tests beside the main one, whose numbers stand in `metrics`; see `mmfuse.records.evaluations`.
     """
 
     format: int = FORMAT
@@ -175,6 +194,7 @@ class Record(Strict):
     cost: Cost | None = None
     seeds: Seeds
     recipes: dict[str, dict[str, float]] | None = None
+    evaluations: dict[str, Evaluation] | None = None
     provenance: Provenance = Provenance()
     predictions: Predictions | None = None
     test_selection: TestSelection | None = None

@@ -29,6 +29,7 @@ class Entry:
         reason: what changed, of a stale cell.
         progress: how far a running cell is.
         damaged: files that were its record once.
+        origin: the cell as the grid has it, where this shows one of its several tests.
     """
 
     planned: PlannedCell
@@ -38,6 +39,7 @@ class Entry:
     reason: str = ""
     progress: dict[str, Any] = field(default_factory=dict)
     damaged: tuple[Damaged, ...] = ()
+    origin: Entry | None = field(default=None, repr=False, compare=False)
 
     @property
     def cell(self) -> Cell:

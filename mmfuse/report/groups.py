@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from mmfuse.records.cell import Cell
 from mmfuse.records.decisions import Decision, decisions
+from mmfuse.records.evaluations import NOVEL, Test, tests_of
 from mmfuse.records.folder import ResultsFolder
 from mmfuse.records.record import Record
 from mmfuse.records.replicates import row_names, variants
@@ -27,8 +29,9 @@ class Group:
         entries: the cells with their states.
         folder: where their records lie.
         measured_against: name of the pair that gains are measured against; `None` for the one of two frozen towers.
-        planned: all cells that the grids have here, where only some of them are shown: what was decided by looks at the
-            draws was decided over them all.
+        planned: the cells whose main test this is, as the grids have them, also those that are not shown: what was
+            decided by looks at the draws was decided over them all.
+        shown: a cell whose data set and split are those of the test, so that its videos can be found.
     """
 
     dataset: str
@@ -36,7 +39,8 @@ class Group:
     entries: tuple[Entry, ...]
     folder: ResultsFolder
     measured_against: str | None = None
-    planned: tuple[Entry, ...] | None = None
+    planned: tuple[Entry, ...] = ()
+    shown: Cell | None = None
 
     @cached_property
     def shots(self) -> list[Any]:
@@ -89,8 +93,19 @@ class Group:
     @cached_property
     def decisions(self) -> list[Decision]:
         """The verdicts, where draws are added until all is decided; nothing where they are listed."""
-        found = decisions(self.folder.manifests(), self.planned or self.entries)
-        return [decision for decision in found if decision.shots in self.shots]
+        found = decisions(self.folder.manifests(), self.planned)
+        return [replace(one, dataset=self.dataset) for one in found if one.shots in self.shots]
+
+    @property
+    def novel(self) -> str | None:
+        """The label under which the novel classes of the same trainings stand, where these are their base classes."""
+        tests = tests_of(self.planned[0].cell) if self.planned else []
+        return next((test.label for test in tests if test.name == NOVEL), None)
+
+    @property
+    def main(self) -> bool:
+        """Whether this is what its cells were trained for, and not a test beside it."""
+        return bool(self.planned)
 
     @cached_property
     def recognised(self) -> Recognised:
@@ -120,14 +135,55 @@ def finished(entries: Iterable[Entry]) -> list[Record]:
 
 
 def groups(entries: Iterable[Entry], folder: ResultsFolder, *, baseline: str | None = None) -> list[Group]:
-    """Cells by data set and split, in the order in which they come.
+    """Cells by data set and split, in the order in which they come; a cell with several tests once for each of them.
 
     Args:
         entries: cells with their states.
         folder: where their records lie.
         baseline: name of the pair that gains are measured against; `None` for the one of two frozen towers.
     """
-    found: dict[tuple[str, int], list[Entry]] = {}
+    found: dict[tuple[str, int], list[tuple[Test, Entry]]] = {}
     for entry in entries:
-        found.setdefault((entry.cell.dataset.name, entry.cell.split), []).append(entry)
-    return [Group(dataset, split, tuple(cells), folder, baseline) for (dataset, split), cells in found.items()]
+        for test in tests_of(entry.cell):
+            found.setdefault((test.label, test.split), []).append((test, entry))
+    return [
+        Group(
+            label,
+            split,
+            tuple(_view(entry, test) for test, entry in members),
+            folder,
+            baseline,
+            planned=tuple(entry for test, entry in members if not test.name),
+            shown=_tested(members[0][1].cell, members[0][0]),
+        )
+        for (label, split), members in found.items()
+    ]
+
+
+def _view(entry: Entry, test: Test) -> Entry:
+    """A cell as if the evaluation were its only one."""
+    cell = entry.cell
+    if test.label == cell.dataset.name and not test.name:
+        return entry
+    seen = _tested(cell, test)
+    seen = _changed(seen, dataset=seen.dataset.model_copy(update={"name": test.label}))
+    planned = replace(entry.planned, cell=seen)
+    if entry.record is None or not test.name:
+        return replace(entry, planned=planned, origin=entry)
+    evaluation = (entry.record.evaluations or {}).get(test.name)
+    update = {
+        "metrics": None if evaluation is None else evaluation.metrics,
+        "predictions": None if evaluation is None else evaluation.predictions,
+        "class_names": None if evaluation is None else evaluation.class_names,
+    }
+    return replace(entry, planned=planned, record=entry.record.model_copy(update=update), origin=entry)
+
+
+def _tested(cell: Cell, test: Test) -> Cell:
+    """A cell with the data set and the split that it is tested on."""
+    return cell if test.target is None else _changed(cell, dataset=test.target, split=test.split)
+
+
+def _changed(cell: Cell, **settings: Any) -> Cell:
+    # Constructed anew and not copied: a copy would bring along the hashes that the cell has computed of itself.
+    return Cell.model_construct(**{**{name: getattr(cell, name) for name in Cell.model_fields}, **settings})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,19 +50,21 @@ def make_towers(folder: Path) -> dict[str, str]:
     return {"image": str(folder / "image"), "text": str(folder / "text")}
 
 
-def make_clips(folder: Path, *, train: int = 2, test: int = 1) -> dict[str, str]:
+def make_clips(
+    folder: Path, *, train: int = 2, test: int = 1, name: str = "drifts", classes: Sequence[str] = CLASSES
+) -> dict[str, str]:
     """An own data set: clips of drifting noise, and its two lists."""
     folder.mkdir(parents=True, exist_ok=True)
     for part, count in (("train", train), ("test", test)):
         with (folder / f"{part}.csv").open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["path", "label", "group"])
-            for label, name in enumerate(CLASSES):
+            for label, called in enumerate(classes):
                 for number in range(count):
-                    clip = f"{part}_{name}_{number}.mp4"
+                    clip = f"{part}_{called}_{number}.mp4"
                     _encode(folder / clip, seed=100 * label + number + 50 * (part == "test"), step=label - 1)
-                    writer.writerow([clip, name, clip])
-    return {"name": "drifts", "root": str(folder), "train": "train.csv", "test": "test.csv"}
+                    writer.writerow([clip, called, clip])
+    return {"name": name, "root": str(folder), "train": "train.csv", "test": "test.csv"}
 
 
 def _encode(path: Path, *, seed: int, step: int) -> None:

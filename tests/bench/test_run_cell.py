@@ -61,7 +61,7 @@ def test_a_cell_leaves_a_full_record(clips: dict[str, str], towers: dict[str, st
     trained = sum(record.parameters.model_dump().values())
     assert record.cost.checkpoint_bytes is not None
     assert 4 * trained <= record.cost.checkpoint_bytes <= 4 * trained + 20_000
-    assert None not in record.inputs.model_dump().values()
+    assert [name for name, digest in record.inputs if digest is None] == ["other_tests"]  # there are none
     assert record.provenance.versions["torch"]
     assert record.provenance.precision == "32-true"
     assert record.seeds.training == cell.training_seed

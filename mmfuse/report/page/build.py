@@ -141,7 +141,7 @@ def _add_clips(section: Section, read_frames: ReadFrames | None) -> None:
     if read_frames is None:
         section.clips = [(clip, None) for clip in hardest]
         return
-    cell = section.group.entries[0].cell
+    cell = section.group.shown or section.group.entries[0].cell
     strips = [strip(read_frames, cell, clip.clip) for clip in hardest]
     section.clips = list(zip(hardest, strips, strict=True))
     if strips and not any(one.frames for one in strips):
@@ -159,7 +159,7 @@ def _render(
     numbers = {id(entry): number for number, entry in enumerate(entries)}
 
     def behind(cells: Iterable[Entry]) -> str:
-        return " ".join(str(numbers[id(entry)]) for entry in cells)
+        return " ".join(str(numbers[id(entry.origin or entry)]) for entry in cells)
 
     # Autoescape is on for every template: whatever is not Markup is text.
     environment = Environment(
@@ -173,7 +173,7 @@ def _render(
     style, script = (_shipped(name) for name in ("report.css", "report.js"))
     records = finished(entries)
     forest = Forest([section.summary.answer for section in sections])
-    overall = Overall([section.comparison for section in sections])
+    overall = Overall([section.comparison for section in sections if section.group.main])
     cautions = dict.fromkeys(caution for section in sections for caution in section.summary.cautions())
     return environment.get_template("report.html").render(
         policy=_policy(style=style, script=script),

@@ -17,6 +17,7 @@ from mmfuse.report.tables.formats import STYLES, show
 from mmfuse.report.tables.literature import literature_table
 from mmfuse.report.tables.overall import Overall
 from mmfuse.report.tables.selection import selection_table
+from mmfuse.report.tables.settings import setting_tables
 from mmfuse.report.tables.subsets import subsets_table
 from mmfuse.report.tables.table import Table
 from mmfuse.report.tables.verdicts import verdict_table
@@ -29,6 +30,8 @@ NAMES = {
     "gain": "gains over the baseline by shots",
     "subsets": "named sets of classes, such as those that motion tells apart",
     "literature": "beside published numbers",
+    "base-to-novel": "accuracies on base and on novel classes, and their harmonic mean",
+    "splits": "means over the test splits of a data set",
     "cost": "weights, time and memory",
     "ablation": "the same methods with other fusions and frames",
     "test-selection": "what picking an epoch on the test list would be worth, where it was diagnosed",
@@ -59,7 +62,8 @@ def all_tables(found: Sequence[Group], *, metric: str | None = None) -> list[Tab
         return []
     comparisons = [Comparison(group, metric=metric or "top1") for group in found]
     by_group = [table for one in comparisons for table in group_tables(one, beside=metric is None)]
-    return [Overall(comparisons).table, *by_group]
+    main = [one for one in comparisons if one.group.main]
+    return [Overall(main).table, *setting_tables(comparisons), *by_group]
 
 
 def group_tables(comparison: Comparison, *, beside: bool = True) -> list[Table]:
@@ -77,8 +81,12 @@ def group_tables(comparison: Comparison, *, beside: bool = True) -> list[Table]:
     found.append(comparison.gain_table)
     if beside and _unbalanced(group.entries):
         found.append(Comparison(group, metric="mean_class").table)
-    found += [subsets_table(group), literature_table(comparison)] if top1 else []
-    found += [cost_table(group), ablation_table(comparison), *([selection_table(group)] if top1 else [])]
+    # Costs, sets of classes and diagnoses are those of the main test; another one costs nothing of its own.
+    found += [subsets_table(group)] if top1 and group.main else []
+    found += [literature_table(comparison)] if top1 else []
+    found += [cost_table(group)] if group.main else []
+    found.append(ablation_table(comparison))
+    found += [selection_table(group)] if top1 and group.main else []
     return [table for table in found if table is not None]
 
 
@@ -95,6 +103,6 @@ def print_tables(entries: list[Entry], folder: ResultsFolder, *, style: str, con
     """
     if style not in STYLES:
         raise unknown("format", style, STYLES)
-    comparisons = [Comparison(group) for group in groups(entries, folder)]
+    comparisons = [Comparison(group) for group in groups(entries, folder) if group.main]
     if comparisons:
         show([Overall(comparisons).table], style=style, console=console)

@@ -103,9 +103,9 @@ def _groups(entries: Sequence[Entry], folder: ResultsFolder, orders: Orders) -> 
     whole = {(group.dataset, group.split): group for group in groups(entries, folder)}
     made = []
     for group in groups(cells, folder):
-        planned = whole[group.dataset, group.split]
-        other = orders.baseline if orders.baseline != planned.baseline else None
-        made.append(replace(group, planned=planned.entries, measured_against=other))
+        every = whole[group.dataset, group.split]
+        other = orders.baseline if orders.baseline != every.baseline else None
+        made.append(replace(group, planned=every.planned, measured_against=other))
     return made
 
 

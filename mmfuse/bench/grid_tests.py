@@ -1,0 +1,102 @@
+"""What a grid says of its tests, checked: `setting` and `test_on`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mmfuse.bench.tested_data import overlapping, seen_classes
+from mmfuse.bench.yaml_source import YamlSource
+from mmfuse.data.catalogue.cards import card_names, load_card
+from mmfuse.errors import unknown
+from mmfuse.records.cell import WITHOUT_TEXT, Dataset, Fusion, Setting, Target
+
+
+class GridTests:
+    """The tests of a grid's cells beside their main one.
+
+    Args:
+        source: the grid file, for the lines of faults.
+        setting: what is tested.
+        targets: the other data sets.
+        datasets: what the cells train on.
+        located: makes the paths of a data set absolute.
+
+    Raises:
+        MmfuseError: a setting that means nothing for these data sets; the line is named.
+    """
+
+    def __init__(
+        self,
+        source: YamlSource,
+        *,
+        setting: Setting,
+        targets: tuple[Target, ...],
+        datasets: tuple[Dataset, ...],
+        located: Callable[[Dataset], Dataset],
+    ) -> None:
+        self._source, self._setting = source, setting
+        self._targets = [self._checked(target, at, located) for at, target in enumerate(targets)]
+        for at, dataset in enumerate(datasets):
+            self._check_dataset(dataset, at)
+
+    def _checked(self, target: Target, at: int, located: Callable[[Dataset], Dataset]) -> Target:
+        """A data set to test on with its place and splits filled in."""
+        if target.own:
+            if target.splits not in (None, (1,)):
+                raise self._source.error(["test_on", at], f"{target.name} is your own and has split 1 only")
+            return _with_splits(located(target), (1,))
+        if target.name not in card_names():
+            raise self._source.error(["test_on", at], str(unknown("data set", target.name, card_names())))
+        official = tuple(load_card(target.name).splits) or (1,)
+        for split in target.splits or ():
+            if split not in official:
+                known = ", ".join(map(str, official))
+                raise self._source.error(["test_on", at], f"{target.name} has no split {split}; it has {known}")
+        return _with_splits(target, target.splits or (official if self._setting == "zero-shot" else official[:1]))
+
+    def _check_dataset(self, dataset: Dataset, at: int) -> None:
+        """Refuse a data set whose cells would have nothing to test."""
+        others = self.of(dataset)
+        if self._targets and not others:
+            problem = f"{dataset.name} would be tested on itself alone; name another data set"
+            raise self._source.error(["test_on"], problem)
+        if self._setting == "zero-shot" and not others:
+            problem = "the zero-shot setting needs data sets to test on, such as 'test_on: [hmdb51]'"
+            raise self._source.error(["setting"], problem)
+        if self._setting == "base-to-novel" and dataset.train_lists:
+            problem = "lists of all classes cannot be read in the base-to-novel setting; leave train_lists out"
+            raise self._source.error(["datasets", at, "train_lists"], problem)
+        if self._setting == "zero-shot":
+            self._refuse_seen(dataset, others)
+
+    def _refuse_seen(self, dataset: Dataset, others: tuple[Target, ...]) -> None:
+        """Refuse classes that were trained on, where the cards alone tell their names; the lists tell of the rest."""
+        for target in others:
+            if dataset.own or target.own or target.drop_overlap:
+                continue
+            trained, tested = load_card(dataset.name), load_card(target.name)
+            if overlap := overlapping(trained.class_names, tested.class_names):
+                problem = seen_classes(trained.title, tested.title, target.name, overlap)
+                raise self._source.error(["test_on"], problem)
+
+    def of(self, dataset: Dataset) -> tuple[Target, ...]:
+        """What the cells of a data set are tested on besides: all targets but the data set itself."""
+        return tuple(target for target in self._targets if (target.name, target.root) != (dataset.name, dataset.root))
+
+    def refuse_without_text(self, fusion: Fusion) -> None:
+        """Refuse a fusion that can recognise the classes alone that it was trained on.
+
+        Raises:
+            MmfuseError: the grid tests others.
+        """
+        if fusion.kind not in WITHOUT_TEXT or not (self._targets or self._setting != "few-shot"):
+            return
+        what = "test_on" if self._setting == "few-shot" else "setting"
+        problem = f"the fusion {fusion.kind!r} reads no text: it knows the classes alone that it was trained on"
+        raise self._source.error([what], f"{problem}; take one that reads them, such as joint")
+
+
+def _with_splits(target: Dataset, splits: tuple[int, ...]) -> Target:
+    found = target.model_copy(update={"splits": splits})
+    assert isinstance(found, Target)
+    return found

@@ -1,0 +1,217 @@
+"""Cells with more than one test: base and novel classes, and other data sets, down to the tables."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from mmfuse.bench.engines.worker import run_guarded
+from mmfuse.bench.grid import LoadedGrid
+from mmfuse.bench.job import Job, Outcome
+from mmfuse.bench.preflight import prepare
+from mmfuse.bench.run_cell import run_cell
+from mmfuse.bench.yaml_source import YamlSource
+from mmfuse.data.catalogue.load import load_catalogue
+from mmfuse.data.class_subsets import half_of
+from mmfuse.data.datamodule import FewShotVideoDataModule
+from mmfuse.errors import MmfuseError, MmfuseWarning
+from mmfuse.model.other_classes import other_classes
+from mmfuse.model.recognizer import ActionRecognizer
+from mmfuse.records.cell import Cell
+from mmfuse.records.folder import Manifest, PlannedCell, ResultsFolder
+from mmfuse.records.predictions import decode
+from mmfuse.records.status import Entry, read_entries
+from mmfuse.report.groups import groups
+from mmfuse.report.tables.accuracy import Comparison
+from mmfuse.report.tables.build import tables
+from mmfuse.report.tables.settings import harmonic_mean
+from tests.bench.real import make_cell, make_clips
+
+pytestmark = pytest.mark.usefixtures("cache")
+
+ACTIONS = ("walking", "running", "jumping", "waving", "rowing")
+OTHERS = ("sliding", "to jump", "bowing")
+
+
+@pytest.fixture(scope="module")
+def five(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return make_clips(tmp_path_factory.mktemp("five"), name="five", classes=ACTIONS)
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return make_clips(tmp_path_factory.mktemp("others"), name="others", classes=OTHERS)
+
+
+def run(cell: Cell, **settings: Any) -> Outcome:
+    return run_guarded(run_cell, Job(cell=cell, command="again", **settings), lambda progress: None)
+
+
+def written(path: Path, *outcomes: Outcome) -> list[Entry]:
+    folder = ResultsFolder(path)
+    folder.prepare()
+    folder.write_manifest(Manifest("test", [PlannedCell(one.record.cell) for one in outcomes]))
+    for one in outcomes:
+        folder.write(one.record, one.files)
+    return read_entries(folder)
+
+
+def test_base_and_novel_classes_are_tested_apart(five: dict[str, str], towers: dict[str, str], tmp_path: Path) -> None:
+    few_shot, *cells = (
+        make_cell(five, towers, "lora+coop", draw=draw, setting=setting)
+        for setting, draw in (("few-shot", 0), ("base-to-novel", 0), ("base-to-novel", 1))
+    )
+    outcomes = [run(cell) for cell in cells]
+    record = outcomes[0].record
+    assert record.state == "done", record.error
+    whole = load_catalogue(dict(five))
+    base, novel = half_of(whole, "base"), half_of(whole, "novel")
+    assert (len(base), len(novel)) == (3, 2)
+    assert record.class_names == tuple(base)
+    assert record.evaluations is not None
+    assert record.evaluations["novel"].class_names == tuple(novel)
+    assert (record.metrics.test_clips, record.metrics.train_clips) == (3, 6)  # type: ignore[union-attr]
+    assert record.evaluations["novel"].metrics.test_clips == 2
+    assert few_shot.config_hash != record.config_hash
+    # Read again, each test stands under its own name, with its own predictions.
+    folder = ResultsFolder(tmp_path / "r")
+    entries = written(tmp_path / "r", *outcomes)
+    assert [entry.state for entry in entries] == ["done", "done"]
+    found = {group.dataset: group for group in groups(entries, folder)}
+    assert list(found) == ["five (base)", "five (novel)"]
+    seen = found["five (novel)"].entries[0].record
+    assert seen is not None
+    table = decode(folder.predictions_of(seen))
+    assert sorted(table["label"]) == [0, 1]
+    assert seen.metrics is not None
+    assert np.mean(table["label"] == table["predicted"]) == seen.metrics.top1
+    means = [Comparison(group).means((2,))[0] for group in found.values()]
+    [mean] = [table.rows[0].values[2].mean for table in tables(entries, folder) if table.key == "base-to-novel"]
+    assert mean is not None
+    assert mean.mean == pytest.approx(harmonic_mean(*(one.mean for one in means if one is not None)))
+
+
+def test_a_trained_cell_is_tested_on_another_data_set_as_a_hand_written_test_would(
+    five: dict[str, str], others: dict[str, str], towers: dict[str, str], tmp_path: Path
+) -> None:
+    plain = run(make_cell(five, towers, "lora+coop")).record
+    outcome = run(make_cell(five, towers, "lora+coop", test_on=[{**others, "splits": [1]}]), keep_checkpoint=True)
+    record = outcome.record
+    assert record.state == "done", record.error
+    assert record.metrics == plain.metrics  # a further test changes nothing of the main one
+    assert record.evaluations is not None
+    tested = record.evaluations["others"]
+    assert tested.overlap == (("jumping", "to jump"),)
+    for name, content in outcome.files.items():
+        if name.startswith("checkpoint/"):
+            path = tmp_path / "model" / name.removeprefix("checkpoint/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    model = ActionRecognizer.from_checkpoint(tmp_path / "model")
+    data = FewShotVideoDataModule(dict(others), shots=0, frames=4, size=16)
+    with torch.no_grad():
+        classes = model.class_embeddings(data.class_names)
+        batches = [(model(batch["video"], classes), batch["label"]) for batch in data.test_dataloader()]
+    right = torch.cat([logits.argmax(-1) == label for logits, label in batches])
+    assert tested.metrics.top1 == pytest.approx(right.double().mean().item())
+    [group] = [one for one in groups(written(tmp_path / "r", outcome), ResultsFolder(tmp_path / "r")) if not one.main]
+    assert group.dataset == "others (trained on five)"
+
+
+def test_a_record_that_lacks_or_alters_one_of_its_tests_is_not_believed(
+    five: dict[str, str], towers: dict[str, str], tmp_path: Path
+) -> None:
+    outcome = run(make_cell(five, towers, setting="base-to-novel"))
+    record = outcome.record
+    assert record.evaluations is not None
+    novel = record.evaluations["novel"]
+    wrong = novel.model_copy(update={"metrics": novel.metrics.model_copy(update={"top1": 0.123})})
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({"evaluations": None}, "does not tell of its test on novel"),
+        ({"evaluations": {"novel": wrong}}, "novel: it tells of a top1 of 0.123000"),
+    ]
+    for number, (change, told) in enumerate(changes):
+        altered = Outcome(record.model_copy(update=change), outcome.files)
+        [entry] = written(tmp_path / str(number), altered)
+        assert entry.state == "failed"
+        assert entry.failure is not None
+        assert told in entry.failure.message
+
+
+def planned(cells: list[Cell], root: Path) -> list[PlannedCell]:
+    entries = [Entry(PlannedCell(cell), "missing") for cell in cells]
+    return prepare(entries, data_root=root, will_run=list)
+
+
+def test_what_a_test_shares_with_the_training_is_told_or_refused(
+    five: dict[str, str], others: dict[str, str], towers: dict[str, str], tmp_path: Path
+) -> None:
+    target = {**others, "splits": [1]}
+    with pytest.warns(MmfuseWarning, match="others: trained on as well are 1 of its classes: to jump"):
+        [few_shot] = planned([make_cell(five, towers, test_on=[target])], tmp_path)
+    with pytest.raises(MmfuseError, match=r"never trained on, but five has classes of others: jumping \(to jump\)"):
+        planned([make_cell(five, towers, setting="zero-shot", test_on=[target])], tmp_path)
+    left_out = make_cell(five, towers, setting="zero-shot", test_on=[{**target, "drop_overlap": True}])
+    with pytest.warns(MmfuseWarning, match="others: left out of the test are 1 of its classes: to jump"):
+        [zero_shot] = planned([left_out], tmp_path)
+    assert few_shot.inputs.other_tests != zero_shot.inputs.other_tests
+    outcome = run(left_out, known=zero_shot.inputs)
+    assert outcome.record.state == "done", outcome.record.error
+    assert outcome.record.evaluations is not None
+    assert outcome.record.evaluations["others"].class_names == ("bowing", "sliding")
+
+
+def loaded(**keys: Any) -> LoadedGrid:
+    grid = {"name": "g", "datasets": ["hmdb51"], "shots": [2], "pairs": ["frozen+frozen"], **keys}
+    return LoadedGrid(YamlSource(Path("g.yaml"), text=yaml.safe_dump(grid)))
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"setting": "zero-shot"}, "needs data sets to test on"),
+        ({"setting": "zeroshot"}, "few-shot"),
+        ({"test_on": ["hmdb51"]}, "hmdb51 would be tested on itself alone"),
+        ({"test_on": ["ucf1"]}, "did you mean 'ucf101'"),
+        ({"test_on": [{"name": "ucf101", "splits": [4]}]}, "ucf101 has no split 4; it has 1, 2, 3"),
+        ({"test_on": [{"name": "ucf101", "protocol": "vifi"}]}, "nothing of this data set is trained on"),
+        ({"test_on": ["ucf101", "ucf101"]}, "'ucf101' stands here twice"),
+        ({"test_on": ["ucf101"], "fusion": "linear"}, "'linear' reads no text"),
+        ({"setting": "base-to-novel", "fusion": "concat"}, "'concat' reads no text"),
+        ({"setting": "base-to-novel", "protocol": "vifi"}, "base-to-novel lists of hmdb51 at K = 16 only"),
+        ({"setting": "base-to-novel", "protocol": "ju", "shots": [5]}, "no base-to-novel lists"),
+        ({"setting": "zero-shot", "test_on": ["ucf101"]}, "HMDB51 has classes of UCF101"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused_when_the_grid_is_read(keys: dict[str, Any], told: str) -> None:
+    with pytest.raises(MmfuseError, match=r"g\.yaml") as raised:
+        loaded(**keys).cells()
+    assert told in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_each_data_set_of_a_grid_is_tested_on_the_others() -> None:
+    cells = loaded(datasets=["hmdb51", "ucf101"], test_on=["ucf101", "hmdb51"]).cells()
+    assert [[target.name for target in cell.test_on] for cell in cells] == [["ucf101"], ["hmdb51"]]
+    zero_shot = loaded(datasets=["diving48"], setting="zero-shot", test_on=[{"name": "ucf101", "drop_overlap": True}])
+    assert zero_shot.cells()[0].test_on[0].splits == (1, 2, 3)
+
+
+def test_other_classes_leave_a_model_as_it_was(towers: dict[str, str]) -> None:
+    built = {"image_encoder": towers["image"], "text_encoder": towers["text"], "frames": 4}
+    model = ActionRecognizer(["a", "b"], fusion={"kind": "mean", "width": 8}, **built).eval()
+    before, metrics = model.class_embeddings(), model.metrics
+    with contextlib.suppress(KeyError), other_classes(model, ["c", "d", "e"]):
+        assert model.class_embeddings().shape[0] == 3
+        raise KeyError
+    assert torch.equal(model.class_embeddings(), before)
+    assert model.metrics is metrics
+    closed = ActionRecognizer(["a", "b"], fusion="linear", **built)
+    with pytest.raises(MmfuseError, match="'linear' reads no text"), other_classes(closed, ["c", "d"]):
+        pass
