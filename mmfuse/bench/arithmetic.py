@@ -58,13 +58,14 @@ def gpu_hours(cells: Iterable[Cell], *, peak: float = A100) -> float | None:
             return None
         width, depth, patch = SHAPES[cell.encoders.image]
         side = frame_size(cell) or SIDE
-        size, key = size_of(cell.dataset, cell.split), (cell.dataset.name, cell.split, cell.encoders.image, side)
+        size, looks = size_of(cell.dataset, cell.split), cell.clip.looks_at_test
+        key = (cell.dataset.name, cell.split, cell.encoders.image, side, cell.clip.test_views)
         clips = 0.0
         if trains_image(cell):  # a step is two forwards
-            clips = 2.0 * clips_of(cell) * cell.train.epochs + size.test
+            clips = 2.0 * clips_of(cell) * cell.train.epochs + size.test * looks
         elif key not in shared:
             shared.add(key)
-            clips = float(size.train * VIEWS + size.test)
+            clips = float(size.train * VIEWS + size.test * looks)
         frame = forward_flops(width=width, depth=depth, tokens=1 + (side // patch) ** 2, patch=patch)
         flops += clips * frames_of(cell) * frame
     return flops / (peak * 1e12 * UTILISATION) / 3600

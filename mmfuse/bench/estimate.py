@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable
@@ -94,7 +93,7 @@ def work_of(cell: Cell) -> float:
         views = cell.clip.views if cell.clip.views is not None else 8
         views = views if keeps_features(cell) else 0
         passes = (min(views, epochs) if views else epochs) + FUSION * epochs
-    return float(frames_of(cell) * (clips * passes + size.test * math.prod(cell.clip.test_clips_and_crops)))
+    return float(frames_of(cell) * (clips * passes + size.test * cell.clip.looks_at_test))
 
 
 def clips_in_memory(cell: Cell) -> int:

@@ -198,6 +198,12 @@ class Clip(Strict):
         clips, crops = self.test_views.split("x")
         return int(clips), int(crops)
 
+    @property
+    def looks_at_test(self) -> int:
+        """How many views of a test video go through the towers."""
+        clips, crops = self.test_clips_and_crops
+        return clips * crops
+
 
 def _rand_augment(given: Any) -> Any:
     """The settings of `rand_augment` with all of them filled in, so that writing a default changes no identity."""

@@ -149,6 +149,18 @@ def test_a_file_that_is_no_grid(tmp_path: Path, text: str) -> None:
         load_grid(write(tmp_path, text))
 
 
+def test_the_grid_of_the_field_is_on_published_lists_and_says_what_it_costs() -> None:
+    loaded = load_grid("field")
+    cells = loaded.cells()
+    assert {cell.dataset.protocol for cell in cells} == {"vifi"}
+    assert {cell.clip.test_views for cell in cells} == {"2x1"}
+    hours = gpu_hours(cells) or 0.0
+    head = " ".join(loaded.source.path.read_text().split("\nname:")[0].replace("#", " ").split())
+    assert f"costs {len(cells)} cells; {hours_in_words(hours, hours)}." in head
+    once = [cell.model_copy(update={"clip": cell.clip.model_copy(update={"test_views": "1x1"})}) for cell in cells]
+    assert 0 < (gpu_hours(once) or 0.0) < hours  # a second look at each test video counts
+
+
 def test_unknown_grids_and_files() -> None:
     with pytest.raises(MmfuseError, match=r"unknown grid 'dmeo'; did you mean 'demo'\?"):
         load_grid("dmeo")
