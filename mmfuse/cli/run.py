@@ -192,9 +192,6 @@ def _watched(session: Session, plan: Plan, output: Output) -> AbstractContextMan
     )
     if plan.message:
         console.print(plan.message, markup=False, soft_wrap=True)
-    if lacking := session.undiagnosed:
-        told = f"{lacking} finished cells lack the diagnosis; --rerun all adds it, and changes no number"
-        console.print(told, markup=False, soft_wrap=True)
     for sentence in sentences(power for power in _powers(session) if not power.concludes):
         console.print(sentence, markup=False, soft_wrap=True)
     kind = LiveView if console.is_terminal and not output.json else PlainView
@@ -256,6 +253,9 @@ def _tell_what_next(session: Session) -> None:
     )
     for word in words:
         notes().print(f"next: {shlex.join(['mmfuse-bench', *word])}", markup=False, soft_wrap=True)
+    if lacking := session.undiagnosed:
+        told = f"next: {lacking} finished cells lack the diagnosis; --rerun all adds it, and changes no number"
+        notes().print(told, markup=False, soft_wrap=True)
     if session.until_decided is None and any(not power.concludes for power in _powers(session)):
         told = "draws: {at_least: 3, at_most: 10, until: decided}"
         notes().print(f"next: {told} in the grid adds draws where a comparison is open", markup=False, soft_wrap=True)

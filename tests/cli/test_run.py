@@ -113,6 +113,15 @@ def test_a_second_run_finds_everything_done(world: Path, whole: Path) -> None:
     assert all(cell["top1"] is not None and cell["seconds"] > 0 for cell in document["cells"])
 
 
+def test_cells_that_ran_before_a_diagnosis_was_asked_for_are_done_and_said_to_lack_it(world: Path, whole: Path) -> None:
+    grid = yaml.safe_load((world / "drifts.yaml").read_text()) | {"diagnose": "test_selection"}
+    (world / "diagnosed.yaml").write_text(yaml.safe_dump(grid))
+    done = call(world, bench, "--grid", "diagnosed.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "begin" not in done.stderr
+    assert "next: 8 finished cells lack the diagnosis; --rerun all adds it, and changes no number" in done.stderr
+
+
 def test_the_command_of_a_record_runs_it_again(world: Path, whole: Path) -> None:
     [path] = whole.glob("records/*lora+frozen-k2-draw1*.json")
     before = json.loads(path.read_text())
