@@ -53,6 +53,7 @@ LIGHT = (
     "cli.bench",
     "cli.main",
     "cli.status",
+    "cli.tables",
     "cli.common",
 )
 """Modules and folders that load no torch when they are imported."""

@@ -260,7 +260,10 @@ class Comparison:
             cells = self._cells(row, span)
             tie = row in inside and row != best and not alone
             planned = len({entry.cell.draw for entry in cells})
-            values.append(Value(mean, planned, gaps_of(cells), best=row == best, tie=tie, behind=cells))
+            gaps = gaps_of(cells)
+            # Cells may be done and lack the metric, such as top-5 of four classes.
+            text = "–" if mean is None and cells and not gaps else None
+            values.append(Value(mean, planned, gaps, best=row == best, tie=tie, text=text, behind=cells))
         return values
 
     def _gains(self, spans: list[Span]) -> list[list[Value]]:

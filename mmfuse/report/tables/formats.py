@@ -11,7 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from mmfuse.report.tables.html import as_page
-from mmfuse.report.tables.latex import as_latex
+from mmfuse.report.tables.latex import as_document
 from mmfuse.report.tables.table import Table, Value
 from mmfuse.report.tables.tidy import as_csv, document
 from mmfuse.utils.terminal import visible
@@ -127,8 +127,9 @@ def written(tables: Sequence[Table], style: str) -> str:
         return json.dumps(document(tables), indent=1, ensure_ascii=True) + "\n"
     if style == "html":
         return visible(as_page(tables))
-    make = as_markdown if style == "markdown" else as_latex
-    return visible("\n".join(make(table) for table in tables))
+    if style == "latex":
+        return visible(as_document(tables))
+    return visible("\n".join(as_markdown(table) for table in tables))
 
 
 def show(tables: Sequence[Table], *, style: str, console: Console) -> None:

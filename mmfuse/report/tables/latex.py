@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 
 from mmfuse.report.tables.table import Table, Value
@@ -21,8 +22,23 @@ TIE = r"\dagger"
 HOLDS = "*"
 
 
-def as_latex(table: Table) -> str:
-    r"""A `table`, or `table*` where one column of a paper is too narrow, with caption, label and notes."""
+def as_document(tables: Iterable[Table]) -> str:
+    """Several tables, each with a label of its own."""
+    made, seen = [], Counter[str]()
+    for table in tables:
+        name = label(table)
+        seen[name] += 1
+        made.append(as_latex(table, name=name if seen[name] == 1 else f"{name}-{seen[name]}"))
+    return "\n".join(made)
+
+
+def as_latex(table: Table, *, name: str | None = None) -> str:
+    r"""A `table`, or `table*` where one column of a paper is too narrow, with caption, label and notes.
+
+    Args:
+        table: the table.
+        name: its label.
+    """
     columns = [[row.values[at] for row in table.rows] for at in range(len(table.columns))]
     gaps = _gaps(table)
     shown = [_column(values, gaps) for values in columns]
@@ -38,7 +54,7 @@ def as_latex(table: Table) -> str:
         r"\centering",
         r"\footnotesize\setlength{\tabcolsep}{3pt}" if width > WIDE else r"\small",
         rf"\caption{{{_latex(table.caption or table.title)}}}",
-        rf"\label{{{label(table)}}}",
+        rf"\label{{{name or label(table)}}}",
         r"\smallskip",
         rf"\begin{{tabular}}{{@{{}}l{''.join(alignments)}@{{}}}}",
         r"\toprule",

@@ -19,7 +19,8 @@ from mmfuse.records.folder import Manifest, PlannedCell, ResultsFolder
 from mmfuse.records.status import read_entries
 from mmfuse.report.groups import Group, groups
 from mmfuse.report.tables.accuracy import Comparison
-from mmfuse.report.tables.formats import as_csv, as_latex, as_markdown, as_rich
+from mmfuse.report.tables.formats import as_csv, as_markdown, as_rich
+from mmfuse.report.tables.latex import as_latex
 from mmfuse.report.tables.table import Table, Value
 from tests.report.made import Top1, build, group_of, results
 

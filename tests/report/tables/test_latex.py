@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
 import subprocess
 import sys
@@ -60,6 +61,9 @@ def test_every_table_compiles_with_hostile_names(
         pytest.skip("pdflatex is not installed")
     text = latex(tmp_path / "results", every_table(), capsys, monkeypatch)
     assert text.count(r"\toprule") >= 8
+    labels = re.findall(r"\\label\{(.*?)\}", text)
+    assert len(set(labels)) == len(labels) == text.count(r"\caption{")
+    assert all(re.fullmatch("tab:[a-z0-9-]+", label) for label in labels)
     assert "$ 2/3, 1 failed." in text
     page = tmp_path / "page.tex"
     page.write_text(f"{PREAMBLE}\\begin{{document}}\n{text}\\end{{document}}\n")
