@@ -141,7 +141,8 @@ def show_comparison(path: Path, *, ours: str, theirs: str, style: str) -> None:
         MmfuseError: an unknown pair or format.
     """
     from mmfuse.report.groups import groups
-    from mmfuse.report.tables.formats import STYLES, show
+    from mmfuse.report.tables.formats import show
+    from mmfuse.report.tables.names import STYLES
     from mmfuse.report.tables.pairwise import pairwise_tables
 
     if style not in STYLES:

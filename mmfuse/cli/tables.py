@@ -10,7 +10,8 @@ from mmfuse.cli.common import out as results_console
 from mmfuse.cli.status import open_results
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.records.folder import ResultsFolder
-from mmfuse.report.tables.formats import STYLES, SUFFIXES, show, written
+from mmfuse.report.tables.formats import show, written
+from mmfuse.report.tables.names import STYLES, SUFFIXES
 from mmfuse.report.tables.orders import Orders, ordered
 from mmfuse.report.tables.tidy import document
 from mmfuse.utils.files import write_atomically

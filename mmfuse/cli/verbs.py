@@ -13,25 +13,10 @@ from mmfuse.cli import completion
 from mmfuse.cli.common import Annotations, AsJson, DataRoot
 from mmfuse.errors import MmfuseError
 from mmfuse.model.optimizations import USUAL, Speed
+from mmfuse.report.tables.names import NAMES, STYLES
 
 USUALLY = {state: [name for name, on in asdict(USUAL).items() if on == (state == "on")] for state in ("on", "off")}
 """The switches of `--speed` by where they stand."""
-
-STYLES = ("rich", "markdown", "latex", "csv", "json", "html")
-TABLES = (
-    "overall",
-    "accuracy",
-    "verdicts",
-    "gain",
-    "subsets",
-    "literature",
-    "base-to-novel",
-    "splits",
-    "cost",
-    "ablation",
-    "test-selection",
-)
-"""Formats and tables as the report has them; a test compares them, since a help has no time to read it."""
 
 Results = Annotated[Path, typer.Option(help="The results folder of a grid.")]
 Style = Annotated[
@@ -158,8 +143,8 @@ def tables(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help=f"Which table: {', '.join(TABLES)}. May be repeated; by default overall.",
-            autocompletion=completion.one_of(*TABLES),
+            help=f"Which table: {', '.join(NAMES)}. May be repeated; by default overall.",
+            autocompletion=completion.one_of(*NAMES),
         ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All tables.")] = False,

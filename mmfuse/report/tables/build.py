@@ -13,8 +13,9 @@ from mmfuse.report.groups import Group, groups
 from mmfuse.report.tables.ablation import ablation_table
 from mmfuse.report.tables.accuracy import Comparison
 from mmfuse.report.tables.cost import cost_table
-from mmfuse.report.tables.formats import STYLES, show
+from mmfuse.report.tables.formats import show
 from mmfuse.report.tables.literature import literature_table
+from mmfuse.report.tables.names import STYLES
 from mmfuse.report.tables.overall import Overall
 from mmfuse.report.tables.selection import selection_table
 from mmfuse.report.tables.settings import setting_tables
@@ -22,21 +23,6 @@ from mmfuse.report.tables.subsets import subsets_table
 from mmfuse.report.tables.table import Table
 from mmfuse.report.tables.verdicts import verdict_table
 
-FIRST = "overall"
-NAMES = {
-    FIRST: "all pairs over all data sets",
-    "accuracy": "pairs by shots",
-    "verdicts": "what is decided, where draws are added until it is",
-    "gain": "gains over the baseline by shots",
-    "subsets": "named sets of classes, such as those that motion tells apart",
-    "literature": "beside published numbers",
-    "base-to-novel": "accuracies on base and on novel classes, and their harmonic mean",
-    "splits": "means over the test splits of a data set",
-    "cost": "weights, time and memory",
-    "ablation": "the same methods with other fusions and frames",
-    "test-selection": "what picking an epoch on the test list would be worth, where it was diagnosed",
-}
-"""The tables by name, in the order in which they come."""
 APART = 0.005
 """Where mean-class accuracy is further from top-1 than this, the classes are unbalanced and both are shown."""
 

@@ -16,9 +16,6 @@ from mmfuse.report.tables.table import Table, Value
 from mmfuse.report.tables.tidy import as_csv, document
 from mmfuse.utils.terminal import visible
 
-STYLES = ("rich", "markdown", "latex", "csv", "json", "html")
-SUFFIXES = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json", ".html": "html"}
-"""Formats of files by how their names end."""
 TIE = "="
 VERDICTS = {"gain": "*", "loss": "* loss"}
 """Marks of differences that hold; a loss says that it is one."""

@@ -13,7 +13,8 @@ from mmfuse.records.selection import chosen, parse_only
 from mmfuse.records.status import Entry
 from mmfuse.report.groups import Group, finished, groups
 from mmfuse.report.tables.accuracy import METRICS
-from mmfuse.report.tables.build import FIRST, NAMES, all_tables
+from mmfuse.report.tables.build import all_tables
+from mmfuse.report.tables.names import FIRST, NAMES
 from mmfuse.report.tables.table import Row, Table, Value
 from mmfuse.report.tables.tidy import axes_of
 

@@ -52,6 +52,8 @@ def selection_table(group: Group) -> Table | None:
         ),
         notes=tuple(notes),
         context={"dataset": group.dataset, "split": str(group.split), "metric": "top1"},
+        axes=tuple({"shots": str(shots), "quantity": name} for shots in group.shots for name, _, _ in COLUMNS),
+        caption=f"Diagnosis, and no result: what picking an epoch on the test list of {group.title} would be worth.",
     )
 
 

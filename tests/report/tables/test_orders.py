@@ -14,12 +14,10 @@ from typing import Any
 
 import pytest
 
-from mmfuse.cli import bench, verbs
+from mmfuse.cli import bench
 from mmfuse.records.cell import Cell
 from mmfuse.records.folder import ResultsFolder
 from mmfuse.records.status import read_entries
-from mmfuse.report.tables.build import NAMES
-from mmfuse.report.tables.formats import STYLES
 from mmfuse.report.tables.orders import Orders, ordered
 from mmfuse.report.tables.tidy import tidy
 from mmfuse.utils.files import sha256_of_json
@@ -62,11 +60,6 @@ def values(folder: Path) -> Values:
         return tidy(ordered(entries, ResultsFolder(folder), Orders(**orders)))
 
     return run
-
-
-def test_the_help_names_the_tables_and_formats_that_there_are() -> None:
-    assert tuple(NAMES) == verbs.TABLES
-    assert verbs.STYLES == STYLES
 
 
 def test_one_table_comes_unless_others_are_asked_for(values: Values) -> None:
