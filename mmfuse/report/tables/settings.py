@@ -47,7 +47,9 @@ def _base_to_novel(base: Comparison, novel: Comparison) -> Table:
     for span in spans:
         of_span = f", {base.heading(span)}" if len(spans) > 1 else ""
         columns += [f"{what}{of_span}" for what in ("base", "novel", "harmonic mean")]
-        axes += [{"shots": str(span[0]), "value": what} for what in ("base", "novel", "harmonic mean")]
+        axes += [
+            {"shots": str(span[0]), "quantity": f"accuracy, {what}"} for what in ("base", "novel", "harmonic mean")
+        ]
     rows = [
         Row(row, tuple(value for span in spans for value in _three(base, novel, row, span))) for row in base.group.pairs
     ]
@@ -107,7 +109,7 @@ def _over_splits(splits: Sequence[Comparison]) -> Table:
             "a data set share clips. Nothing is tested between rows of this table.",
         ),
         context={"dataset": first.group.dataset, "metric": first.metric},
-        axes=tuple({"shots": str(one)} for one in shots),
+        axes=tuple({"shots": str(one), "quantity": "accuracy ± deviation over splits"} for one in shots),
     )
 
 
