@@ -14,10 +14,15 @@ from itertools import zip_longest
 
 from mmfuse.report.tables.table import Table, Value
 
-NARROW, WIDE = 46, 92
-"""Characters in small type that fit a column of a two-column paper, and its page."""
-HEAD = 14
-"""Characters of a head before it is broken."""
+NARROW = 46
+"""Characters in small type that fit a column of a two-column paper."""
+SIZES = {92: r"\small", 122: r"\footnotesize\setlength{\tabcolsep}{3pt}"}
+"""Type by the characters that fit its page; more want the smallest."""
+SMALLEST = r"\scriptsize\setlength{\tabcolsep}{2pt}"
+HEAD, NAME = 14, 32
+"""Characters of a head before it is broken, and of a row's name where the smallest type is too wide."""
+WIDEST = 136
+"""Characters in the smallest type that fit a page."""
 TIE = r"\dagger"
 HOLDS = "*"
 
@@ -46,13 +51,14 @@ def as_latex(table: Table, *, name: str | None = None) -> str:
     kind = "table*" if width > NARROW else "table"
     alignments = [_alignment(values) for values in columns]
     heads = [
-        _head(text, side) for text, side in zip((table.corner, *table.columns), "l" + "".join(alignments), strict=True)
+        _stacked(text, side, HEAD)
+        for text, side in zip((table.corner, *table.columns), "l" + "".join(alignments), strict=True)
     ]
     lines = [
         r"% needs \usepackage{booktabs}",
         rf"\begin{{{kind}}}[t]",
         r"\centering",
-        r"\footnotesize\setlength{\tabcolsep}{3pt}" if width > WIDE else r"\small",
+        next((size for fits, size in SIZES.items() if width <= fits), SMALLEST),
         rf"\caption{{{_latex(table.caption or table.title)}}}",
         rf"\label{{{name or label(table)}}}",
         r"\smallskip",
@@ -63,7 +69,8 @@ def as_latex(table: Table, *, name: str | None = None) -> str:
     ]
     for at, row in enumerate(table.rows):
         lines += [r"\midrule"] if row.rule_above else []
-        lines.append(" & ".join([_latex(row.name), *(column[at] for column in shown)]) + r" \\")
+        name = _stacked(row.name, "l", NAME) if width > WIDEST else _latex(row.name)
+        lines.append(" & ".join([name, *(column[at] for column in shown)]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
     notes = [_note(note) for note in table.notes]
     notes += [f"$^{{{letter}}}$ {_latex(gap)}." for gap, letter in gaps.items()]
@@ -104,7 +111,7 @@ def _width(table: Table, columns: Sequence[Sequence[Value]]) -> int:
     """Characters of the widest row, about."""
     widths = [max(len(text) for text in (table.corner, *(row.name for row in table.rows)))]
     for head, values in zip(table.columns, columns, strict=True):
-        words = max((len(line) for line in _broken(head)), default=0)
+        words = max((len(line) for line in _broken(head, HEAD)), default=0)
         widths.append(max([words, *(len(_plain(value)) for value in values)]))
     return sum(widths) + 2 * len(table.columns)
 
@@ -118,16 +125,17 @@ def _alignment(values: Sequence[Value]) -> str:
     return "l" if any(value.bounds is not None for value in values) else "r"
 
 
-def _head(text: str, side: str) -> str:
-    lines = [_latex(line) for line in _broken(text)]
+def _stacked(text: str, side: str, most: int) -> str:
+    """A text in as many lines as it takes."""
+    lines = [_latex(line) for line in _broken(text, most)]
     return lines[0] if len(lines) < 2 else rf"\shortstack[{side}]{{" + r" \\ ".join(lines) + "}"
 
 
-def _broken(text: str) -> list[str]:
-    """A head in lines of about equal length."""
+def _broken(text: str, most: int) -> list[str]:
+    """A text in lines that are no longer than that, where its words allow."""
     lines = [""]
     for word in text.split():
-        if lines[-1] and len(lines[-1]) + 1 + len(word) > HEAD:
+        if lines[-1] and len(lines[-1]) + 1 + len(word) > most:
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()
     return lines
