@@ -167,6 +167,8 @@ def print_draw(
     rows = training_clips(catalogue, shots=number, draw=draw, protocol=protocol)
     if protocol is None:
         few_shot.certify(catalogue, rows, shots=number, draw=draw)
+    else:
+        few_shot.certify_test_list(catalogue)
     writer = csv.writer(sys.stdout, lineterminator="\n")
     columns = ["clip", "label", "class", "group"]
     writer.writerow(columns)

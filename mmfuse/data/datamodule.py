@@ -215,6 +215,8 @@ class FewShotVideoDataModule(L.LightningDataModule):
         if shots == 0 and not isinstance(shots, bool):
             self.certified = few_shot.certify_test_list(whole)
             return self.catalogue.part("train").iloc[:0]
+        if protocol is not None:  # the digest that a list was found by vouches for the training clips
+            self.certified = few_shot.certify_test_list(whole)
         if protocol is not None and self.catalogue is not whole:
             return base_clips(whole, self.catalogue, shots=shots, draw=draw, protocol=protocol)
         if protocol is not None:

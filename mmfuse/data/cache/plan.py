@@ -102,7 +102,9 @@ def _wanted(catalogue: Catalogue, selection: ClipSelection) -> list[WantedClip]:
         train_list=selection.train_list,
         protocol=selection.protocol,
     )
-    if selection.train_list is None and selection.protocol is None:
+    if selection.protocol is not None:
+        few_shot.certify_test_list(catalogue)
+    elif selection.train_list is None:
         few_shot.certify(catalogue, rows, shots=selection.shots, draw=selection.draw)
     return wanted_clips((rows, catalogue.card.candidates), (catalogue.part("test"), selection.test_clips))
 

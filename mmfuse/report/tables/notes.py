@@ -139,6 +139,7 @@ def cautions(group: Group, values: Iterable[Value]) -> list[str]:
     done = finished(group.entries)
     if any(record.provenance.certified is False for record in done):
         notes.append(_uncertified(group, done))
+    notes += _other_clips(done)
     if group.recognised.problems:
         count = len(group.recognised.problems)
         notes.append(
@@ -150,6 +151,21 @@ def cautions(group: Group, values: Iterable[Value]) -> list[str]:
         if len(found) > 1:
             notes.append(f"Cells were trained with different {what}: {', '.join(found)}.")
     return notes
+
+
+def _other_clips(done: Iterable[Record]) -> list[str]:
+    """Where rows under one draw number were trained on different clips, as of several lists in one results folder."""
+    clips: dict[tuple[Any, int], set[str]] = {}
+    for record in done:
+        if record.inputs.train_clips is not None:
+            clips.setdefault((record.cell.shots, record.cell.draw), set()).add(record.inputs.train_clips)
+    mixed = sorted({f"K={shots}" for (shots, _), found in clips.items() if len(found) > 1})
+    if not mixed:
+        return []
+    return [
+        f"At {' and '.join(mixed)} rows were trained on different clips under one draw number: differences there are "
+        "not paired, and no mark holds."
+    ]
 
 
 def _provenance(record: Record, key: str) -> str | None:

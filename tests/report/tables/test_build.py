@@ -11,6 +11,7 @@ import yaml
 
 from mmfuse.data.protocols import load_protocol, protocol_names
 from mmfuse.errors import MmfuseError
+from mmfuse.records.cell import Inputs
 from mmfuse.records.folder import ResultsFolder
 from mmfuse.records.record import Views
 from mmfuse.report.groups import groups
@@ -64,6 +65,24 @@ def test_only_rows_on_the_same_lists_are_told_to_be_on_the_same_clips(tmp_path: 
         assert any("the published lists vifi" in note for note in notes)
         assert "Each test video is seen in 8×4×3 frames×clips×crops." in notes
     assert found.rows[0].values[0].text == "8×4×3"
+
+
+def test_rows_on_other_clips_are_told(tmp_path: Path) -> None:
+    def notes(name: str, of_pair: dict[str, str]) -> str:
+        cells = [build(pair, draw=draw) for pair in of_pair for draw in (0, 1, 2)]
+        entries = [
+            replace(
+                entry,
+                record=entry.record.model_copy(update={"inputs": Inputs(train_clips=of_pair[entry.cell.pair.name])}),
+            )
+            for entry in results(tmp_path / name, cells, lambda cell: 0.5)
+            if entry.record is not None
+        ]
+        return "\n".join(note for one in tables(entries, ResultsFolder(tmp_path / name)) for note in one.notes)
+
+    told = "At K=2 rows were trained on different clips under one draw number"
+    assert told in notes("mixed", {"frozen+frozen": "ours", "dora+adapter": "a list"})
+    assert told not in notes("same", {"frozen+frozen": "ours", "dora+adapter": "ours"})
 
 
 def test_published_numbers_are_whole_and_their_harmonic_means_right() -> None:
