@@ -16,7 +16,7 @@ from mmfuse.data.catalogue.custom import CLASSES_FILE
 from mmfuse.encoders.preprocessing import FILES as PREPROCESSING
 from mmfuse.encoders.preprocessing import read_preprocessing
 from mmfuse.errors import MmfuseError
-from mmfuse.records.cell import Cell, Dataset, Inputs
+from mmfuse.records.cell import Cell, Inputs, Source
 from mmfuse.utils.content import Report, digests_of
 from mmfuse.utils.files import sha256_of_file, sha256_of_json, user_path
 from mmfuse.utils.resources import assets_folder, cards_folder
@@ -55,7 +55,7 @@ def known_inputs(cell: Cell, *, report: Report | None = None) -> Inputs:
     )
 
 
-def dataset_digest(dataset: Dataset) -> str | None:
+def dataset_digest(dataset: Source) -> str | None:
     """Digest of a data set's card, whatever its comments; of the lists, or of the names, where it is the user's own."""
     if not dataset.own:
         return _card_digest(*_mark(cards_folder() / f"{dataset.name}.yaml"))
@@ -70,7 +70,7 @@ def dataset_digest(dataset: Dataset) -> str | None:
     return sha256_of_json([_file_digest(*_mark(path)) for path in lists] + named)
 
 
-def own_videos_digest(dataset: Dataset, *, report: Report | None = None) -> str | None:
+def own_videos_digest(dataset: Source, *, report: Report | None = None) -> str | None:
     """Digest of the videos of a data set of the user's own; `None` for others, and where the lists are not in order."""
     if not dataset.own:
         return None

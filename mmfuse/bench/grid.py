@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, ValidationError, model_validator
 
@@ -29,6 +29,7 @@ from mmfuse.records.cell import (
     Seed,
     Setting,
     Shots,
+    Source,
     Split,
     Strict,
     Target,
@@ -38,6 +39,8 @@ from mmfuse.records.cell import (
 from mmfuse.records.until_decided import UntilDecided
 from mmfuse.utils.files import user_path
 from mmfuse.utils.resources import cards_folder, grids_folder
+
+SourceKind = TypeVar("SourceKind", bound=Source)
 
 SETTINGS = ("encoders", "clip", "fusion", "train")
 """Groups of keys that stand at the top of a grid, and that a pair or an override may change."""
@@ -450,13 +453,13 @@ class LoadedGrid:
         except ValidationError as fault:
             raise self.source.first_error(fault, within=place) from None
 
-    def _located(self, dataset: Dataset) -> Dataset:
+    def _located(self, dataset: SourceKind) -> SourceKind:
         """Make the paths of a data set absolute: they are given from the grid file, or from the current folder."""
         beside = self.source.path.parent
         update: dict[str, Any] = {}
         if dataset.own and dataset.root is not None:
             update["root"] = _absolute(dataset.root, beside)
-        if dataset.train_lists:
+        if isinstance(dataset, Dataset) and dataset.train_lists:
             update["train_lists"] = {shots: _absolute(path, beside) for shots, path in dataset.train_lists.items()}
         return dataset.model_copy(update=update) if update else dataset
 

@@ -32,14 +32,14 @@ class GridTests:
         setting: Setting,
         targets: tuple[Target, ...],
         datasets: tuple[Dataset, ...],
-        located: Callable[[Dataset], Dataset],
+        located: Callable[[Target], Target],
     ) -> None:
         self._source, self._setting = source, setting
         self._targets = [self._checked(target, at, located) for at, target in enumerate(targets)]
         for at, dataset in enumerate(datasets):
             self._check_dataset(dataset, at)
 
-    def _checked(self, target: Target, at: int, located: Callable[[Dataset], Dataset]) -> Target:
+    def _checked(self, target: Target, at: int, located: Callable[[Target], Target]) -> Target:
         """A data set to test on with its place and splits filled in."""
         if target.own:
             if target.splits not in (None, (1,)):
@@ -96,7 +96,5 @@ class GridTests:
         raise self._source.error([what], f"{problem}; take one that reads them, such as joint")
 
 
-def _with_splits(target: Dataset, splits: tuple[int, ...]) -> Target:
-    found = target.model_copy(update={"splits": splits})
-    assert isinstance(found, Target)
-    return found
+def _with_splits(target: Target, splits: tuple[int, ...]) -> Target:
+    return target.model_copy(update={"splits": splits})

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mmfuse.bench.digests import frame_size, known_inputs
 from mmfuse.data.catalogue.cards import DataCard, load_card
-from mmfuse.records.cell import Cell, Dataset, Inputs
+from mmfuse.records.cell import Cell, Inputs, Source
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ResolvedCell:
     size: int | None
 
 
-def dataset_root(dataset: Dataset, data_root: Path | str | None) -> Path | None:
+def dataset_root(dataset: Source, data_root: Path | str | None) -> Path | None:
     """The folder that the data side is given: an own or generated data set knows its own place."""
     if dataset.own or data_root is None or load_card(dataset.name).generated:
         return None

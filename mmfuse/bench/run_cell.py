@@ -280,6 +280,7 @@ def make_test_data(job: Job, tested: TestList, trained: FewShotVideoDataModule) 
         size=trained.size,
         flip=trained.flip,
         views=trained.views or 0,
+        test_views=str(trained.test_views),
         batch_size=trained.batch_size,
         root=dataset_root(target or cell.dataset, job.data_root),
         annotations=job.annotations,

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -98,12 +98,10 @@ def _as_written(value: Any) -> str:
     )
 
 
-class Dataset(Strict):
+class Source(Strict):
     """A data set by name, or a user's own clips: two CSV files, or folders train/<class> and test/<class>.
 
-    `damaged: keep` shows the frames that can be read of a damaged video, which otherwise fails its cells. In place of
-    draws made here, training clips come from lists that others have published: `protocol` names them, `train_lists`
-    gives files by K.
+    `damaged: keep` shows the frames that can be read of a damaged video, which otherwise fails its cells.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=80), _named("data set", refuse_name)]
@@ -112,8 +110,6 @@ class Dataset(Strict):
     test: str | None = None
     classes: Annotated[list[Any] | None, AfterValidator(_called_by_texts)] = None
     damaged: Literal["error", "keep"] = "error"
-    train_lists: dict[Shots, str] | None = None
-    protocol: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -121,17 +117,9 @@ class Dataset(Strict):
         return {"name": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _both_lists(self) -> Dataset:
+    def _both_lists(self) -> Self:
         if (self.train is None) != (self.test is None):
             raise ValueError("a data set of your own needs both CSV files, 'train' and 'test'")
-        return self
-
-    @model_validator(mode="after")
-    def _one_kind_of_lists(self) -> Dataset:
-        if self.protocol is not None and self.train_lists:
-            raise ValueError("training clips come from 'train_lists' or from the lists of a 'protocol', not both")
-        if self.protocol is not None and self.own:
-            raise ValueError("a protocol has lists of published data sets, not of clips of your own")
         return self
 
     @property
@@ -151,7 +139,26 @@ class Dataset(Strict):
         return {**settings, "own": self.own}
 
 
-class Target(Dataset):
+class Dataset(Source):
+    """A data set to train on, and to test on.
+
+    In place of draws made here, training clips come from lists that others have published: `protocol` names them,
+    `train_lists` gives files by K.
+    """
+
+    train_lists: dict[Shots, str] | None = None
+    protocol: str | None = None
+
+    @model_validator(mode="after")
+    def _one_kind_of_lists(self) -> Self:
+        if self.protocol is not None and self.train_lists:
+            raise ValueError("training clips come from 'train_lists' or from the lists of a 'protocol', not both")
+        if self.protocol is not None and self.own:
+            raise ValueError("a protocol has lists of published data sets, not of clips of your own")
+        return self
+
+
+class Target(Source):
     """Another data set to test on after training, by its class names alone.
 
     `splits`: whose test lists are read; by default all official ones where the setting is zero-shot, as the field
@@ -160,12 +167,6 @@ class Target(Dataset):
 
     splits: Annotated[tuple[Split, ...], Field(min_length=1)] | None = None
     drop_overlap: bool = False
-
-    @model_validator(mode="after")
-    def _tested_only(self) -> Target:
-        if self.train_lists or self.protocol:
-            raise ValueError("nothing of this data set is trained on: leave out train_lists and protocol")
-        return self
 
 
 class Encoders(Strict):

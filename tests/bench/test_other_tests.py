@@ -180,7 +180,7 @@ def loaded(**keys: Any) -> LoadedGrid:
         ({"test_on": ["hmdb51"]}, "hmdb51 would be tested on itself alone"),
         ({"test_on": ["ucf1"]}, "did you mean 'ucf101'"),
         ({"test_on": [{"name": "ucf101", "splits": [4]}]}, "ucf101 has no split 4; it has 1, 2, 3"),
-        ({"test_on": [{"name": "ucf101", "protocol": "vifi"}]}, "nothing of this data set is trained on"),
+        ({"test_on": [{"name": "ucf101", "protocol": "vifi"}]}, "unknown key 'protocol'"),
         ({"test_on": ["ucf101", "ucf101"]}, "'ucf101' stands here twice"),
         ({"test_on": ["ucf101"], "fusion": "linear"}, "'linear' reads no text"),
         ({"setting": "base-to-novel", "fusion": "concat"}, "'concat' reads no text"),
