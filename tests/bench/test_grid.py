@@ -149,8 +149,9 @@ def test_a_file_that_is_no_grid(tmp_path: Path, text: str) -> None:
         load_grid(write(tmp_path, text))
 
 
-def test_the_grid_of_the_field_is_on_published_lists_and_says_what_it_costs() -> None:
-    loaded = load_grid("field")
+@pytest.mark.parametrize("name", ["field", "field-novel"])
+def test_the_grids_of_the_field_are_on_published_lists_and_say_what_they_cost(name: str) -> None:
+    loaded = load_grid(name)
     cells = loaded.cells()
     assert {cell.dataset.protocol for cell in cells} == {"vifi"}
     assert {cell.clip.test_views for cell in cells} == {"2x1"}

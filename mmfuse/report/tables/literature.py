@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -25,6 +26,8 @@ BLOCKS = {
 }
 
 UNKNOWN = "not stated"
+BASE_SHOTS = 16
+"""K of the base classes in all published base-to-novel numbers."""
 
 Percent = Annotated[float, Field(gt=0, lt=100)]
 Number = Annotated[int, Field(ge=1)]
@@ -164,6 +167,106 @@ def literature_table(comparison: Comparison) -> Table | None:
             *({"shots": str(one), "quantity": "accuracy"} for one in shots),
         ),
         caption=f"Top-1 accuracy in % on {group.title} beside published numbers, by training clips a class (K).",
+    )
+
+
+def base_to_novel_table(ours: Table, group: Group) -> Table | None:
+    """Base, novel and harmonic mean at K = 16 beside what is published of them; `None` where nothing is.
+
+    Args:
+        ours: our own, three columns for each number of shots.
+        group: its cells on base classes.
+    """
+    dataset = group.dataset.removesuffix(" (base)")
+    rows = [row for row in published() if row.dataset == dataset and row.base_to_novel is not None]
+    if not rows or BASE_SHOTS not in group.shots:
+        return None
+    first = 3 * group.shots.index(BASE_SHOTS)
+    lists = _lists(group)
+    made = _ours(ours, group, range(first, first + 3))
+
+    def texts(row: Published) -> list[str]:
+        assert row.base_to_novel is not None
+        return [_clips(row, lists), *(f"{value:.1f}" for value in row.base_to_novel.model_dump().values())]
+
+    title = f"{dataset}, split {group.split}: base to novel beside published numbers, K={BASE_SHOTS}, top-1 in %"
+    heads = ("training clips", "base", "novel", "harmonic mean")
+    return _beside(ours, made, rows, texts, title=title, heads=heads, about=_about_clips(rows, lists, dataset))
+
+
+def zero_shot_table(ours: Table, group: Group) -> Table | None:
+    """Means over splits of classes never trained on, beside what is published of them; `None` where nothing is.
+
+    Args:
+        ours: our own, one column for each number of shots.
+        group: the cells of its first split.
+    """
+    dataset, _, trained_on = group.dataset.partition(" (trained on ")
+    rows = [row for row in published() if row.dataset == dataset and row.zero_shot is not None]
+    if not rows or not (trained_on or group.shots == [0]):
+        return None
+    made = []
+    for row in _ours(ours, group, range(len(ours.columns))):
+        seen, _, *values = row.values  # what is trained on is no draw of this data set
+        made.append(replace(row, values=(seen, *values, _text(""))))
+    blank = [""] * len(ours.columns)
+    return _beside(
+        ours,
+        made,
+        rows,
+        lambda row: [*blank, str(row.zero_shot)],
+        title=f"{dataset}: classes never trained on beside published numbers, top-1 in % over the test splits",
+        heads=(*ours.columns, "published"),
+        about=f"Published rows were trained on Kinetics-400, ours on {trained_on.removesuffix(')') or 'nothing'}.",
+    )
+
+
+def _ours(table: Table, group: Group, columns: Iterable[int]) -> list[Row]:
+    """Our rows with what they saw, what they were trained on, and some of their columns."""
+    seen, wanted = views_of(group), list(columns)
+    drawn = " and ".join(f"{name} lists" if name else "drawn here" for name in _lists(group))
+    return [
+        Row(
+            f"{row.name} (ours)",
+            (_text(seen.get(row.name, UNKNOWN)), _text(drawn), *(row.values[at] for at in wanted)),
+            axes={"pair": row.name},
+        )
+        for row in table.rows
+    ]
+
+
+def _beside(
+    ours: Table,
+    made: list[Row],
+    rows: Sequence[Published],
+    texts: Callable[[Published], list[str]],
+    *,
+    title: str,
+    heads: Sequence[str],
+    about: str,
+) -> Table:
+    """Our rows, and the published ones in their blocks; `texts` are the columns behind that of the views."""
+    sources = Sources()
+    for block, name in BLOCKS.items():
+        members = [row for row in rows if row.pretraining == block]
+        if members:
+            made.append(Row(name, tuple(_text("") for _ in range(len(heads) + 1)), rule_above=True, axes={}))
+        for row in members:
+            axes = {"published": row.name, "source": row.source}
+            made.append(Row(sources.named(row), tuple(map(_text, (row.views, *texts(row)))), axes=axes))
+    return Table(
+        key="literature",
+        title=title,
+        corner="method",
+        columns=("frames×clips×crops", *heads),
+        rows=tuple(made),
+        notes=(
+            "Published rows are quoted, not rerun: towers and what else is not told here differ from ours.",
+            about,
+            sources.note,
+        ),
+        context=ours.context,
+        axes=({"quantity": "test views"}, *({"quantity": head} for head in heads)),
     )
 
 

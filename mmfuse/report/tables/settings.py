@@ -9,6 +9,7 @@ import numpy as np
 
 from mmfuse.report.statistics import Mean
 from mmfuse.report.tables.accuracy import METRICS, Comparison, Span, gaps_of
+from mmfuse.report.tables.literature import base_to_novel_table, zero_shot_table
 from mmfuse.report.tables.table import Row, Table, Value
 
 
@@ -19,16 +20,18 @@ def setting_tables(comparisons: Sequence[Comparison]) -> list[Table]:
         comparisons: of all groups, in one metric.
     """
     by_name = {(one.group.dataset, one.group.split): one for one in comparisons}
-    found = []
+    found: list[Table | None] = []
     for base in comparisons:
         beside = by_name.get((base.group.novel or "", base.group.split))
         if beside is not None:
-            found.append(_base_to_novel(base, beside))
+            table = _base_to_novel(base, beside)
+            found += [table, base_to_novel_table(table, base.group) if base.metric == "top1" else None]
     for dataset in dict.fromkeys(one.group.dataset for one in comparisons):
         splits = [one for one in comparisons if one.group.dataset == dataset]
         if len(splits) > 1:
-            found.append(_over_splits(splits))
-    return found
+            table = _over_splits(splits)
+            found += [table, zero_shot_table(table, splits[0].group) if splits[0].metric == "top1" else None]
+    return [table for table in found if table is not None]
 
 
 def harmonic_mean(base: float, novel: float) -> float:

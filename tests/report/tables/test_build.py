@@ -11,7 +11,7 @@ import yaml
 
 from mmfuse.data.protocols import load_protocol, protocol_names
 from mmfuse.errors import MmfuseError
-from mmfuse.records.cell import Inputs
+from mmfuse.records.cell import Cell, Inputs
 from mmfuse.records.folder import ResultsFolder
 from mmfuse.records.record import Views
 from mmfuse.report.groups import groups
@@ -65,6 +65,30 @@ def test_only_rows_on_the_same_lists_are_told_to_be_on_the_same_clips(tmp_path: 
         assert any("the published lists vifi" in note for note in notes)
         assert "Each test video is seen in 8×4×3 frames×clips×crops." in notes
     assert found.rows[0].values[0].text == "8×4×3"
+
+
+def test_base_to_novel_and_zero_shot_stand_beside_published_numbers_too(tmp_path: Path) -> None:
+    def beside(name: str, cells: list[Cell]) -> list[Table]:
+        found = tables(results(tmp_path / name, cells, lambda cell: 0.5), ResultsFolder(tmp_path / name))
+        return [one for one in found if one.key == "literature"]
+
+    lists = {"name": "ucf101", "protocol": "vifi"}
+    halves = [build("dora+adapter", shots=16, draw=draw, dataset=lists, setting="base-to-novel") for draw in (0, 1)]
+    [base] = beside("halves", halves)
+    told = {row.name.split(" [")[0]: [value.text for value in row.values] for row in base.rows}
+    assert base.columns == ("frames×clips×crops", "training clips", "base", "novel", "harmonic mean")
+    assert told["ViFi-CLIP (ViT-B/16)"] == ["32×1×1", "same as ours", "92.9", "67.7", "78.3"]
+    assert told["GA2-CLIP (ViT-B/16, best epoch on test)"][:2] == ["32×?×?", "not stated"]
+    assert base.rows[0].name == "dora+adapter (ours)"
+    assert len(base.rows[0].values) == 5
+    assert not beside("few", [build("dora+adapter", shots=8, dataset="ucf101", setting="base-to-novel")])
+
+    target = {"name": "hmdb51", "splits": [1, 2, 3]}
+    [zero, _] = beside("zero", [build("dora+adapter", shots=16, dataset="ucf101", test_on=[target])])
+    told = {row.name.split(" [")[0]: [value.text for value in row.values] for row in zero.rows}
+    assert zero.columns == ("frames×clips×crops", "K=16", "published")
+    assert told["TC-CLIP (ViT-B/16)"] == ["16×2×1", "", "54.2 ± 0.7"]
+    assert "ours on ucf101" in zero.notes[1]
 
 
 def test_rows_on_other_clips_are_told(tmp_path: Path) -> None:
