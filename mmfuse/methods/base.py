@@ -56,6 +56,9 @@ class Method(nn.Module):
     def refresh(self) -> None:
         """Bring up to date what is computed from weights and kept; the tower calls it before each forward pass."""
 
+    def hold(self, on: bool) -> None:
+        """Whether no weight can change for now, so that `refresh` need not look: on a GPU, looking means waiting."""
+
     def compose(self, on: bool) -> None:
         """Compute with weights that are multiplied out once a batch, where the method knows how (see `composed`)."""
 

@@ -3,7 +3,7 @@
 While gradients are off, each module that the method works on computes by a stand-in: a copy of the frozen module whose
 weights contain the method. Nothing is written into the tower, so there is nothing to bring back, whatever interrupts a
 test, and fingerprints and checkpoints are right at any moment. Stand-ins belong to the weights that they were made of:
-those are compared by content before each forward pass.
+those are compared by content before each forward pass, but for the batches of a trainer's test after its first.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class Mergeable(Method):
         super().__init__()
         self._wanted = False
         self._on = True
+        self._held = False
         self._stand_ins: StandIns | None = None
 
     @property
@@ -67,7 +68,7 @@ class Mergeable(Method):
 
     def unmerge(self) -> None:
         """Compute as in training again."""
-        self._wanted, self._stand_ins = False, None
+        self._wanted, self._held, self._stand_ins = False, False, None
         for module in self._targets():
             vars(module).pop("forward", None)
 
@@ -75,10 +76,14 @@ class Mergeable(Method):
         """See `Method.switch`."""
         self._on = on
 
+    def hold(self, on: bool) -> None:
+        """See `Method.hold`."""
+        self._held = on
+
     @torch.compiler.disable
     def refresh(self) -> None:
         """Merge anew where a weight has changed since; the tower asks for it before each forward pass."""
-        if self._wanted:
+        if self._wanted and not (self._held and self.merged):
             weights = self._weights()
             if self._stand_ins is None or not self._stand_ins.up_to_date(weights):
                 self._stand_ins = None if any(_is_half(weight) for weight in weights) else self._make(weights)

@@ -6,6 +6,7 @@ Shapes: C classes, E width of a class embedding.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any
 
 import lightning as L
 import torch
@@ -61,8 +62,11 @@ class ClassPrompts:
         Raises:
             MmfuseError: names that no prompts can be made of, or that prompts could not tell apart.
         """
-        prompts = self._prompts if names is None else self._tokenize(check_names(names))
-        embedded = [functional.normalize(self._tower(part.to(device)), dim=-1) for part in prompts]
+        if names is None:
+            prompts = self._prompts = [part.to(device) for part in self._prompts]  # they stay where they are used
+        else:
+            prompts = [part.to(device) for part in self._tokenize(check_names(names))]
+        embedded = [functional.normalize(self._tower(part), dim=-1) for part in prompts]
         return torch.stack(embedded).mean(dim=0)
 
 
@@ -122,6 +126,7 @@ class EmbeddingScopes(L.Callback):
         """A loop begins: nothing is left of an earlier one, however that ended."""
         self.training.close()
         self.evaluation.close()
+        _hold(pl_module, False)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """See `setup`."""
@@ -145,9 +150,20 @@ class EmbeddingScopes(L.Callback):
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """See `on_validation_epoch_start`."""
         self.evaluation.close()
+        _hold(pl_module, False)
 
+    def on_test_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *batch: Any) -> None:
+        """From the second batch on, merged weights need not be compared with those they were made of."""
+        _hold(pl_module, True)
+
+    on_predict_batch_end = on_test_batch_end
     on_test_epoch_start = on_predict_epoch_start = on_validation_epoch_start
     on_test_epoch_end = on_predict_epoch_end = on_validation_epoch_end
+
+
+def _hold(model: Any, on: bool) -> None:
+    for method in (model.image_method, model.text_method):
+        method.hold(on)
 
 
 def plain_texts(what: str, given: Iterable[str]) -> list[str]:

@@ -2,10 +2,41 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from torchmetrics import CatMetric
-from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+from torchmetrics import Metric
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
+from torchmetrics.utilities import dim_zero_cat
+
+
+class SeenClips(Metric):
+    """What was said of each clip, kept on the device as it comes: nothing is asked of the device until the end."""
+
+    full_state_update = False
+    probabilities: list[Tensor]
+    labels: list[Tensor]
+    index: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("probabilities", "labels", "index"):
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def update(self, probabilities: Tensor, labels: Tensor, index: Tensor) -> None:
+        """Add a batch: probabilities (B, C), labels (B,), and the clips' places in the test list (B,)."""
+        self.probabilities.append(probabilities.float())
+        self.labels.append(labels)
+        self.index.append(index)
+
+    def compute(self) -> dict[str, Tensor]:
+        """All clips of all processes, in the order in which they came."""
+        return {
+            "index": dim_zero_cat(self.index),
+            "label": dim_zero_cat(self.labels),
+            "probabilities": dim_zero_cat(self.probabilities),
+        }
 
 
 class TestMetrics(nn.Module):
@@ -23,45 +54,43 @@ class TestMetrics(nn.Module):
 
     def __init__(self, *, classes: int) -> None:
         super().__init__()
-        self.top1 = MulticlassAccuracy(classes, average="micro")
-        self.top5 = MulticlassAccuracy(classes, average="micro", top_k=min(5, classes))
-        self.confusion = MulticlassConfusionMatrix(classes)
+        self._classes = classes
+        self._seen = SeenClips()
         self.clips = 0
         """Clips seen since the last reset, in this process."""
-        self.index, self.labels, self.probabilities = CatMetric(), CatMetric(), CatMetric()
 
     def update(self, probabilities: Tensor, labels: Tensor, index: Tensor) -> None:
         """Add a batch: probabilities (B, C), labels (B,), and the clips' places in the test list (B,)."""
         self.clips += len(labels)
-        self.top1.update(probabilities, labels)
-        self.top5.update(probabilities, labels)
-        self.confusion.update(probabilities, labels)
-        # Kept in double precision: a place in a long list is not a whole number in bfloat16.
-        self.index.update(index.double())
-        self.labels.update(labels.double())
-        self.probabilities.update(probabilities.double())
+        self._seen.update(probabilities, labels, index)
 
     def compute(self) -> dict[str, Tensor]:
         """`top1`, `top5` and `mean_class`, each between 0 and 1."""
-        table = self.confusion.compute().double()
+        seen = self._in_order()
+        given: dict[str, Any] = {"preds": seen["probabilities"], "target": seen["label"], "num_classes": self._classes}
+        table = multiclass_confusion_matrix(**given).double()
         clips = table.sum(dim=1)
         recognised = table.diagonal()[clips > 0] / clips[clips > 0]
-        return {"top1": self.top1.compute(), "top5": self.top5.compute(), "mean_class": recognised.mean().float()}
+        return {
+            "top1": multiclass_accuracy(**given, average="micro"),
+            "top5": multiclass_accuracy(**given, average="micro", top_k=min(5, self._classes)),
+            "mean_class": recognised.mean().float(),
+        }
 
     def predictions(self) -> dict[str, Tensor]:
         """Each clip once, in the order of the test list: `index`, `label`, `predicted` (N,), `probabilities` (N, C)."""
-        index = self.index.compute().cpu().reshape(-1)  # a single value comes back without a dimension
+        seen = self._in_order()
+        return {**seen, "predicted": seen["probabilities"].argmax(dim=-1)}
+
+    def _in_order(self) -> dict[str, Tensor]:
+        """All clips in the order of the test list, on the CPU."""
+        seen = {name: value.cpu() for name, value in self._seen.compute().items()}
+        index = seen["index"].reshape(-1)  # a single value comes back without a dimension
+        shapes = {"index": (-1,), "label": (-1,), "probabilities": (len(index), -1)}
         order = torch.argsort(index)
-        probabilities = self.probabilities.compute().cpu().view(len(order), -1)[order].float()
-        return {
-            "index": index[order].long(),
-            "label": self.labels.compute().cpu().reshape(-1)[order].long(),
-            "predicted": probabilities.argmax(dim=-1),
-            "probabilities": probabilities,
-        }
+        return {name: seen[name].reshape(shape)[order] for name, shape in shapes.items()}
 
     def reset(self) -> None:
         """Forget all batches."""
         self.clips = 0
-        for metric in (self.top1, self.top5, self.confusion, self.index, self.labels, self.probabilities):
-            metric.reset()
+        self._seen.reset()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -32,6 +33,9 @@ from mmfuse.model.metrics import TestMetrics
 from mmfuse.model.optimizations import USUAL, Speed
 from mmfuse.model.rebuilding import OMITTED, constructor_arguments
 from mmfuse.model.trained import TrainedWeights, refuse_trainable
+
+LOOK_EVERY = 20
+"""Steps after which the losses are looked at, besides the end of an epoch."""
 
 
 class NonFiniteLoss(MmfuseError):
@@ -179,6 +183,7 @@ class ActionRecognizer(L.LightningModule):
         # Checkpoints hold trained weights only.
         self.register_load_state_dict_pre_hook(lightning_checkpoint.fill_in_frozen)
         self._scopes = EmbeddingScopes()
+        self._sum_of_losses: Tensor | float = 0.0
         self.test_predictions: dict[str, Tensor] = {}
         self.sampling: dict[str, Any] | None = None
 
@@ -412,6 +417,7 @@ class ActionRecognizer(L.LightningModule):
         """Train in training mode, whatever mode the model was left in; the towers stay in evaluation mode."""
         self.unmerge()  # what a test that was broken off left merged
         self.train()
+        self._sum_of_losses = 0.0
         self.sampling = getattr(getattr(self.trainer, "datamodule", None), "sampling", self.sampling)
 
     def configure_callbacks(self) -> list[L.Callback]:
@@ -425,13 +431,25 @@ class ActionRecognizer(L.LightningModule):
         """Cross-entropy of one batch, logged as `train/loss`, and `train/top1` over the epoch."""
         given = as_batch(batch, labelled=True)
         loss, hits = self._loss_and_hits(given, place=(0, self.current_epoch, batch_index, self.global_rank))
-        if not torch.isfinite(loss):
-            raise NonFiniteLoss(
-                f"the loss became {loss.item()} in epoch {self.current_epoch}; lower the learning rates"
-            )
+        self._sum_of_losses = loss.detach() + self._sum_of_losses
+        if batch_index % LOOK_EVERY == LOOK_EVERY - 1:
+            self._refuse_non_finite_losses()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(hits))
         self.log("train/top1", hits.float().mean(), on_step=False, on_epoch=True, batch_size=len(hits))
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Refuse a loss of the last steps that was not finite."""
+        self._refuse_non_finite_losses()
+
+    def _refuse_non_finite_losses(self) -> None:
+        """Look at the losses since the last look, all at once: a GPU that is asked at each step waits at each step.
+
+        A sum is not finite from the first loss on that is not.
+        """
+        total, self._sum_of_losses = float(self._sum_of_losses), 0.0
+        if not math.isfinite(total):
+            raise NonFiniteLoss(f"the loss became {total} in epoch {self.current_epoch}; lower the learning rates")
 
     def validation_step(self, batch: Any, batch_index: int, dataloader_idx: int = 0) -> None:
         """Log `val/loss` and `val/top1` on clips held out of the training list; nothing is selected by them."""

@@ -141,6 +141,7 @@ def step(model: ActionRecognizer) -> None:
     with torch.no_grad():
         for method in (model.image_method, model.text_method):
             method.merge()
+            method.hold(True)  # as a trainer does from the second batch on
         logits = model.eval()(video)
     assert logits.device.type == NAME
 
