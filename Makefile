@@ -9,7 +9,7 @@ READY   := $(VENV)/.ready
 export TOKENIZERS_PARALLELISM = false
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench smoke test lint format docs speed wheel clean
+.PHONY: help install bench smoke test gpu lint format docs speed wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ smoke: $(READY) ## run the smallest grid, in under two minutes
 
 test: $(READY) ## run the whole test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --quiet
+
+gpu: $(READY) ## run the tests that need a GPU, one after the other
+	$(BIN)/python -m pytest --numprocesses=0 --quiet -m gpu -rs tests/gpu
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .

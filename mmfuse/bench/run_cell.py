@@ -21,11 +21,12 @@ from transformers.utils.logging import disable_progress_bar
 
 from mmfuse.bench import environment
 from mmfuse.bench.clip_cache import store_folder
+from mmfuse.bench.compiling import compiling
 from mmfuse.bench.device_faults import out_of_memory
 from mmfuse.bench.digests import known_inputs, videos_digest
 from mmfuse.bench.engines.ddp import run_on_ranks
 from mmfuse.bench.epoch_tests import TestAfterEachEpoch
-from mmfuse.bench.feature_cache import use_cached_prefix
+from mmfuse.bench.feature_cache import FrozenPrefix, use_cached_prefix
 from mmfuse.bench.job import Attempt, Job, Outcome, Progress, Report
 from mmfuse.bench.other_tests import Tested, evaluation_of, run_other_tests
 from mmfuse.bench.precision import resolve_precision
@@ -121,7 +122,7 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
         progress: told now and then how far it is.
     """
     cell = job.cell
-    with quiet(), memory_filled(not job.speed.unfilled):
+    with quiet(), memory_filled(not job.speed.unfilled), compiling(job.speed.compile) as not_compiled:
         resolved = resolve(cell, data_root=job.data_root, annotations=job.annotations)
         towers = load_towers(cell.encoders)
         data = make_data(job, resolved, batch_size=micro_batch, native_size=towers.image.tower.native_size)
@@ -140,11 +141,10 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
         # The files beside the weights say how pixels are normalised and what the layers do.
         tower = f"{towers.image.fingerprint}/{inputs.image_tower}"
 
-        def cached(data: FewShotVideoDataModule) -> str:
-            prefix = use_cached_prefix(data, model, trainer, speed=job.speed, fingerprint=tower)
-            return prefix.note if prefix else ""
+        def cached(data: FewShotVideoDataModule) -> FrozenPrefix | None:
+            return use_cached_prefix(data, model, trainer, speed=job.speed, fingerprint=tower)
 
-        remark = cached(data)
+        prefixes = [cached(data)]
         L.seed_everything(cell.training_seed, workers=True, verbose=False)
         begun = time.monotonic()
         trainer.fit(model, datamodule=data)
@@ -153,12 +153,14 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
         found = dict(model.test_predictions)
 
         def test(one: FewShotVideoDataModule) -> None:
-            remarks.extend((cached(one), _test(trainer, model, one)))
+            prefixes.append(cached(one))
+            remarks.append(_test(trainer, model, one))
 
         tested = run_other_tests(
             others, model, make_data=lambda one: make_test_data(job, one, data), templates=cell.templates, test=test
         )
         model.test_predictions = found
+        told = [prefix.note for prefix in prefixes if prefix]  # complete only now
     _refuse_changed(inputs, _inputs(known_inputs(cell), data, others), since="the cell began")
     return Trained(
         data=data,
@@ -170,7 +172,7 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
         precision=str(trainer.precision),
         device=environment.device_name(trainer.strategy.root_device),
         micro_batch=micro_batch,
-        notes=tuple(dict.fromkeys(filter(None, (data.features_fault, remark, *remarks)))),
+        notes=tuple(dict.fromkeys(filter(None, (data.features_fault, *told, *remarks, *not_compiled)))),
         test_selection=diagnosis.found() if diagnosis else None,
         others=tuple(tested),
     )
