@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,7 @@ class Host:
         torch: its version.
         count: devices that it finds.
         environment: variables of this process.
+        apple: it has one GPU of Apple's, which has no number and no parts.
     """
 
     vendors: frozenset[str]
@@ -28,13 +31,14 @@ class Host:
     torch: str = ""
     count: int = 0
     environment: Mapping[str, str] = field(default_factory=dict)
+    apple: bool = False
 
     @classmethod
     def here(cls) -> Host:
         """This machine; torch is asked only where there may be a GPU."""
         vendors = _vendors()
         if not vendors:
-            return cls(vendors)
+            return cls(vendors, apple=sys.platform == "darwin" and platform.machine() == "arm64")
         import torch
 
         built_for = "hip" if torch.version.hip else "cuda" if torch.version.cuda else None

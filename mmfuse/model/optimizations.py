@@ -25,7 +25,8 @@ class Speed:
         attention: on a CPU in bf16, the image tower's attention takes its gradients by products of matrices.
         unfilled: new memory is not filled with NaN before it is written, as torch does where it is deterministic, so
             that reads of unwritten memory show; nothing here reads any.
-        compile: the image tower runs through `torch.compile`, which takes minutes before the first step.
+        compile: the image tower runs through `torch.compile`, which takes minutes before the first step of each cell;
+            where torch gives up, the record notes it.
         checkpointing: the image tower keeps one layer's activations at a time and computes them again on the way back:
             less memory for about a third more time.
     """

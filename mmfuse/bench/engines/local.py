@@ -250,7 +250,7 @@ def device_slots(
     groups = [group for group in groups if group.count(",") == devices_per_cell - 1]
     if found and not groups:
         raise MmfuseError(f"a cell of this grid wants {devices_per_cell} devices; this machine has {len(found)}")
-    count = workers or int(len(groups) / share) or max(1, cpus // devices_per_cell)
+    count = workers or int(len(groups) / share) or (1 if host.apple else max(1, cpus // devices_per_cell))
     if threads is None:
         threads = max(1, cpus // (count * devices_per_cell)) if groups else 1
     slots = []

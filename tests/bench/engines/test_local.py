@@ -70,6 +70,10 @@ def test_devices_of_rocm_are_named_by_both_of_its_variables() -> None:
         assert [environment[name] for environment in bound] == ["4", "5"]
 
 
+def test_one_worker_has_apples_gpu() -> None:
+    assert len(device_slots(workers=None, host=Host(frozenset(), apple=True))) == 1
+
+
 @pytest.mark.parametrize(
     ("host", "told"),
     [
