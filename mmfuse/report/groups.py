@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from mmfuse.records.cell import Cell
+from mmfuse.records.cell import Cell, Source
 from mmfuse.records.decisions import Decision, decisions
 from mmfuse.records.evaluations import NOVEL, Test, tests_of
 from mmfuse.records.folder import ResultsFolder
@@ -175,13 +175,18 @@ def _view(entry: Entry, test: Test) -> Entry:
         "metrics": None if evaluation is None else evaluation.metrics,
         "predictions": None if evaluation is None else evaluation.predictions,
         "class_names": None if evaluation is None else evaluation.class_names,
+        "class_subsets": None,  # those of the data set that was trained on
     }
     return replace(entry, planned=planned, record=entry.record.model_copy(update=update), origin=entry)
 
 
 def _tested(cell: Cell, test: Test) -> Cell:
     """A cell with the data set and the split that it is tested on."""
-    return cell if test.target is None else _changed(cell, dataset=test.target, split=test.split)
+    if test.target is None:
+        return cell
+    # Whose lists were trained on is still told.
+    place = {name: getattr(test.target, name) for name in Source.model_fields}
+    return _changed(cell, dataset=cell.dataset.model_copy(update=place), split=test.split)
 
 
 def _changed(cell: Cell, **settings: Any) -> Cell:

@@ -119,7 +119,7 @@ def published_lists(group: Group) -> list[str]:
     """Whose lists the training clips are from, where they are no draws of ours."""
     names = sorted({entry.cell.dataset.protocol for entry in group.entries if entry.cell.dataset.protocol is not None})
     return [
-        f"Training clips: the published lists {name} (mmfuse data get {group.dataset} --protocol {name} tells of them)."
+        f"Training clips: the published lists {name} (mmfuse data get NAME --protocol {name} tells of them)."
         for name in names
     ]
 
