@@ -127,3 +127,24 @@ def clips(count: int = 3, frames: int = 4, *, seed: int = 0) -> torch.Tensor:
     """Random pixels, uint8 (count, frames, 3, SIZE, SIZE)."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (count, frames, 3, SIZE, SIZE), dtype=torch.uint8, generator=generator)
+
+
+def save_whole_model(kind: str, folder: Path) -> Path:
+    """Write a small CLIP or SigLIP with random weights, both towers in one checkpoint, as the hub lays it out."""
+    tokenizer = text_tokenizer(f"{kind}-text")
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    text = {**shape, **special, "vocab_size": len(tokenizer), "max_position_embeddings": 32}
+    image = {**SMALL, "intermediate_size": 64}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        if kind == "clip":
+            both = [{**part, "projection_dim": 24} for part in (text, image)]
+            config: Any = transformers.CLIPConfig(text_config=both[0], vision_config=both[1], projection_dim=24)
+            model: Any = transformers.CLIPModel(config)
+        else:
+            config = transformers.SiglipConfig(text_config={**text, "projection_size": 32}, vision_config=image)
+            model = transformers.SiglipModel(config)
+        randomised(model).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -28,7 +28,7 @@ from mmfuse.records.cell import (
     Pair,
     Seed,
     Setting,
-    Shots,
+    ShotsOrNone,
     Source,
     Split,
     Strict,
@@ -78,7 +78,7 @@ def _no_doubles(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _count(value: Any) -> Any:
     """Shots as grids write them. A boolean is no count, although Python takes it for one."""
-    if value != "all" and (isinstance(value, bool) or not str(value).isdecimal() or not 1 <= int(value) <= MOST_SHOTS):
+    if value != "all" and (isinstance(value, bool) or not str(value).isdecimal() or not 0 <= int(value) <= MOST_SHOTS):
         raise ValueError(f"shots are a number from 1 to {MOST_SHOTS:,}, or all; got {value!r:.80}")
     return value
 
@@ -104,7 +104,7 @@ def _logger(value: Any) -> str:
 
 Diagnosis = Annotated[str, BeforeValidator(_diagnosis)]
 Logger = Annotated[str, BeforeValidator(_logger)]
-ShotCount = Annotated[Shots, BeforeValidator(_count)]
+ShotCount = Annotated[ShotsOrNone, BeforeValidator(_count)]
 Precision = Annotated[str, BeforeValidator(_precision)]
 Seconds = Annotated[float, BeforeValidator(no_boolean), Field(gt=0, le=1e9, allow_inf_nan=False)]
 Workers = Annotated[int, BeforeValidator(no_boolean), Field(ge=0, le=1024)]
@@ -284,15 +284,17 @@ class LoadedGrid:
         self._check_size()
         self._check_names()
         self._check_protocols()
-        self._check_overrides()
-        self._check_draws()
         self.tests = GridTests(
             source,
             setting=self.grid.setting,
+            shots=self.grid.shots,
+            repeats=[key for key in ("draws", "seeds") if len(self.grid.values(key)) > 1],
             targets=self.grid.test_on,
             datasets=tuple(self._located(dataset) for dataset in self.grid.datasets),
             located=self._located,
         )
+        self._check_overrides()
+        self._check_draws()
 
     def _check_draws(self) -> None:
         """Draws can be added only where there is something to decide."""
@@ -433,6 +435,8 @@ class LoadedGrid:
         self._check_shares(settled["train"].batch_size, layers)
         self.tests.refuse_without_text(settled["fusion"])
         settled["encoders"] = _located_encoders(settled["encoders"], self.source.path.parent)
+        if self.tests.untrained:
+            self.tests.refuse_training(self.grid.pairs[pair].plain(), settled["encoders"], [([], grid), *layers])
         return settled
 
     def _check_shares(self, batch_size: int, layers: list[tuple[list[str | int], Any]]) -> None:

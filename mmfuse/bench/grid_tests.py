@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from mmfuse.bench.tested_data import overlapping, seen_classes
 from mmfuse.bench.yaml_source import YamlSource
 from mmfuse.data.catalogue.cards import card_names, load_card
+from mmfuse.encoders.hub import apart
 from mmfuse.errors import unknown
-from mmfuse.records.cell import WITHOUT_TEXT, Dataset, Fusion, Setting, Target
+from mmfuse.records.cell import (
+    MOST_SHOTS,
+    WITHOUT_TEXT,
+    Dataset,
+    Encoders,
+    Fusion,
+    Pair,
+    Setting,
+    ShotsOrNone,
+    Target,
+)
 
 
 class GridTests:
@@ -17,6 +29,8 @@ class GridTests:
     Args:
         source: the grid file, for the lines of faults.
         setting: what is tested.
+        shots: numbers of training clips a class; 0 for towers as they were pretrained.
+        repeats: the keys that list several draws or seeds.
         targets: the other data sets.
         datasets: what the cells train on.
         located: makes the paths of a data set absolute.
@@ -30,11 +44,16 @@ class GridTests:
         source: YamlSource,
         *,
         setting: Setting,
+        shots: Sequence[ShotsOrNone],
+        repeats: Sequence[str],
         targets: tuple[Target, ...],
         datasets: tuple[Dataset, ...],
         located: Callable[[Target], Target],
     ) -> None:
         self._source, self._setting = source, setting
+        self.untrained = 0 in shots
+        if self.untrained:
+            self._check_untrained(shots, repeats, tested=bool(targets))
         self._targets = [self._checked(target, at, located) for at, target in enumerate(targets)]
         for at, dataset in enumerate(datasets):
             self._check_dataset(dataset, at)
@@ -60,8 +79,11 @@ class GridTests:
         if self._targets and not others:
             problem = f"{dataset.name} would be tested on itself alone; name another data set"
             raise self._source.error(["test_on"], problem)
-        if self._setting == "zero-shot" and not others:
-            problem = "the zero-shot setting needs data sets to test on, such as 'test_on: [hmdb51]'"
+        if self._setting == "zero-shot" and not others and not self.untrained:
+            problem = (
+                "the zero-shot setting needs data sets to test on, such as 'test_on: [hmdb51]'; with 'shots: 0' towers "
+                "that were trained together are tested as they are"
+            )
             raise self._source.error(["setting"], problem)
         if self._setting == "base-to-novel" and dataset.train_lists:
             problem = "lists of all classes cannot be read in the base-to-novel setting; leave train_lists out"
@@ -82,6 +104,46 @@ class GridTests:
     def of(self, dataset: Dataset) -> tuple[Target, ...]:
         """What the cells of a data set are tested on besides: all targets but the data set itself."""
         return tuple(target for target in self._targets if (target.name, target.root) != (dataset.name, dataset.root))
+
+    def _check_untrained(self, shots: Sequence[ShotsOrNone], repeats: Sequence[str], *, tested: bool) -> None:
+        """Refuse what has no meaning where nothing is trained."""
+        at: list[str | int] = ["shots", list(shots).index(0)]
+        if self._setting != "zero-shot":
+            told = f"shots are a number from 1 to {MOST_SHOTS:,}, or all; got 0, which trains nothing"
+            raise self._source.error(at, f"{told}: that is for 'setting: zero-shot'")
+        if len(shots) > 1:
+            told = "K = 0 stands alone, as what is trained needs data sets to test on; make a grid of its own for it"
+            raise self._source.error(at, f"{told}, which may share a results folder")
+        if tested:
+            told = "at K = 0 nothing was trained on, so every data set is tested by itself; list them under datasets"
+            raise self._source.error(["test_on"], told)
+        if repeats:
+            told = "at K = 0 no clip is drawn and nothing is random, so that one of them says all"
+            raise self._source.error([repeats[0]], told)
+
+    def refuse_training(
+        self, pairs: Sequence[Pair], encoders: Encoders, layers: Sequence[tuple[list[str | int], Any]]
+    ) -> None:
+        """Refuse what would train at K = 0, and towers that nothing ties together.
+
+        Args:
+            pairs: what is compared.
+            encoders: their towers.
+            layers: where settings are said, each with its place in the file.
+
+        Raises:
+            MmfuseError: naming the place.
+        """
+        if named := [pair.name for pair in pairs if not pair.frozen]:
+            told = f"K = 0 trains nothing, so {named[0]!r} would be the frozen towers; the only pair is frozen+frozen"
+            raise self._source.error(["pairs"], told)
+        for place, layer in layers:
+            for key in ("fusion", "train"):
+                if key in layer.model_fields_set:
+                    told = "K = 0 trains nothing: towers that were trained together are compared in their own space"
+                    raise self._source.error([*place, key], f"{told}; leave this key out")
+        if encoders.image != encoders.text:
+            raise self._source.error(["encoders"], apart(encoders.image, encoders.text))
 
     def refuse_without_text(self, fusion: Fusion) -> None:
         """Refuse a fusion that can recognise the classes alone that it was trained on.

@@ -36,6 +36,7 @@ from mmfuse.bench.tested_data import TestList, other_tests_digest, test_lists, t
 from mmfuse.bench.tower_cache import LoadedTowers, load_towers
 from mmfuse.data.datamodule import FewShotVideoDataModule
 from mmfuse.errors import MmfuseError, MmfuseWarning
+from mmfuse.model.aligned import ALIGNED
 from mmfuse.model.chunked import keep_freed_memory
 from mmfuse.model.optimizations import USUAL, Speed
 from mmfuse.model.recognizer import ActionRecognizer
@@ -134,7 +135,8 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
         )
         precision = resolve_precision(cell.precision, width=towers.image.tower.width)
         callbacks: list[Callback] = [ProgressCallback(progress, epochs=cell.train.epochs)]
-        diagnosis = TestAfterEachEpoch(progress, epochs=cell.train.epochs) if "test_selection" in job.diagnose else None
+        diagnosed = "test_selection" in job.diagnose and cell.shots != 0
+        diagnosis = TestAfterEachEpoch(progress, epochs=cell.train.epochs) if diagnosed else None
         trainer = make_trainer(job, micro_batch, precision, [*callbacks, *([diagnosis] if diagnosis else [])])
         if job.speed.chunks and trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
@@ -147,7 +149,8 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
         prefixes = [cached(data)]
         L.seed_everything(cell.training_seed, workers=True, verbose=False)
         begun = time.monotonic()
-        trainer.fit(model, datamodule=data)
+        if cell.shots != 0:
+            trainer.fit(model, datamodule=data)
         middle = time.monotonic()
         remarks = [_test(trainer, model, data)]
         found = dict(model.test_predictions)
@@ -310,10 +313,10 @@ def make_model(
         text_encoder=towers.text.fresh(),
         image_method=cell.pair.image,
         text_method=cell.pair.text,
-        fusion=cell.fusion.model_dump(),
+        fusion=ALIGNED if cell.shots == 0 else cell.fusion.model_dump(),
         templates=cell.templates or templates,
         frames=frames,
-        feature=cell.encoders.feature,
+        feature="cls" if cell.shots == 0 else cell.encoders.feature,
         method_lr=cell.train.method_lr,
         fusion_lr=cell.train.fusion_lr,
         weight_decay=cell.train.weight_decay,
@@ -430,13 +433,13 @@ def _outcome(job: Job, trained: Trained, attempt: Attempt) -> Outcome:
             seconds=seconds - (trained.test_selection.seconds if trained.test_selection else 0.0),
             train_seconds=trained.train_seconds,
             test_seconds=trained.test_seconds,
-            train_clips_per_second=train_clips * cell.train.epochs / trained.train_seconds,
+            train_clips_per_second=train_clips * cell.train.epochs / trained.train_seconds if train_clips else None,
             test_clips_per_second=test_clips / trained.test_seconds,
             peak_memory_bytes=environment.peak_memory(),
             checkpoint_bytes=checkpoint_bytes,
         ),
         seeds=Seeds(draw=cell.draw, seed=cell.seed, training=cell.training_seed),
-        recipes={part: dataclasses.asdict(recipe) for part, recipe in model.recipes.items()},
+        recipes=None if cell.shots == 0 else {part: dataclasses.asdict(one) for part, one in model.recipes.items()},
         provenance=_provenance(job, trained, attempt.started),
         test_selection=trained.test_selection,
         notes=(*attempt.notes, *trained.notes),

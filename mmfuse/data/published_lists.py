@@ -46,6 +46,8 @@ def training_clips(
         raise MmfuseError("say either train_list (a list of your own choice) or protocol (published lists by name)")
     if protocol is not None:
         train_list = _list_of_protocol(catalogue, protocol, shots=shots, draw=draw)
+    if shots == 0:
+        return catalogue.part("train").iloc[:0]
     if train_list is None:
         return few_shot.draw_clips(catalogue, shots=shots, draw=draw)
     rows = read_list(catalogue, Path(train_list))

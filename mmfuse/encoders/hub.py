@@ -270,3 +270,11 @@ def _unreachable(name: str, kind: str, reason: object) -> MmfuseError:
         f"{kind} tower {name!r} is not in the hub's cache and the hub cannot be reached ({one_line(reason)}); on a "
         f"machine that can, run `hf download {name} --local-dir FOLDER`, and give the path of that folder instead"
     )
+
+
+def apart(image: str, text: str) -> str:
+    """Why frames and texts of two checkpoints cannot be compared without training, and what to do."""
+    return (
+        f"{image!r} and {text!r} were not trained together, so without training nothing ties frames to class names; "
+        "name one vision-language checkpoint for both towers, such as openai/clip-vit-base-patch16"
+    )

@@ -48,7 +48,7 @@ def load_text_tower(name: str) -> TextTower:
     folder = find_folder(name, "text")
     model = _load(folder, name, "text")
     try:
-        with _quiet():
+        with quiet():
             tokenizer = transformers.AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
             )
@@ -64,9 +64,9 @@ def load_text_tower(name: str) -> TextTower:
 
 def _load(folder: Path, name: str, kind: str) -> Any:
     check_config(folder, name, kind)
-    architecture = CHECKPOINTS[kind][_read_config(folder, name, kind).model_type]
+    architecture = CHECKPOINTS[kind][read_config(folder, name, kind).model_type]
     try:
-        with _quiet():
+        with quiet():
             model, report = getattr(transformers, architecture.model_class).from_pretrained(
                 folder,
                 dtype=torch.float32,
@@ -109,16 +109,21 @@ def _account_for_every_tensor(layers: str, report: dict[str, Any], name: str, ki
             raise MmfuseError(f"{kind} tower {name!r}: the checkpoint {fault} {', '.join(keys[:3])}{others}")
 
 
-def _read_config(folder: Path, name: str, kind: str) -> Any:
+def read_config(folder: Path, name: str, kind: str) -> Any:
+    """A checkpoint's configuration, as `transformers` reads it.
+
+    Raises:
+        MmfuseError: it cannot be read.
+    """
     try:
-        with _quiet():
+        with quiet():
             return transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # broken files raise whatever their reader raises
         raise MmfuseError(f"{kind} tower {name!r}: config.json cannot be read: {one_line(error)}") from error
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the reports and progress bars of `transformers`: what matters of them is checked here."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

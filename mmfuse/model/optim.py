@@ -20,6 +20,7 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from mmfuse.errors import MmfuseError
 from mmfuse.methods.recipes import Recipe
 
 NOT_DECAYED = (
@@ -98,8 +99,13 @@ def build_optimizer(
         recipes: how each part is trained.
         fused: update all weights in one kernel.
         momentum: of SGD; `None` for AdamW.
+
+    Raises:
+        MmfuseError: there is nothing to train.
     """
     groups = parameter_groups(trained, recipes)
+    if not groups:
+        raise MmfuseError("nothing of this model is trained: the towers are frozen, the fusion has no weights; test it")
     if momentum is not None:
         return SGD(groups, momentum=momentum, fused=fused)
     return AdamW(groups, betas=(0.9, 0.999), fused=fused)

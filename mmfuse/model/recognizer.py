@@ -22,13 +22,14 @@ from mmfuse.methods.base import attach
 from mmfuse.methods.recipes import FUSION, momentum_of, recipes_of, with_rate
 from mmfuse.methods.registry import IMAGE, TEXT, parse_method
 from mmfuse.model import checkpoint, lightning_checkpoint, optim
+from mmfuse.model.aligned import aligned_fusion, is_aligned
 from mmfuse.model.augmentation import Augmentation, generator_of
 from mmfuse.model.averaging import AveragedWeights
 from mmfuse.model.batches import as_batch, mean_over_views, refuse_floats, with_index
 from mmfuse.model.chunked import chunked_loss
 from mmfuse.model.class_prompts import DEFAULT_TEMPLATE, ClassPrompts, EmbeddingScopes, check_names, check_templates
 from mmfuse.model.frame_features import FEATURES, FrameEncoder, check_kind
-from mmfuse.model.fusion import build_fusion
+from mmfuse.model.fusion import Fusion, build_fusion
 from mmfuse.model.metrics import TestMetrics
 from mmfuse.model.optimizations import USUAL, Speed
 from mmfuse.model.rebuilding import OMITTED, constructor_arguments
@@ -54,7 +55,8 @@ class ActionRecognizer(L.LightningModule):
         text_encoder: the same for the text tower.
         image_method: method on the image tower, by name or as `{"method": "lora", "rank": 32}`.
         text_method: method on the text tower.
-        fusion: fusion by name or as `{"kind": "joint", "width": 256, "layers": 2}`.
+        fusion: fusion by name or as `{"kind": "joint", "width": 256, "layers": 2}`; "aligned" for towers that were
+            trained together, which are then compared as they are (see `mmfuse.model.aligned`).
         templates: prompts with `{}` for the class; several are averaged. A method that learns the prompt's words
             (`coop`) reads "{}." instead.
         frames: T, frames a clip.
@@ -153,14 +155,20 @@ class ActionRecognizer(L.LightningModule):
             self.class_names, tower=self.text_tower, method=self.text_method, templates=templates, trim=speed.trim
         )
         self.templates = self.prompts.templates
-        self.fusion = build_fusion(
-            fusion,
-            frame_width=self.image_tower.width * FEATURES[feature],
-            class_width=self.text_tower.embedding_width,
-            frames=frames,
-            classes=len(self.class_names),
-            generator=generator,
-        )
+        self.fusion: Fusion
+        if is_aligned(fusion):
+            self.fusion = aligned_fusion(
+                self.image_tower, self.text_tower, feature=feature, frames=frames, classes=len(self.class_names)
+            )
+        else:
+            self.fusion = build_fusion(
+                fusion,
+                frame_width=self.image_tower.width * FEATURES[feature],
+                class_width=self.text_tower.embedding_width,
+                frames=frames,
+                classes=len(self.class_names),
+                generator=generator,
+            )
         self.speed = speed
         self.image_tower.checkpointing = speed.checkpointing
         self.image_tower.attend_by_products(speed.attention)

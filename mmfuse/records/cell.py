@@ -37,6 +37,7 @@ _NUMBER = BeforeValidator(no_boolean)
 MOST_SHOTS = 1_000_000
 Split: TypeAlias = Annotated[int, _NUMBER, Field(ge=1, le=1000)]
 Shots: TypeAlias = Annotated[int, _NUMBER, Field(ge=1, le=MOST_SHOTS)] | Literal["all"]
+ShotsOrNone: TypeAlias = Annotated[int, _NUMBER, Field(ge=0, le=MOST_SHOTS)] | Literal["all"]  # 0: as pretrained
 Seed: TypeAlias = Annotated[int, _NUMBER, Field(ge=0, le=2**32 - 1)]
 """The number of a draw, or a seed."""
 Count: TypeAlias = Annotated[int, _NUMBER, Field(ge=1, le=100_000)]
@@ -399,7 +400,7 @@ class Cell(Strict):
     dataset: Dataset
     split: Split = 1
     pair: Pair
-    shots: Annotated[Shots, Field(union_mode="left_to_right")]
+    shots: Annotated[ShotsOrNone, Field(union_mode="left_to_right")]
     draw: Seed = 0
     seed: Seed = 0
     encoders: Encoders = Encoders()
@@ -466,6 +467,8 @@ class Cell(Strict):
         for tower in (IMAGE, TEXT):
             if is_folder(config["encoders"][tower]):
                 config["encoders"][tower] = "folder"  # its files are digested among the inputs
+        if self.shots == 0:  # these have no meaning then, and a default that changes must not count
+            del config["fusion"], config["train"], config["encoders"]["feature"]
         return config
 
     @cached_property

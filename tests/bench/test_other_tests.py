@@ -23,7 +23,7 @@ from mmfuse.data.datamodule import FewShotVideoDataModule
 from mmfuse.errors import MmfuseError, MmfuseWarning
 from mmfuse.model.other_classes import other_classes
 from mmfuse.model.recognizer import ActionRecognizer
-from mmfuse.records.cell import Cell
+from mmfuse.records.cell import Cell, Fusion, Train
 from mmfuse.records.folder import Manifest, PlannedCell, ResultsFolder
 from mmfuse.records.predictions import decode
 from mmfuse.records.status import Entry, read_entries
@@ -32,6 +32,7 @@ from mmfuse.report.tables.accuracy import Comparison
 from mmfuse.report.tables.build import tables
 from mmfuse.report.tables.settings import harmonic_mean
 from tests.bench.real import make_cell, make_clips
+from tests.towers import save_whole_model
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -167,6 +168,10 @@ def test_what_a_test_shares_with_the_training_is_told_or_refused(
     assert outcome.record.evaluations["others"].class_names == ("bowing", "sliding")
 
 
+CLIP = "openai/clip-vit-base-patch16"
+UNTRAINED = {"setting": "zero-shot", "shots": [0], "encoders": {"image": CLIP, "text": CLIP}}
+
+
 def loaded(**keys: Any) -> LoadedGrid:
     grid = {"name": "g", "datasets": ["hmdb51"], "shots": [2], "pairs": ["frozen+frozen"], **keys}
     return LoadedGrid(YamlSource(Path("g.yaml"), text=yaml.safe_dump(grid)))
@@ -187,6 +192,13 @@ def loaded(**keys: Any) -> LoadedGrid:
         ({"setting": "base-to-novel", "protocol": "vifi"}, "base-to-novel lists of hmdb51 at K = 16 only"),
         ({"setting": "base-to-novel", "protocol": "ju", "shots": [5]}, "no base-to-novel lists"),
         ({"setting": "zero-shot", "test_on": ["ucf101"]}, "HMDB51 has classes of UCF101"),
+        ({"shots": [0]}, "got 0, which trains nothing: that is for 'setting: zero-shot'"),
+        ({**UNTRAINED, "shots": [0, 2]}, "K = 0 stands alone"),
+        ({**UNTRAINED, "test_on": ["ucf101"]}, "list them under datasets"),
+        ({**UNTRAINED, "draws": [0, 1]}, "at K = 0 no clip is drawn"),
+        ({**UNTRAINED, "pairs": ["lora+frozen"]}, "'lora+frozen' would be the frozen towers"),
+        ({**UNTRAINED, "fusion": "late"}, "fusion: K = 0 trains nothing"),
+        ({**UNTRAINED, "encoders": {}}, "'tiny-dinov2' and 'tiny-clip-text' were not trained together"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused_when_the_grid_is_read(keys: dict[str, Any], told: str) -> None:
@@ -201,6 +213,36 @@ def test_each_data_set_of_a_grid_is_tested_on_the_others() -> None:
     assert [[target.name for target in cell.test_on] for cell in cells] == [["ucf101"], ["hmdb51"]]
     zero_shot = loaded(datasets=["diving48"], setting="zero-shot", test_on=[{"name": "ucf101", "drop_overlap": True}])
     assert zero_shot.cells()[0].test_on[0].splits == (1, 2, 3)
+
+
+def test_towers_that_were_trained_together_are_tested_as_they_are(
+    five: dict[str, str], others: dict[str, str], tmp_path: Path
+) -> None:
+    tower = str(save_whole_model("clip", tmp_path / "clip"))
+    keys = {**UNTRAINED, "encoders": {"image": tower, "text": tower}, "datasets": [five, others]}
+    cells = loaded(**keys, clip={"frames": 4, "size": 32}).cells()
+    inputs = planned(cells, tmp_path)
+    outcomes = [run(cell, known=item.inputs) for cell, item in zip(cells, inputs, strict=True)]
+    record = outcomes[0].record
+    assert record.state == "done", record.error
+    assert (record.metrics.test_clips, record.metrics.train_clips) == (5, 0)  # type: ignore[union-attr]
+    assert record.parameters is not None
+    assert set(record.parameters.model_dump().values()) == {0}
+    later = cells[0].model_copy(update={"fusion": Fusion(kind="late"), "train": Train(epochs=3)})
+    assert Cell.model_validate(later.model_dump()).config_hash == cells[0].config_hash
+    # As a user of Python would test it.
+    data = FewShotVideoDataModule(dict(five), shots=0, frames=4, size=32)
+    model = ActionRecognizer(
+        data.class_names, image_encoder=tower, text_encoder=tower, fusion="aligned", templates=data.templates, frames=4
+    ).eval()
+    with torch.no_grad():
+        right = [(model(one["video"]).argmax(-1) == one["label"]).float() for one in data.test_dataloader()]
+    assert record.metrics is not None
+    assert record.metrics.top1 == pytest.approx(torch.cat(right).mean().item())
+    entries = written(tmp_path / "r", *outcomes)
+    shown = {group.dataset: group for group in groups(entries, ResultsFolder(tmp_path / "r"))}
+    assert set(shown) == {"five", "others"}
+    assert Comparison(shown["five"]).table.columns == ("K=0",)
 
 
 def test_other_classes_leave_a_model_as_it_was(towers: dict[str, str]) -> None:
