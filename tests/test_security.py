@@ -71,8 +71,10 @@ def test_nothing_is_unpickled_but_what_a_process_of_ours_sends_its_own_child() -
         "np.load",
         "pd.read_pickle",
     }
-    found = {(path, called) for path, called, _ in _calls() if called in unpickling}
-    assert found == {("bench/engines/ddp_rank.py", "pickle.loads")}
+    assert not {(path, called) for path, called, _ in _calls() if called in unpickling}
+    # What these read is pickled as well; each is one end of a pair of sockets that nobody else holds.
+    piped = {path for path, called, _ in _calls() if called == "Connection"}
+    assert piped == {f"bench/engines/{name}.py" for name in ("ddp", "ddp_rank", "local", "worker")}
 
 
 def test_nothing_is_executed_that_was_read() -> None:
