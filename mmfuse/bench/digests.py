@@ -17,7 +17,7 @@ from mmfuse.encoders.preprocessing import FILES as PREPROCESSING
 from mmfuse.encoders.preprocessing import read_preprocessing
 from mmfuse.errors import MmfuseError
 from mmfuse.records.cell import Cell, Inputs, Source
-from mmfuse.utils.content import Report, digests_of
+from mmfuse.utils.content import Report, digests_of, file_version
 from mmfuse.utils.files import sha256_of_file, sha256_of_json, user_path
 from mmfuse.utils.resources import assets_folder, cards_folder
 from mmfuse.utils.yaml12 import parse_yaml
@@ -58,16 +58,16 @@ def known_inputs(cell: Cell, *, report: Report | None = None) -> Inputs:
 def dataset_digest(dataset: Source) -> str | None:
     """Digest of a data set's card, whatever its comments; of the lists, or of the names, where it is the user's own."""
     if not dataset.own:
-        return _card_digest(*_mark(cards_folder() / f"{dataset.name}.yaml"))
+        return _card_digest(*_versioned(cards_folder() / f"{dataset.name}.yaml"))
     classes = _below(dataset.root, CLASSES_FILE)  # the words of the prompts and the order of the labels
-    named = [_file_digest(*_mark(classes))] if dataset.root and not dataset.classes and classes.is_file() else []
+    named = [_file_digest(*_versioned(classes))] if dataset.root and not dataset.classes and classes.is_file() else []
     if dataset.train is None:
         names = _names_digest(Path(dataset.root or "."))
         return sha256_of_json([names, *named]) if names and named else names
     lists = [_below(dataset.root, name) for name in (dataset.train, dataset.test) if name is not None]
     if not all(path.is_file() for path in lists):
         return None
-    return sha256_of_json([_file_digest(*_mark(path)) for path in lists] + named)
+    return sha256_of_json([_file_digest(*_versioned(path)) for path in lists] + named)
 
 
 def own_videos_digest(dataset: Source, *, report: Report | None = None) -> str | None:
@@ -114,7 +114,7 @@ def _names_digest(root: Path) -> str | None:
 
 
 @lru_cache
-def _card_digest(path: Path, _size: int, _changed: int) -> str:
+def _card_digest(path: Path, _version: tuple[int, ...]) -> str:
     return sha256_of_json(parse_yaml(path.read_text(encoding="utf-8")))
 
 
@@ -169,11 +169,11 @@ def frame_size(cell: Cell) -> int | None:
     if folder is None:
         return None
     files = (path for name in SETTINGS["image"] if (path := folder / name).is_file())
-    return _native_size(folder, cell.encoders.image, tuple(_mark(path) for path in files))
+    return _native_size(folder, cell.encoders.image, tuple(_versioned(path) for path in files))
 
 
 @lru_cache
-def _native_size(folder: Path, name: str, _files: tuple[tuple[Path, int, int], ...]) -> int | None:
+def _native_size(folder: Path, name: str, _files: tuple[tuple[Path, tuple[int, ...]], ...]) -> int | None:
     return read_preprocessing(folder, name).size if (folder / "config.json").is_file() else None
 
 
@@ -192,15 +192,14 @@ def _content_digest(path: Path) -> str:
     target = path.resolve()
     if target.parent.name == "blobs" and len(target.name) == 64:
         return target.name
-    return _file_digest(*_mark(target))
+    return _file_digest(*_versioned(target))
 
 
-def _mark(path: Path) -> tuple[Path, int, int]:
+def _versioned(path: Path) -> tuple[Path, tuple[int, ...]]:
     """A file with what changes when its content does, so that one process reads it once."""
-    status = path.stat()
-    return path, status.st_size, status.st_ctime_ns
+    return path, tuple(file_version(path))
 
 
 @lru_cache(maxsize=4096)
-def _file_digest(path: Path, _size: int, _changed: int) -> str:
+def _file_digest(path: Path, _version: tuple[int, ...]) -> str:
     return sha256_of_file(path)

@@ -19,17 +19,20 @@ VIEWS_AT_ONCE = 16
 FORMS = "a batch is a dictionary with video (and label, index), or (video, label)"
 
 
-def as_batch(given: Any, *, labelled: bool) -> dict[str, Tensor]:
+def as_batch(given: Any, *, classes: int | None) -> dict[str, Tensor]:
     """A batch as a dictionary, with labels in int64.
+
+    On a GPU the range of the labels is not checked here, as each step would wait for the answer: see `check_range`.
 
     Args:
         given: `{"video": (B, T, 3, H, W), "label": (B,), "index": (B,)}`, where "features" may stand for "video" and
             "index" may be left out; or a tuple or list (video, label); or, for prediction, the video alone. For tests
             and predictions a video may come in several views, (B, V, T, 3, H, W).
-        labelled: whether labels are needed.
+        classes: C, where every clip needs a label from 0 to C - 1; None where labels are not needed.
 
     Raises:
-        MmfuseError: something else, or labels that are missing or of another number than the clips.
+        MmfuseError: something else, or labels that are missing, no class numbers, or not one for each clip; or places
+            in the test list that are not one for each clip.
     """
     if isinstance(given, Mapping):
         batch = dict(given)
@@ -42,12 +45,46 @@ def as_batch(given: Any, *, labelled: bool) -> dict[str, Tensor]:
     clips = batch.get("features", batch.get("video"))
     if not isinstance(clips, Tensor):
         raise MmfuseError(f"{FORMS}; got no tensor of clips, but {', '.join(map(str, batch))[:200] or 'nothing'}")
-    if labelled:
+    if classes is not None:
         labels = batch.get("label")
-        if not isinstance(labels, Tensor) or labels.shape != clips.shape[:1] or labels.is_floating_point():
-            raise MmfuseError(f"{FORMS}, with one whole number a clip for label; got {_described(labels)}")
+        if not isinstance(labels, Tensor) or labels.shape != clips.shape[:1] or not _whole(labels):
+            hint = "; for one-hot labels give label.argmax(dim=1)" if _one_hot(labels, clips, classes) else ""
+            raise MmfuseError(f"{FORMS}, with one whole number a clip for label; got {_described(labels)}{hint}")
         batch["label"] = labels.long()
+        if labels.device.type == "cpu":
+            check_range(labels, classes=classes)
+    index = batch.get("index")
+    if index is not None and not (isinstance(index, Tensor) and index.shape == clips.shape[:1] and _whole(index)):
+        raise MmfuseError(f"{FORMS}, with one whole number a clip for index; got {_described(index)}")
     return batch
+
+
+def check_range(labels: Tensor, *, classes: int) -> None:
+    """Refuse labels that name no class.
+
+    Torch's cross-entropy leaves out clips of label -100 without a word, so that the loss would be of fewer clips.
+
+    Args:
+        labels: whole numbers, (B,).
+        classes: C.
+
+    Raises:
+        MmfuseError: a label is not in 0 to C - 1.
+    """
+    outside = (labels < 0) | (labels >= classes)
+    if outside.any():
+        found = ", ".join(map(str, labels[outside].unique().tolist()[:5]))
+        raise MmfuseError(f"labels are class numbers from 0 to {classes - 1}; got {found}")
+
+
+def _whole(numbers: Tensor) -> bool:
+    """Whether a tensor is of a type of whole numbers, which truth values are not."""
+    return not (numbers.is_floating_point() or numbers.is_complex() or numbers.dtype == torch.bool)
+
+
+def _one_hot(labels: Any, clips: Tensor, classes: int) -> bool:
+    """Whether labels look one-hot, (B, C)."""
+    return isinstance(labels, Tensor) and labels.shape == (*clips.shape[:1], classes)
 
 
 def mean_over_views(probabilities: Callable[[Tensor], Tensor], clips: Tensor) -> Tensor:

@@ -10,6 +10,9 @@ from torchmetrics import Metric
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
 from torchmetrics.utilities import dim_zero_cat
 
+from mmfuse.errors import MmfuseError
+from mmfuse.model.batches import check_range
+
 
 class SeenClips(Metric):
     """What was said of each clip, kept on the device as it comes: nothing is asked of the device until the end."""
@@ -83,12 +86,21 @@ class TestMetrics(nn.Module):
         return {**seen, "predicted": seen["probabilities"].argmax(dim=-1)}
 
     def _in_order(self) -> dict[str, Tensor]:
-        """All clips in the order of the test list, on the CPU."""
+        """All clips in the order of the test list, on the CPU.
+
+        Raises:
+            MmfuseError: probabilities that are not finite, among which no class is the largest, or a label of no class.
+        """
         seen = {name: value.cpu() for name, value in self._seen.compute().items()}
         index = seen["index"].reshape(-1)  # a single value comes back without a dimension
         shapes = {"index": (-1,), "label": (-1,), "probabilities": (len(index), -1)}
         order = torch.argsort(index)
-        return {name: seen[name].reshape(shape)[order] for name, shape in shapes.items()}
+        ordered = {name: seen[name].reshape(shape)[order] for name, shape in shapes.items()}
+        check_range(ordered["label"], classes=self._classes)
+        lost = int((~ordered["probabilities"].isfinite()).any(dim=1).sum())
+        if lost:
+            raise MmfuseError(f"the model's outputs are not finite for {lost} of {len(index)} test clips")
+        return ordered
 
     def reset(self) -> None:
         """Forget all batches."""

@@ -37,6 +37,8 @@ from mmfuse.model.trained import TrainedWeights, refuse_trainable
 
 LOOK_EVERY = 20
 """Steps after which the losses are looked at, besides the end of an epoch."""
+NO_LABEL = torch.iinfo(torch.int64).min
+"""What cross-entropy leaves out; torch's own -100 may be meant for "unlabelled", and is refused as every other."""
 
 
 class NonFiniteLoss(MmfuseError):
@@ -367,7 +369,11 @@ class ActionRecognizer(L.LightningModule):
         """
         if self.training:
             self._augmented += 1
-        return self._loss_and_hits(as_batch(batch, labelled=True), place=(1, self._augmented))[0]
+        return self._loss_and_hits(self._labelled(batch), place=(1, self._augmented))[0]
+
+    def _labelled(self, batch: Any) -> dict[str, Tensor]:
+        """A batch as a dictionary, with a label for each clip."""
+        return as_batch(batch, classes=len(self.class_names))
 
     def _loss_and_hits(self, batch: dict[str, Tensor], *, place: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """The loss () and which clips were recognised (B,): of mixed ones, as the class that has the largest share.
@@ -404,7 +410,7 @@ class ActionRecognizer(L.LightningModule):
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Of labels (B,), or of the classes' shares (B, C); both are smoothed alike."""
-        return functional.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        return functional.cross_entropy(logits, labels, ignore_index=NO_LABEL, label_smoothing=self.label_smoothing)
 
     def _classes(self) -> Tensor:
         """Class embeddings of this step: computed anew, but where a trainer runs a loop in which they cannot change."""
@@ -435,9 +441,15 @@ class ActionRecognizer(L.LightningModule):
         """
         return [self._scopes, *self._averaging]
 
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Check the range of labels while they are on the CPU; on a GPU each step would wait for the answer."""
+        if not self.trainer.predicting and self.device.type != "cpu":
+            self._labelled(batch)
+        return batch
+
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
         """Cross-entropy of one batch, logged as `train/loss`, and `train/top1` over the epoch."""
-        given = as_batch(batch, labelled=True)
+        given = self._labelled(batch)
         loss, hits = self._loss_and_hits(given, place=(0, self.current_epoch, batch_index, self.global_rank))
         self._sum_of_losses = loss.detach() + self._sum_of_losses
         if batch_index % LOOK_EVERY == LOOK_EVERY - 1:
@@ -461,7 +473,7 @@ class ActionRecognizer(L.LightningModule):
 
     def validation_step(self, batch: Any, batch_index: int, dataloader_idx: int = 0) -> None:
         """Log `val/loss` and `val/top1` on clips held out of the training list; nothing is selected by them."""
-        given = as_batch(batch, labelled=True)
+        given = self._labelled(batch)
         logits, labels = self._logits(given), given["label"]
         found = {"loss": self._cross_entropy(logits, labels), "top1": (logits.argmax(dim=-1) == labels).float().mean()}
         for name, value in found.items():
@@ -495,14 +507,14 @@ class ActionRecognizer(L.LightningModule):
 
     def test_step(self, batch: Any, batch_index: int, dataloader_idx: int = 0) -> None:
         """Collect the predictions of one batch."""
-        given = as_batch(batch, labelled=True)
+        given = self._labelled(batch)
         processes, rank = self.trainer.world_size, self.trainer.global_rank
         index = with_index(given, seen=self.metrics.clips, rank=rank, processes=processes)
         self.metrics.update(self._probabilities(given), given["label"], index)
 
     def predict_step(self, batch: Any, batch_index: int, dataloader_idx: int = 0) -> Tensor:
         """Probabilities of the classes, (B, C), of a batch with or without labels."""
-        return self._probabilities(as_batch(batch, labelled=False))
+        return self._probabilities(as_batch(batch, classes=None))
 
     def _probabilities(self, batch: dict[str, Tensor]) -> Tensor:
         """Probabilities (B, C); of clips in several views, the mean over them."""

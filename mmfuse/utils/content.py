@@ -35,7 +35,7 @@ def digests_of(paths: Sequence[Path], *, report: Report | None = None) -> list[s
         OSError: a file cannot be read.
     """
     kept = _Memory(paths)
-    marks = [_mark(path) for path in paths]
+    marks = [file_version(path) for path in paths]
     found: list[str | None] = [kept.digest(path, mark) for path, mark in zip(paths, marks, strict=True)]
     unknown = [at for at, digest in enumerate(found) if digest is None]
     # Hashing lets other threads run, and waits for the disk.
@@ -51,7 +51,12 @@ def digests_of(paths: Sequence[Path], *, report: Report | None = None) -> list[s
     return [digest for digest in found if digest is not None]
 
 
-def _mark(path: Path) -> list[int]:
+def file_version(path: str | os.PathLike[str]) -> list[int]:
+    """What changes whenever a file's content does: its size, the time of its change, and of its last status change.
+
+    Raises:
+        OSError: there is no such file.
+    """
     status = os.stat(path)
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mmfuse.errors import MmfuseError
 from mmfuse.model.metrics import TestMetrics
 
 
@@ -53,3 +54,10 @@ def test_predictions_come_in_the_order_of_the_test_list_and_once() -> None:
     metrics.reset()
     metrics.update(one_hot([0], 2), torch.tensor([0]), torch.tensor([0]))
     assert len(metrics.predictions()["index"]) == 1
+
+
+def test_outputs_that_are_not_finite_are_no_predictions() -> None:
+    metrics = TestMetrics(classes=2)
+    metrics.update(torch.tensor([[0.2, 0.8], [float("nan"), 0.0]]), torch.tensor([1, 0]), torch.arange(2))
+    with pytest.raises(MmfuseError, match="not finite for 1 of 2 test clips"):
+        metrics.compute()

@@ -10,6 +10,7 @@ import torch
 import yaml
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
+from torch.nn.functional import one_hot
 from torch.utils.data import DataLoader, TensorDataset
 
 from mmfuse.data.datamodule import FewShotVideoDataModule
@@ -60,12 +61,27 @@ def test_pairs_of_video_and_label_train_and_test_as_dictionaries_do() -> None:
         ({"video": VIDEO}, "one whole number a clip for label; got None"),
         ((VIDEO, LABELS[:3]), r"for label; got torch.int64 of shape \(3,\)"),
         ((VIDEO, LABELS.float()), "for label; got torch.float32"),
+        ((VIDEO, LABELS > 0), "for label; got torch.bool"),
+        ((VIDEO, one_hot(LABELS, len(towers.PHRASES))), r"for one-hot labels give label.argmax\(dim=1\)"),
+        ((VIDEO, LABELS.masked_fill(LABELS == 1, -100)), r"labels are class numbers from 0 to \d+; got -100"),
+        ((VIDEO, LABELS + 1), f"got {len(towers.PHRASES)}$"),
+        ((VIDEO, LABELS, LABELS[:3]), r"for index; got torch.int64 of shape \(3,\)"),
     ],
 )
 def test_other_batches_are_one_clear_line(batch: Any, message: str) -> None:
     with pytest.raises(MmfuseError, match=message) as raised:
         build().loss(batch)
     assert "\n" not in str(raised.value)
+
+
+def test_labels_for_a_gpu_are_checked_before_they_go_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, unlabelled = build(), torch.full_like(LABELS, -100)
+    model.trainer = trainer(max_epochs=1)
+    monkeypatch.setattr(ActionRecognizer, "device", property(lambda _: torch.device("cuda")))
+    with pytest.raises(MmfuseError, match="got -100"):
+        model.on_before_batch_transfer((VIDEO, unlabelled), 0)
+    with pytest.raises(IndexError, match="Target -100 is out of bounds"):  # and never left out of the mean
+        model._cross_entropy(torch.zeros(CLIPS, 3), unlabelled)
 
 
 @pytest.mark.parametrize("scale", [1.0, 255.0])

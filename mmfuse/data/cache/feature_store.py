@@ -28,6 +28,7 @@ from torch.utils.data import Dataset
 from mmfuse.data.batches import Batch, ClipBatches, Request
 from mmfuse.data.catalogue.load import Catalogue
 from mmfuse.data.frames.video import decoder_version
+from mmfuse.utils.content import file_version
 from mmfuse.utils.files import cache_folder, sha256_of_json, write_atomically
 
 Compute = Callable[[Tensor], Tensor]
@@ -278,7 +279,6 @@ class Features:
 def _mark(path: str) -> int:
     """What changes when a video is replaced by another under the same name; 0 where only the clip store holds it."""
     try:
-        status = os.stat(path)
+        return zlib.crc32("/".join(map(str, file_version(path))).encode())
     except OSError:
         return 0
-    return zlib.crc32(f"{status.st_size}/{status.st_mtime_ns}/{status.st_ctime_ns}".encode())

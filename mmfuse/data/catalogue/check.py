@@ -16,6 +16,7 @@ from mmfuse.data.catalogue.load import Catalogue
 from mmfuse.data.catalogue.locate import find_videos
 from mmfuse.data.catalogue.walk import walk
 from mmfuse.data.frames.video import UnreadableVideo, decoder_version, examine
+from mmfuse.utils.content import file_version
 from mmfuse.utils.files import cache_folder, parse_json, sha256_of_json
 from mmfuse.utils.processes import map_unordered
 
@@ -161,7 +162,7 @@ def _examined(
     paths: list[str], *, decode: bool, workers: int, journal: Path | None, report: Report | None
 ) -> Iterator[FileFinding]:
     noted = _read_journal(journal) if journal is not None else {}
-    marks = {path: _mark(Path(path)) for path in paths}
+    marks = {path: file_version(path) for path in paths}
     known = [noted[path][1] for path in paths if path in noted and noted[path][0] == marks[path]]
     yield from known
     done = {finding.path for finding in known}
@@ -185,11 +186,6 @@ def look_into(path: str, *, decode: bool) -> FileFinding:
     frames = header.frames if found.decoded is None else found.decoded
     state = "truncated" if found.damage else "good"
     return FileFinding(path, state, found.damage, header.codec, header.width, header.height, frames)
-
-
-def _mark(path: Path) -> list[int]:
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
 
 
 def _noting(

@@ -135,3 +135,11 @@ def test_a_stopped_check_goes_on_from_there(
     mended = check(catalogue, root, decode=True, journal=journal, report=lambda *now: again.append(now))
     assert again == [(622, 622)]
     assert (mended.empty, mended.unreadable) == ([], {})
+    # So is a file that was replaced by one of its size and time of change.
+    good = next((root / "MoveRight").glob("*.mp4"))
+    before = good.stat()
+    good.unlink()
+    good.write_bytes(b"\0" * before.st_size)
+    os.utime(good, ns=(before.st_atime_ns, before.st_mtime_ns))
+    replaced = check(catalogue, root, decode=True, journal=journal)
+    assert str(good) in replaced.unreadable
