@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from mmfuse.bench import grid
 from mmfuse.bench.added_draws import first_cells
 from mmfuse.bench.arithmetic import gpu_hours
 from mmfuse.bench.grid import RunSettings, grid_names, load_grid
@@ -319,15 +320,22 @@ def test_the_list_of_numbers_is_complete() -> None:
             "draws: [{many}]\nseeds: [{many}]",
             "3,000 draws × 3,000 seeds are 9,000,000 cells, and a grid may have 50,000",
         ),
-        ("draws: [{more}]", "90,000 draws are 90,000 cells"),
         ('pairs: ["*+*"]\ndraws: [{many}]', r"\d+ pairs × 3,000 draws are [\d,]+ cells"),
     ],
 )
 def test_the_cells_of_a_grid_are_counted_before_they_are_made(tmp_path: Path, axes: str, told: str) -> None:
-    text = axes.format(many=", ".join(map(str, range(3000))), more=", ".join(map(str, range(90_000))))
+    text = axes.format(many=", ".join(map(str, range(3000))))
     base = ["name: n", "datasets: [tiny]", "shots: [2]", *([] if "pairs" in axes else ["pairs: [frozen+frozen]"])]
     with pytest.raises(MmfuseError, match=rf"mine\.yaml:\d: (draws|pairs): {told}"):
         load_grid(write(tmp_path, "\n".join([*base, text])))
+
+
+def test_one_long_axis_is_counted_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grid, "MOST_CELLS", 1000)
+    draws = ", ".join(map(str, range(1001)))
+    text = f"name: n\ndatasets: [tiny]\nshots: [2]\npairs: [frozen+frozen]\ndraws: [{draws}]"
+    with pytest.raises(MmfuseError, match=r"draws: 1,001 draws are 1,001 cells, and a grid may have 1,000"):
+        load_grid(write(tmp_path, text))
 
 
 def test_words_that_yaml_once_took_for_something_else_are_words(tmp_path: Path) -> None:
