@@ -45,7 +45,7 @@ def shots_of(text: str) -> Shots:
     """
     if text == "all":
         return "all"
-    if not text.isdecimal():
+    if not text.isdecimal() or not int(text):
         raise MmfuseError(f"shots is a whole number from 1, or 'all'; not {text!r}")
     return int(text)
 

@@ -94,6 +94,7 @@ def test_a_draw_of_a_public_data_set_needs_the_lists_alone(call) -> None:
     [
         (["split", "tiny"], "Missing option '--shots'"),
         (["split", "tiny", "--shots", "four"], "shots is a whole number from 1, or 'all'; not 'four'"),
+        (["split", "tiny", "--shots", "0"], "shots is a whole number from 1, or 'all'; not '0'"),
         (["split", "tiny", "--shots", "33"], "shots can be at most 32"),
         (["split", "tyni", "--shots", "1"], "did you mean 'tiny'"),
         (["split", "tiny", "--shots", "1", "--split", "2"], "Tiny Actions has no split 2; it has 1"),
