@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from mmfuse.report.gains import Gain, Question, gains_of, questions, rule_of
+from mmfuse.report.gains import Gain, Question, gains_of, questions
 from mmfuse.report.groups import finished
 from mmfuse.report.plots.points import COSTS, Plots
 from mmfuse.report.statistics import Mean
@@ -70,7 +70,7 @@ class Answer:
         self.plots = plots
         self.group = plots.group
         self.comparison: Comparison = plots.comparison
-        self.rule = rule_of(plots.group)
+        self.rule = plots.group.rule
 
     @property
     def margin(self) -> float:

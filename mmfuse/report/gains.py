@@ -17,7 +17,6 @@ import numpy as np
 
 from mmfuse.records.decisions import Decision
 from mmfuse.records.until_decided import UntilDecided
-from mmfuse.report.groups import Group
 from mmfuse.report.statistics import LEVEL, Mean, behrens_fisher_p
 from mmfuse.report.tables.accuracy import Comparison
 from mmfuse.report.tables.table import Value
@@ -71,22 +70,12 @@ class Question:
     further: int | None
 
 
-def rule_of(group: Group) -> UntilDecided | None:
-    """The rule by which draws were added to a group's cells; `None` where they are listed."""
-    place = (group.dataset, group.split)
-    for manifest in group.folder.manifests():
-        cells = (planned.cell for planned in manifest.cells)
-        if manifest.until_decided is not None and any((cell.dataset.name, cell.split) == place for cell in cells):
-            return manifest.until_decided
-    return None
-
-
 def gains_of(comparison: Comparison) -> list[Gain]:
     """The gain of every pair beside the baseline, in the order of the rows; nothing without a baseline."""
     if comparison.gain_table is None:
         return []
     names = {row.name for row in comparison.gain_table.rows}
-    rule = rule_of(comparison.group)
+    rule = comparison.group.rule
     return [_gain(comparison, row.name, row.values[-1], rule) for row in comparison.table.rows if row.name in names]
 
 
@@ -117,7 +106,7 @@ def _of_verdicts(pair: str, value: Value, decided: Sequence[Decision]) -> Gain:
 
 def questions(comparison: Comparison) -> list[Question]:
     """The gains that are open, those that need the fewest further draws first."""
-    if rule_of(comparison.group) is not None:
+    if comparison.group.rule is not None:
         found = [
             Question(one.pair, one.shots, Mean(one.gain, one.half, one.draws), one.further)
             for one in comparison.group.decisions

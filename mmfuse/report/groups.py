@@ -14,6 +14,7 @@ from mmfuse.records.folder import ResultsFolder
 from mmfuse.records.record import Record
 from mmfuse.records.replicates import row_names, variants
 from mmfuse.records.status import Entry
+from mmfuse.records.until_decided import UntilDecided
 from mmfuse.report.recognised import Recognised
 
 FROZEN = "frozen+frozen"
@@ -95,6 +96,22 @@ class Group:
         """The verdicts, where draws are added until all is decided; nothing where they are listed."""
         found = decisions(self.folder.manifests(), self.planned)
         return [replace(one, dataset=self.dataset) for one in found if one.shots in self.shots]
+
+    @cached_property
+    def rule(self) -> UntilDecided | None:
+        """The rule by which draws were added, also where this is a test beside the one that was looked at."""
+        cells = [(entry.origin or entry).cell for entry in self.entries]
+        own = {(cell.name, cell.config_hash) for cell in cells}
+        for manifest in self.folder.manifests():
+            its = ((planned.cell.name, planned.cell.config_hash) for planned in manifest.cells)
+            if manifest.until_decided is not None and not own.isdisjoint(its):
+                return manifest.until_decided
+        return None
+
+    @property
+    def draws_added(self) -> bool:
+        """Whether draws depend on what earlier ones showed, so that no test for a fixed number of them holds."""
+        return bool(self.decisions) or self.rule is not None
 
     @property
     def novel(self) -> str | None:

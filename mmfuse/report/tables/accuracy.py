@@ -138,7 +138,7 @@ class Comparison:
     def _compute(self, span: Span) -> None:
         column = self.column(span)
         found = differences(column)
-        if self.group.decisions:
+        if self.group.draws_added:
             # Draws were added because of what earlier ones showed: tests for a fixed number do not hold.
             found = replace(found, p=np.full_like(found.p, np.nan))
         self._differences[span] = found
@@ -254,7 +254,7 @@ class Comparison:
     def _accuracies(self, span: Span) -> list[Value]:
         """Accuracies by row, with the marks of the best and of those that may be as good."""
         best, inside = self.best(span), set(self.may_be_best(span))
-        alone = bool(self.group.decisions) or sum(mean is not None for mean in self.means(span)) < 2
+        alone = self.group.draws_added or sum(mean is not None for mean in self.means(span)) < 2
         values = []
         for row, mean in zip(self.group.pairs, self.means(span), strict=True):
             cells = self._cells(row, span)

@@ -21,6 +21,11 @@ ADDED = (
     "the table of verdicts says what is decided."
 )
 
+ADDED_BESIDE = (
+    "Draws were added by what the main test of these trainings showed, so rows have unequal numbers of them; nothing "
+    "is tested here."
+)
+
 
 def accuracy_notes(comparison: Comparison, columns: Sequence[Sequence[Value]]) -> tuple[str, ...]:
     """Notes of the table of accuracies.
@@ -34,8 +39,8 @@ def accuracy_notes(comparison: Comparison, columns: Sequence[Sequence[Value]]) -
     notes = [*_intervals(group, values), *views_note(group), *same_clips(group), *published_lists(group)]
     if len(comparison.averaged) > 1:
         notes.append("The mean column and the gain average their K within each draw first.")
-    if group.decisions:
-        notes.append(ADDED)
+    if group.draws_added:
+        notes.append(ADDED if group.main else ADDED_BESIDE)
     elif len(group.draws) >= FEWEST_DRAWS:
         notes.append(
             "Bold: highest of the column. = not shown to be below the best (model confidence set, "
@@ -49,8 +54,8 @@ def gain_notes(comparison: Comparison, columns: Sequence[Sequence[Value]]) -> tu
     group = comparison.group
     values = [value for column in columns for value in column]
     notes = ["Paired differences on the same draws.", *_intervals(group, values), *same_clips(group)]
-    if group.decisions:
-        notes.append(ADDED)
+    if group.draws_added:
+        notes.append(ADDED if group.main else ADDED_BESIDE)
     elif len(group.draws) >= FEWEST_DRAWS:
         notes.append(_stars("the table"))
     return tuple(notes)
