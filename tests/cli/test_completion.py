@@ -50,7 +50,8 @@ def test_both_commands_complete_in_bash(tmp_path: Path) -> None:
 
 
 def test_names() -> None:
-    assert completion.grids("") == ["demo", "full", "paper", "smoke"]
+    assert completion.grids("") == sorted(path.stem for path in (REPOSITORY / "benchmarks" / "grids").glob("*.yaml"))
+    assert completion.grids("field-") == ["field-novel"]
     assert completion.datasets("u") == ["ucf101"]
     assert completion.one_of("local", "ray")("r") == ["ray"]
     assert completion.switches("com") == ["compile=on", "compose=off"]
