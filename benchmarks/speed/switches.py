@@ -70,14 +70,12 @@ def _cell(bench: Bench, one: Try) -> Any:
 
 
 def _switch(bench: Bench, one: Try) -> Row:
-    from mmfuse.model.optimizations import Speed
+    from mmfuse.model.optimizations import Optimizations
 
     bench.say(f"{one.key} on and off: {one.what}")
     made = _cell(bench, one)
-    ways = {
-        state: (lambda state=state: run(made, speed=Speed.parse([f"{one.key}={state}"]), store="auto"))
-        for state in ("on", "off")
-    }
+    switched = {state: Optimizations.parse([f"{one.key}={state}"]) for state in ("on", "off")}
+    ways = {state: partial(run, made, optimizations=chosen, store="auto") for state, chosen in switched.items()}
     with cache(bench.folder / f"switch-{one.key}"):
         seen = interleaved(ways, rounds=min(bench.rounds, 3), clock=Clock(bench.device))
     return _row(f"--speed {one.key}", one.what, seen)

@@ -11,7 +11,7 @@ from mmfuse.bench.clip_cache import SHARE
 from mmfuse.bench.device_faults import out_of_memory
 from mmfuse.data.cache.clip_store import free_bytes
 from mmfuse.data.datamodule import FewShotVideoDataModule
-from mmfuse.model.optimizations import Speed
+from mmfuse.model.optimizations import Optimizations
 from mmfuse.model.recognizer import ActionRecognizer
 from mmfuse.utils.files import cache_folder
 
@@ -20,7 +20,12 @@ LARGEST = 32 * 2**30
 
 
 def use_cached_prefix(
-    data: FewShotVideoDataModule, model: ActionRecognizer, trainer: L.Trainer, *, speed: Speed, fingerprint: str
+    data: FewShotVideoDataModule,
+    model: ActionRecognizer,
+    trainer: L.Trainer,
+    *,
+    optimizations: Optimizations,
+    fingerprint: str,
 ) -> FrozenPrefix | None:
     """Let the data give kept features, or kept tokens, in the place of video, where that is possible and pays.
 
@@ -32,14 +37,14 @@ def use_cached_prefix(
         data: training must go round a limited number of views.
         model: the recogniser.
         trainer: whose device and precision are used.
-        speed: what is switched on.
+        optimizations: what is switched on.
         fingerprint: of the image tower's weights.
 
     Returns:
         What computes them; `None` where the data give video.
     """
     width = model.frame_encoder.prefix_width(data.size)
-    if not data.views or model.augmentation.on or not _wanted(data, model, trainer, speed, width):
+    if not data.views or model.augmentation.on or not _wanted(data, model, trainer, optimizations, width):
         return None
     compute = FrozenPrefix(model, trainer)
     # GPUs of several models round differently, and never share what they have computed.
@@ -89,12 +94,12 @@ class FrozenPrefix:
 
 
 def _wanted(
-    data: FewShotVideoDataModule, model: ActionRecognizer, trainer: L.Trainer, speed: Speed, width: int
+    data: FewShotVideoDataModule, model: ActionRecognizer, trainer: L.Trainer, optimizations: Optimizations, width: int
 ) -> bool:
     if model.frame_encoder.first_trained_layer is None:
-        return speed.features
+        return optimizations.features
     if (
-        not speed.frozen_prefix
+        not optimizations.frozen_prefix
         or not model.frame_encoder.first_trained_layer
         or trainer.strategy.root_device.type != "cpu"
     ):

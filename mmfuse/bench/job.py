@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from mmfuse.model.optimizations import Speed
+from mmfuse.model.optimizations import Optimizations
 from mmfuse.records.cell import Cell, Inputs
 from mmfuse.records.record import Record
 
@@ -24,7 +24,7 @@ class Job:
         loader_workers: processes that decode for the cell.
         loggers: Lightning loggers by name.
         log_folder: where loggers write.
-        speed: which optimisations are on.
+        optimizations: which optimisations are on.
         diagnose: what is looked at beside the training; changes no number either.
         store: folder of the clip stores, "auto" for the one in this machine's cache folder; `None` keeps no clips.
     """
@@ -40,7 +40,7 @@ class Job:
     log_folder: str | None = None
     store: str | None = None
     diagnose: tuple[str, ...] = ()
-    speed: Speed = field(default_factory=Speed)
+    optimizations: Optimizations = field(default_factory=Optimizations)
 
 
 @dataclass(frozen=True)

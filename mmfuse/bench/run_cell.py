@@ -38,7 +38,7 @@ from mmfuse.data.datamodule import FewShotVideoDataModule
 from mmfuse.errors import MmfuseError, MmfuseWarning
 from mmfuse.model.aligned import ALIGNED
 from mmfuse.model.chunked import keep_freed_memory
-from mmfuse.model.optimizations import USUAL, Speed
+from mmfuse.model.optimizations import DEFAULT_OPTIMIZATIONS, Optimizations
 from mmfuse.model.recognizer import ActionRecognizer
 from mmfuse.records.cell import Cell, Inputs, identity
 from mmfuse.records.predictions import encode, metrics_of, tabulate
@@ -123,7 +123,7 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
         progress: told now and then how far it is.
     """
     cell = job.cell
-    with quiet(), memory_filled(not job.speed.unfilled), compiling(job.speed.compile) as not_compiled:
+    with quiet(), memory_filled(not job.optimizations.unfilled), compiling(job.optimizations.compile) as not_compiled:
         resolved = resolve(cell, data_root=job.data_root, annotations=job.annotations)
         towers = load_towers(cell.encoders)
         data = make_data(job, resolved, batch_size=micro_batch, native_size=towers.image.tower.native_size)
@@ -131,20 +131,25 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
         inputs = _inputs(resolved.inputs, data, others)
         _refuse_changed(job.known, inputs, since="the grid was planned")
         model = make_model(
-            cell, towers, class_names=data.class_names, templates=data.templates, frames=data.frames, speed=job.speed
+            cell,
+            towers,
+            class_names=data.class_names,
+            templates=data.templates,
+            frames=data.frames,
+            optimizations=job.optimizations,
         )
         precision = resolve_precision(cell.precision, width=towers.image.tower.width)
         callbacks: list[Callback] = [ProgressCallback(progress, epochs=cell.train.epochs)]
         diagnosed = "test_selection" in job.diagnose and cell.shots != 0
         diagnosis = TestAfterEachEpoch(progress, epochs=cell.train.epochs) if diagnosed else None
         trainer = make_trainer(job, micro_batch, precision, [*callbacks, *([diagnosis] if diagnosis else [])])
-        if job.speed.chunks and trainer.strategy.root_device.type == "cpu":
+        if job.optimizations.chunks and trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
         # The files beside the weights say how pixels are normalised and what the layers do.
         tower = f"{towers.image.fingerprint}/{inputs.image_tower}"
 
         def cached(data: FewShotVideoDataModule) -> FrozenPrefix | None:
-            return use_cached_prefix(data, model, trainer, speed=job.speed, fingerprint=tower)
+            return use_cached_prefix(data, model, trainer, optimizations=job.optimizations, fingerprint=tower)
 
         prefixes = [cached(data)]
         L.seed_everything(cell.training_seed, workers=True, verbose=False)
@@ -301,7 +306,7 @@ def make_model(
     class_names: Sequence[str],
     templates: Sequence[str],
     frames: int,
-    speed: Speed = USUAL,
+    optimizations: Optimizations = DEFAULT_OPTIMIZATIONS,
 ) -> ActionRecognizer:
     """The model side of a cell, on copies of its towers.
 
@@ -327,7 +332,7 @@ def make_model(
         momentum=cell.train.momentum,
         ema=cell.train.ema,
         seed=cell.training_seed,
-        speed=speed,
+        optimizations=optimizations,
     )
 
 
@@ -470,7 +475,7 @@ def _provenance(job: Job, trained: Trained, started: str) -> Provenance:
         started=started,
         finished=now(),
         weights=trained.weights,
-        speed=job.speed.changed(),
+        speed=job.optimizations.changed(),
         certified=trained.data.certified,
     )
 

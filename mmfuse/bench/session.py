@@ -24,7 +24,7 @@ from mmfuse.bench.plan import planned_entries, select, to_run, with_known_inputs
 from mmfuse.bench.runner import Runner, Tally, Task, View, log_folder
 from mmfuse.bench.yaml_source import YamlSource
 from mmfuse.errors import MmfuseError, unknown
-from mmfuse.model.optimizations import USUAL, Speed
+from mmfuse.model.optimizations import DEFAULT_OPTIMIZATIONS, Optimizations
 from mmfuse.records.cell import Cell
 from mmfuse.records.folder import Manifest, ResultsFolder
 from mmfuse.records.status import Entry, read_entries
@@ -57,7 +57,7 @@ class Request:
         fail_fast: begin no further cell after one has failed.
         time_limit: seconds after which a cell is stopped.
         store: where decoded clips are kept: "auto", "off" or a folder.
-        speed: which optimisations are on.
+        optimizations: which optimisations are on.
 
     Raises:
         MmfuseError: a value that means nothing.
@@ -75,7 +75,7 @@ class Request:
     fail_fast: bool = False
     time_limit: float | None = None
     store: str = "auto"
-    speed: Speed = field(default=USUAL)
+    optimizations: Optimizations = field(default=DEFAULT_OPTIMIZATIONS)
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
@@ -282,7 +282,7 @@ class Session:
             log_folder=str(log_folder(self.folder).absolute()) if settings.loggers else None,
             store=clips.store_for(entry.cell),
             diagnose=self._grid.grid.diagnose,
-            speed=request.speed,
+            optimizations=request.optimizations,
         )
 
     def _engine(self, tasks: int) -> Engine:
@@ -386,7 +386,7 @@ def run_grid(
     fail_fast: bool = False,
     time_limit: float | None = None,
     store: str = "auto",
-    speed: Speed = USUAL,
+    optimizations: Optimizations = DEFAULT_OPTIMIZATIONS,
     view: View | None = None,
 ) -> ResultsFolder:
     """Run a grid, or go on with it, and give back its results.
@@ -397,7 +397,7 @@ def run_grid(
     Args:
         grid: the name of a grid that ships with the package, a grid file, or the keys of one.
         results, data_root, annotations, only, workers, engine, retry_failed, rerun, fail_fast, time_limit, store,
-            speed: see `Request`.
+            optimizations: see `Request`.
         view: told of each cell that starts, goes on and ends; see `mmfuse.bench.runner.View`.
 
     Returns:
@@ -428,7 +428,7 @@ def run_grid(
             fail_fast=fail_fast,
             time_limit=time_limit,
             store=store,
-            speed=speed,
+            optimizations=optimizations,
         )
     )
     session.prepare()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 
-from mmfuse.model.optimizations import USUAL
+from mmfuse.model.optimizations import DEFAULT_OPTIMIZATIONS
 from mmfuse.utils.resources import cards_folder, grids_folder
 
 Completer = Callable[[str], list[str]]
@@ -37,7 +37,9 @@ def pairs(incomplete: str) -> list[str]:
 
 def switches(incomplete: str) -> list[str]:
     """Of `--speed`, each turned to where it does not stand by default."""
-    return _fitting(incomplete, (f"{name}={'off' if on else 'on'}" for name, on in asdict(USUAL).items()))
+    return _fitting(
+        incomplete, (f"{name}={'off' if on else 'on'}" for name, on in asdict(DEFAULT_OPTIMIZATIONS).items())
+    )
 
 
 def one_of(*choices: str) -> Completer:

@@ -12,10 +12,13 @@ import typer
 from mmfuse.cli import completion
 from mmfuse.cli.common import Annotations, AsJson, DataRoot
 from mmfuse.errors import MmfuseError
-from mmfuse.model.optimizations import USUAL, Speed
+from mmfuse.model.optimizations import DEFAULT_OPTIMIZATIONS, Optimizations
 from mmfuse.report.tables.names import NAMES, STYLES
 
-USUALLY = {state: [name for name, on in asdict(USUAL).items() if on == (state == "on")] for state in ("on", "off")}
+USUALLY = {
+    state: [name for name, on in asdict(DEFAULT_OPTIMIZATIONS).items() if on == (state == "on")]
+    for state in ("on", "off")
+}
 """The switches of `--speed` by where they stand."""
 
 Results = Annotated[Path, typer.Option(help="The results folder of a grid.")]
@@ -122,7 +125,7 @@ def run(
         fail_fast=fail_fast,
         time_limit=time_limit,
         store=store,
-        speed=Speed.parse(speed or []),
+        optimizations=Optimizations.parse(speed or []),
     )
     session, output = Session(request), running.Output(json=json)
     if calibrate:

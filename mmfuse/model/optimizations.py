@@ -12,7 +12,7 @@ from mmfuse.errors import MmfuseError, unknown
 
 
 @dataclass(frozen=True)
-class Speed:
+class Optimizations:
     """Every optimisation with its switch; all off is the plain path that each of them must equal.
 
     Args:
@@ -43,13 +43,13 @@ class Speed:
     checkpointing: bool = False
 
     @classmethod
-    def parse(cls, switches: Iterable[str]) -> Speed:
+    def parse(cls, switches: Iterable[str]) -> Optimizations:
         """Read `KEY=on` and `KEY=off`.
 
         Raises:
             MmfuseError: no such switch, or neither on nor off.
 
-        >>> Speed.parse(["merge=off"]).merge
+        >>> Optimizations.parse(["merge=off"]).merge
         False
         """
         names = [field.name for field in fields(cls)]
@@ -66,8 +66,8 @@ class Speed:
     def changed(self) -> dict[str, bool]:
         """The switches that are not where they stand by default: what a record notes."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if value != getattr(USUAL, name)}
+        return {name: value for name, value in values.items() if value != getattr(DEFAULT_OPTIMIZATIONS, name)}
 
 
-USUAL = Speed()
+DEFAULT_OPTIMIZATIONS = Optimizations()
 """Every switch where it stands by default."""

@@ -38,7 +38,7 @@ def other_classes(
         tower=model.text_tower,
         method=model.text_method,
         templates=model.templates if templates is None else templates,
-        trim=model.speed.trim,
+        trim=model.optimizations.trim,
     )
     model.metrics, model.test_predictions = TestMetrics(classes=len(names)).to(model.device), {}
     try:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mmfuse.model.recognizer import ActionRecognizer
 
 TOWERS = ("image_encoder", "text_encoder")
-OMITTED = (*TOWERS, "speed")
+OMITTED = (*TOWERS, "optimizations")
 """Arguments that are written down in other words, or that change no number."""
 DTYPES = {
     str(kind).removeprefix("torch."): kind for kind in (torch.float64, torch.float32, torch.float16, torch.bfloat16)

@@ -31,7 +31,7 @@ from mmfuse.model.class_prompts import DEFAULT_TEMPLATE, ClassPrompts, Embedding
 from mmfuse.model.frame_features import FEATURES, FrameEncoder, check_kind
 from mmfuse.model.fusion import Fusion, build_fusion
 from mmfuse.model.metrics import TestMetrics
-from mmfuse.model.optimizations import USUAL, Speed
+from mmfuse.model.optimizations import DEFAULT_OPTIMIZATIONS, Optimizations
 from mmfuse.model.rebuilding import OMITTED, constructor_arguments
 from mmfuse.model.trained import TrainedWeights, refuse_trainable
 
@@ -77,7 +77,7 @@ class ActionRecognizer(L.LightningModule):
         ema: decay of an exponential moving average of the trained weights, which takes their place when a trainer has
             trained them; 0 for none. See `mmfuse.model.averaging`.
         seed: of the initial weights, and of the augmentation.
-        speed: which optimisations are on (see `mmfuse.model.optimizations`).
+        optimizations: which optimisations are on (see `mmfuse.model.optimizations`).
 
     Shapes: `video`, uint8 (B, T, 3, H, W), to logits (B, C). Batches are dictionaries: `video`; `label`, int64 (B,);
     `index`, int64 (B,), or what else `mmfuse.model.batches.as_batch` takes.
@@ -118,7 +118,7 @@ class ActionRecognizer(L.LightningModule):
         momentum: float | None = None,
         ema: float = 0.0,
         seed: int = 0,
-        speed: Speed = USUAL,
+        optimizations: Optimizations = DEFAULT_OPTIMIZATIONS,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=OMITTED)
@@ -154,7 +154,11 @@ class ActionRecognizer(L.LightningModule):
         self.image_method = attach(self.image_tower, on_image, generator=generator)
         self.text_method = attach(self.text_tower, on_text, generator=generator)
         self.prompts = ClassPrompts(
-            self.class_names, tower=self.text_tower, method=self.text_method, templates=templates, trim=speed.trim
+            self.class_names,
+            tower=self.text_tower,
+            method=self.text_method,
+            templates=templates,
+            trim=optimizations.trim,
         )
         self.templates = self.prompts.templates
         self.fusion: Fusion
@@ -171,12 +175,12 @@ class ActionRecognizer(L.LightningModule):
                 classes=len(self.class_names),
                 generator=generator,
             )
-        self.speed = speed
-        self.image_tower.checkpointing = speed.checkpointing
-        self.image_tower.attend_by_products(speed.attention)
+        self.optimizations = optimizations
+        self.image_tower.checkpointing = optimizations.checkpointing
+        self.image_tower.attend_by_products(optimizations.attention)
         for method in (self.image_method, self.text_method):
-            method.compose(speed.compose)
-        if speed.compile:
+            method.compose(optimizations.compose)
+        if optimizations.compile:
             self.image_tower.compile(dynamic=False)
         self._trained = TrainedWeights(
             towers={"image": self.image_tower, "text": self.text_tower},
@@ -187,7 +191,7 @@ class ActionRecognizer(L.LightningModule):
         self.trains_image, self.trains_text = bool(trained["image"]), bool(trained["text"])
         """Whether the image method, the text method have anything to train."""
         self.frame_encoder = FrameEncoder(
-            self.image_tower, kind=feature, frames=frames, trained=self.trains_image, chunked=speed.chunks
+            self.image_tower, kind=feature, frames=frames, trained=self.trains_image, chunked=optimizations.chunks
         )
         self.metrics = TestMetrics(classes=len(self.class_names))
         # Checkpoints hold trained weights only.
@@ -490,7 +494,7 @@ class ActionRecognizer(L.LightningModule):
 
     def on_predict_start(self) -> None:
         """See `on_test_start`."""
-        if self.speed.merge and self.trainer.precision not in {"16-true", "bf16-true"}:
+        if self.optimizations.merge and self.trainer.precision not in {"16-true", "bf16-true"}:
             for method in (self.image_method, self.text_method):
                 method.merge()
 

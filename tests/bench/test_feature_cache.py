@@ -16,20 +16,20 @@ from mmfuse.bench import feature_cache
 from mmfuse.bench.job import Job, Outcome
 from mmfuse.bench.run_cell import run_cell
 from mmfuse.model.frame_features import FrameEncoder
-from mmfuse.model.optimizations import USUAL, Speed
+from mmfuse.model.optimizations import DEFAULT_OPTIMIZATIONS, Optimizations
 from mmfuse.records.cell import Cell
 from mmfuse.records.predictions import decode
 from tests.bench.real import CLASSES, make_cell
 
-PLAIN = Speed(**dict.fromkeys(asdict(USUAL), False))
+PLAIN = Optimizations(**dict.fromkeys(asdict(DEFAULT_OPTIMIZATIONS), False))
 UPPER = {"method": "lora", "layers": [1]}
 
 
 pytestmark = pytest.mark.usefixtures("cache")
 
 
-def run(cell: Cell, speed: Speed) -> Outcome:
-    return run_cell(Job(cell=cell, command="again", speed=speed), progress=lambda news: None)
+def run(cell: Cell, optimizations: Optimizations) -> Outcome:
+    return run_cell(Job(cell=cell, command="again", optimizations=optimizations), progress=lambda news: None)
 
 
 def told(outcome: Outcome, folder: Path) -> dict[str, np.ndarray]:
@@ -54,7 +54,7 @@ def test_every_switch_off_gives_the_same_cell(
     cell = with_image_method(make_cell(clips, towers), method)
     plain = run(cell, PLAIN)
     assert not (cache / "features").exists()
-    first, again = run(cell, Speed()), run(cell, Speed())
+    first, again = run(cell, Optimizations()), run(cell, Optimizations())
     assert (cache / "features").exists() is keeps
     for name, value in told(first, cache.parent).items():
         np.testing.assert_allclose(value, told(plain, cache.parent)[name], atol=1e-4, err_msg=name)
@@ -70,7 +70,7 @@ def test_a_cell_keeps_freed_memory_unless_it_is_told_not_to(
 ) -> None:
     asked: list[None] = []
     monkeypatch.setattr("mmfuse.bench.run_cell.keep_freed_memory", lambda: asked.append(None))
-    run(make_cell(clips, towers), Speed(chunks=switch))
+    run(make_cell(clips, towers), Optimizations(chunks=switch))
     assert len(asked) == switch
 
 
@@ -78,7 +78,7 @@ def test_a_cell_keeps_freed_memory_unless_it_is_told_not_to(
 def test_memory_is_filled_only_where_it_is_asked_for_and_the_cell_is_the_same(
     switch: bool, clips: dict[str, str], towers: dict[str, str], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual = told(run(make_cell(clips, towers), Speed()), cache.parent)
+    usual = told(run(make_cell(clips, towers), Optimizations()), cache.parent)
     seen: list[tuple[int, bool]] = []
     own = ActionRecognizer.training_step
 
@@ -88,7 +88,7 @@ def test_memory_is_filled_only_where_it_is_asked_for_and_the_cell_is_the_same(
 
     monkeypatch.setattr(ActionRecognizer, "training_step", step)
     before = deterministic.fill_uninitialized_memory
-    found = told(run(make_cell(clips, towers), Speed(unfilled=switch)), cache.parent)
+    found = told(run(make_cell(clips, towers), Optimizations(unfilled=switch)), cache.parent)
     assert set(seen) == {(2, not switch)}  # 2: an operator without a deterministic form is an error
     assert deterministic.fill_uninitialized_memory == before
     for name, value in usual.items():
@@ -107,9 +107,9 @@ def test_features_are_computed_a_few_clips_at_a_time_where_memory_runs_out(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return own(encoder, video)
 
-    usual = told(run(make_cell(clips, towers), Speed(features=False)), cache.parent)
+    usual = told(run(make_cell(clips, towers), Optimizations(features=False)), cache.parent)
     monkeypatch.setattr(FrameEncoder, "frozen_prefix", limited)
-    outcome = run(make_cell(clips, towers), Speed())
+    outcome = run(make_cell(clips, towers), Optimizations())
     assert asked[:4] == [16, 8, 4, 4]
     assert set(asked[4:]) == {4}
     assert outcome.record.notes == ("out of memory; features computed 4 clips at a time",)
@@ -121,7 +121,7 @@ def test_tokens_that_do_not_fit_are_not_kept(
 ) -> None:
     cell = with_image_method(make_cell(clips, towers), UPPER)
     monkeypatch.setattr(feature_cache, "LARGEST", 1000)
-    run(cell, Speed())
+    run(cell, Optimizations())
     assert not (cache / "features").exists()
 
 
@@ -135,5 +135,5 @@ def test_features_of_one_gpu_are_not_those_of_another_model(
     encoder = SimpleNamespace(first_trained_layer=None, prefix_width=lambda size: 8)
     model = SimpleNamespace(frame_encoder=encoder, feature="both", augmentation=SimpleNamespace(on=False))
     trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(device)), precision="16-mixed")
-    feature_cache.use_cached_prefix(data, model, trainer, speed=Speed(), fingerprint="f")  # type: ignore[arg-type]
+    feature_cache.use_cached_prefix(data, model, trainer, optimizations=Optimizations(), fingerprint="f")  # type: ignore[arg-type]
     assert keys == [f"f/both/16-mixed/{kept_for}"]

@@ -15,7 +15,7 @@ from torch.nn import functional
 from mmfuse import ActionRecognizer
 from mmfuse.encoders import cpu_attention
 from mmfuse.encoders.cpu_attention import attend
-from mmfuse.model.optimizations import Speed
+from mmfuse.model.optimizations import Optimizations
 from tests import towers
 
 OURS = "_AttentionBackward"
@@ -196,7 +196,7 @@ def recogniser(kind: str, *, on: bool, checkpointing: bool = False) -> ActionRec
         image_method="lora",
         frames=2,
         fusion={"kind": "joint", "width": 16, "layers": 1, "heads": 2},
-        speed=Speed(attention=on, checkpointing=checkpointing),
+        optimizations=Optimizations(attention=on, checkpointing=checkpointing),
     ).eval()
 
 

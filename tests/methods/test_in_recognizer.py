@@ -14,7 +14,7 @@ from mmfuse.methods import METHODS, names
 from mmfuse.methods.recipes import Recipe
 from mmfuse.model.fusion import FUSIONS
 from mmfuse.model.optim import parameter_groups
-from mmfuse.model.optimizations import Speed
+from mmfuse.model.optimizations import Optimizations
 from mmfuse.model.recognizer import ActionRecognizer
 from tests import towers
 from tests.methods.sweep import SMALL, disturb
@@ -130,7 +130,7 @@ def test_under_autocast_merging_rounds_no_more_than_the_path_beside_it() -> None
         ("beside", "bf16-mixed", False),
         ("merged", "bf16-mixed", True),
     ]:
-        model.speed = Speed(merge=merge)
+        model.optimizations = Optimizations(merge=merge)
         trainer(precision=precision).test(model, batches(), verbose=False)
         found[name] = model.test_predictions["probabilities"]
     beside, merged = ((found[name] - found["exact"]).abs().mean() for name in ("beside", "merged"))

@@ -16,7 +16,7 @@ from mmfuse.encoders.image import ImageTower
 from mmfuse.errors import MmfuseError
 from mmfuse.methods import METHODS
 from mmfuse.model import chunked
-from mmfuse.model.optimizations import Speed
+from mmfuse.model.optimizations import Optimizations
 from tests import towers
 from tests.methods.sweep import SMALL, disturb
 
@@ -31,7 +31,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunked, "LARGEST", 2 * FRAMES * 3 * towers.SIZE**2 * 4)
 
 
-def recogniser(image: object = "lora", text: object = "frozen", *, speed: Speed | None = None) -> ActionRecognizer:
+def recogniser(
+    image: object = "lora", text: object = "frozen", *, optimizations: Optimizations | None = None
+) -> ActionRecognizer:
     model = ActionRecognizer(
         towers.PHRASES[:4],
         image_encoder=towers.image_tower(),
@@ -40,7 +42,7 @@ def recogniser(image: object = "lora", text: object = "frozen", *, speed: Speed 
         text_method=text,  # type: ignore[arg-type]
         frames=FRAMES,
         fusion={"kind": "joint", "width": 16, "layers": 1, "heads": 2},
-        speed=speed or Speed(),
+        optimizations=optimizations or Optimizations(),
     )
     disturb(model.image_tower, model.image_method)
     disturb(model.text_tower, model.text_method)
@@ -83,7 +85,7 @@ def test_the_loss_and_every_gradient_are_those_of_the_whole_batch(
     image: str, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sides = [{"method": name, **SMALL.get(name, {})} for name in (image, text)]
-    whole, cut = (recogniser(*sides, speed=Speed(chunks=switch)) for switch in (False, True))
+    whole, cut = (recogniser(*sides, optimizations=Optimizations(chunks=switch)) for switch in (False, True))
     counts = seen_at_once(monkeypatch)
     plain, expected = step(whole, batch())
     loss, found = step(cut, batch())
@@ -102,7 +104,7 @@ def test_so_they_are_of_kept_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = seen_at_once(monkeypatch)
     results = []
     for switch in (False, True):
-        model = recogniser(image, speed=Speed(chunks=switch))
+        model = recogniser(image, optimizations=Optimizations(chunks=switch))
         with torch.no_grad():
             kept = model.frame_encoder.frozen_prefix(batch()["video"])
         results.append((kept, *step(model, {"features": kept, "label": batch()["label"]})))
@@ -119,7 +121,7 @@ def test_under_autocast_only_rounding_differs(monkeypatch: pytest.MonkeyPatch) -
     counts = seen_at_once(monkeypatch)
     results = []
     for switch in (False, True):
-        model = recogniser("dora", "coop", speed=Speed(chunks=switch))
+        model = recogniser("dora", "coop", optimizations=Optimizations(chunks=switch))
         with torch.autocast("cpu", torch.bfloat16):
             results.append(step(model, batch()))
     assert counts == [5, 2, 2, 1]
@@ -133,7 +135,7 @@ def test_under_autocast_only_rounding_differs(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.usefixtures("small")
 def test_without_gradients_only_the_outputs_are_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain, model = recogniser("dora", speed=Speed(chunks=False)), recogniser("dora")
+    plain, model = recogniser("dora", optimizations=Optimizations(chunks=False)), recogniser("dora")
     video = batch()["video"]
     with torch.no_grad():
         expected = plain(video)
@@ -150,7 +152,7 @@ def test_only_one_portion_is_kept_for_the_gradients() -> None:
     """The most that is alive at once, counted where autograd packs and lets go of tensors."""
     most = {}
     for switch in (False, True):
-        model = recogniser("lora", speed=Speed(chunks=switch))
+        model = recogniser("lora", optimizations=Optimizations(chunks=switch))
         alive, peak = [0], [0]
 
         class Kept:

@@ -16,7 +16,7 @@ from mmfuse.encoders.image import ImageTower
 from mmfuse.encoders.tower import Tower
 from mmfuse.errors import MmfuseError
 from mmfuse.methods import METHODS
-from mmfuse.model.optimizations import USUAL, Speed
+from mmfuse.model.optimizations import DEFAULT_OPTIMIZATIONS, Optimizations
 from tests import towers
 from tests.methods.sweep import adapt, disturb, inputs
 
@@ -25,17 +25,19 @@ IMAGE_METHODS = [name for name in METHODS if "image" in METHODS[name].towers]
 
 
 def test_switches_are_read_and_only_changed_ones_are_noted() -> None:
-    speed = Speed.parse(["merge=off", "compile=on", "trim=on"])
-    assert (speed.merge, speed.compile, speed.trim) == (False, True, True)
-    assert speed.changed() == {"merge": False, "compile": True}
-    assert USUAL.changed() == {}
+    optimizations = Optimizations.parse(["merge=off", "compile=on", "trim=on"])
+    assert (optimizations.merge, optimizations.compile, optimizations.trim) == (False, True, True)
+    assert optimizations.changed() == {"merge": False, "compile": True}
+    assert DEFAULT_OPTIMIZATIONS.changed() == {}
 
 
 def test_every_switch_stands_in_the_documentation() -> None:
     text = " ".join((Path(__file__).parents[2] / "docs" / "speed.md").read_text().split())
     [said] = re.findall(r"Each of these has a switch.*?: (.*?) are on, (.*?) off\.", text)
     for names, on in zip(said, (True, False), strict=True):
-        assert re.findall(r"`(\w+)`", names) == [name for name, usual in asdict(USUAL).items() if usual is on]
+        assert re.findall(r"`(\w+)`", names) == [
+            name for name, usual in asdict(DEFAULT_OPTIMIZATIONS).items() if usual is on
+        ]
 
 
 @pytest.mark.parametrize(
@@ -44,7 +46,7 @@ def test_every_switch_stands_in_the_documentation() -> None:
 )
 def test_a_wrong_switch_is_one_clear_error(switch: str, message: str) -> None:
     with pytest.raises(MmfuseError, match=message):
-        Speed.parse([switch])
+        Optimizations.parse([switch])
 
 
 def gradients(tower: Tower, output: Tensor) -> dict[str, Tensor]:
@@ -195,7 +197,7 @@ def test_what_was_kept_of_a_clip_gives_the_logits_of_the_clip(image_method: obje
 @torch.no_grad()
 def test_trimmed_prompts_give_the_logits_of_full_ones() -> None:
     video = towers.clips(frames=4)
-    trimmed, full = recogniser("frozen"), recogniser("frozen", speed=Speed(trim=False))
+    trimmed, full = recogniser("frozen"), recogniser("frozen", optimizations=Optimizations(trim=False))
     lengths = [model.prompts.length for model in (trimmed, full)]
     assert lengths[0] < lengths[1] == full.text_tower.context_length
     torch.testing.assert_close(trimmed(video), full(video), rtol=1e-5, atol=1e-5)
@@ -204,8 +206,8 @@ def test_trimmed_prompts_give_the_logits_of_full_ones() -> None:
 def test_a_compiled_tower_gives_the_same_logits_and_gradients() -> None:
     video = towers.clips(frames=4)
     results = []
-    for speed in (Speed(), Speed(compile=True)):
-        model = recogniser("dora", speed=speed)
+    for optimizations in (Optimizations(), Optimizations(compile=True)):
+        model = recogniser("dora", optimizations=optimizations)
         disturb(model.image_tower, model.image_method)
         logits = model(video)
         results.append((logits.detach(), gradients(model.image_tower, logits)))
