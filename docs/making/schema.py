@@ -27,7 +27,7 @@ def fields(where: str) -> str:
 
 
 def keys(where: str) -> str:
-    """The keys of a model that is written by hand, with their defaults: `records.cell.Train`."""
+    """The keys of a model that is written by hand, with their defaults: `records.training.Train`."""
     rows = [
         f"| `{name}` | {type_of(field)} | {_default(field)} | {meaning} |" for name, field, meaning in _described(where)
     ]

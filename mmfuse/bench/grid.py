@@ -12,13 +12,15 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, ValidationError, model_validator
 
 from mmfuse.bench.grid_tests import GridTests
+from mmfuse.bench.prompt_files import given_prompts
 from mmfuse.bench.yaml_source import YamlSource
+from mmfuse.data.catalogue.cards import load_card
 from mmfuse.data.protocols import load_protocol
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.methods.registry import IMAGE, METHODS, TEXT, names, parse_pair
+from mmfuse.methods.sentences import Sentences, by_class
 from mmfuse.records.cell import (
     AXES,
-    MOST_SHOTS,
     Axes,
     Cell,
     Clip,
@@ -26,16 +28,13 @@ from mmfuse.records.cell import (
     Encoders,
     Fusion,
     Pair,
-    Seed,
     Setting,
-    ShotsOrNone,
     Source,
-    Split,
-    Strict,
     Target,
     Train,
-    no_boolean,
+    refuse_unread_prompts,
 )
+from mmfuse.records.fields import MOST_SHOTS, Seed, ShotsOrNone, Split, Strict, no_boolean
 from mmfuse.records.until_decided import UntilDecided
 from mmfuse.utils.files import user_path
 from mmfuse.utils.resources import cards_folder, grids_folder
@@ -119,6 +118,7 @@ class GridPair(Pair):
     clip: dict[str, Any] | None = None
     fusion: dict[str, Any] | None = None
     train: dict[str, Any] | None = None
+    prompts: str | dict[Any, Any] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -202,6 +202,7 @@ class Override(Strict):
     clip: dict[str, Any] | None = None
     fusion: dict[str, Any] | None = None
     train: dict[str, Any] | None = None
+    prompts: str | dict[Any, Any] | None = None
     precision: Precision | None = None
 
 
@@ -250,6 +251,7 @@ class Grid(Strict):
     fusion: Fusion = Fusion()
     train: Train = Train()
     templates: tuple[str, ...] | None = None
+    prompts: str | dict[Any, Any] | None = None
     protocol: str | None = None
     setting: Setting = "few-shot"
     test_on: Annotated[tuple[Target, ...], BeforeValidator(_listed), AfterValidator(_no_doubles)] = ()
@@ -281,6 +283,7 @@ class LoadedGrid:
             self.grid = Grid.model_validate(source.value)
         except ValidationError as fault:
             raise source.first_error(fault) from None
+        self._prompts: dict[str, Sentences] = {}
         self._check_size()
         self._check_names()
         self._check_protocols()
@@ -333,6 +336,8 @@ class LoadedGrid:
         for position, template in enumerate(self.grid.templates or ()):
             if template.count("{}") != 1:
                 raise self.source.error(["templates", position], f"a template holds {{}} once; got {template!r}")
+        if self.grid.templates and self.grid.prompts is not None:
+            raise self.source.error(["prompts"], "sentences take the place of 'templates'; say one of them")
 
     def _check_protocols(self) -> None:
         """Refuse whatever a published protocol has no list for, before any data are looked at."""
@@ -397,6 +402,7 @@ class LoadedGrid:
         grid = self.grid
         datasets = [self._located(self._with_protocol(dataset)) for dataset in grid.datasets]
         settled: dict[str, dict[str, Any]] = {}
+        described: set[tuple[str, str]] = set()
         for dataset, split, (number, pair), shots, seed, draw in itertools.product(
             datasets, grid.splits, self.pairs(), grid.shots, grid.seeds, grid.values("draws")
         ):
@@ -405,6 +411,9 @@ class LoadedGrid:
             key = f"{number}/{applied}"
             if key not in settled:
                 settled[key] = self._settle(number, applied)
+            if settled[key]["prompts"] is not None and (dataset.name, key) not in described:
+                described.add((dataset.name, key))
+                self._check_prompts(dataset, number, applied, settled[key])
             yield Cell.model_construct(
                 dataset=dataset,
                 split=split,
@@ -437,6 +446,9 @@ class LoadedGrid:
         settled["encoders"] = _located_encoders(settled["encoders"], self.source.path.parent)
         if self.tests.untrained:
             self.tests.refuse_training(self.grid.pairs[pair].plain(), settled["encoders"], [([], grid), *layers])
+        settled["prompts"] = self._sentences(pair, overrides)[1]
+        if settled["prompts"] is not None:
+            settled["templates"] = None
         return settled
 
     def _check_shares(self, batch_size: int, layers: list[tuple[list[str | int], Any]]) -> None:
@@ -448,6 +460,36 @@ class LoadedGrid:
             place = [*changed[-1], "train", "batch_size"] if changed else ["run", "devices"]
             problem = f"a batch of {batch_size} clips cannot be shared among {devices} devices; use {fitting}"
             raise self.source.error(place, problem)
+
+    def _sentences(self, pair: int, overrides: Sequence[int]) -> tuple[list[str | int], Sentences | None]:
+        """The class prompts of a cell, read once each, with their place: the grid's, the pair's or an override's."""
+        place: list[str | int] = ["prompts"]
+        given = self.grid.prompts
+        layers: list[tuple[list[str | int], Any]] = [(["pairs", pair], self.grid.pairs[pair])]
+        layers += [(["overrides", at], self.grid.overrides[at]) for at in overrides]
+        for where, layer in layers:
+            if layer.prompts is not None:
+                place, given = [*where, "prompts"], layer.prompts
+        if given is None:
+            return place, None
+        if str(place) not in self._prompts:
+            try:
+                self._prompts[str(place)] = given_prompts(given, self.source.path.parent)
+            except MmfuseError as fault:
+                raise self.source.error(place, str(fault)) from None
+        return place, self._prompts[str(place)]
+
+    def _check_prompts(self, dataset: Dataset, pair: int, overrides: Sequence[int], settled: dict[str, Any]) -> None:
+        """Refuse sentences that nothing reads, and those of other classes, as far as a card tells of classes."""
+        place, sentences = self._sentences(pair, overrides)
+        assert sentences is not None
+        try:
+            refuse_unread_prompts(sentences, settled["fusion"], self.tests.of(dataset))
+            card = None if dataset.own else load_card(dataset.name)
+            if card is not None and card.class_names:
+                by_class(sentences, names=card.class_names, phrases=card.phrases)
+        except (MmfuseError, ValueError) as fault:
+            raise self.source.error(place, str(fault)) from None
 
     def _changed(self, value: Strict, change: dict[str, Any], place: list[str | int]) -> Strict:
         # Another kind of fusion has other arguments: it starts afresh.

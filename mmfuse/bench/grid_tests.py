@@ -10,17 +10,8 @@ from mmfuse.bench.yaml_source import YamlSource
 from mmfuse.data.catalogue.cards import card_names, load_card
 from mmfuse.encoders.hub import apart
 from mmfuse.errors import unknown
-from mmfuse.records.cell import (
-    MOST_SHOTS,
-    WITHOUT_TEXT,
-    Dataset,
-    Encoders,
-    Fusion,
-    Pair,
-    Setting,
-    ShotsOrNone,
-    Target,
-)
+from mmfuse.records.cell import WITHOUT_TEXT, Dataset, Encoders, Fusion, Pair, Setting, Target
+from mmfuse.records.fields import MOST_SHOTS, ShotsOrNone
 
 
 class GridTests:

@@ -37,6 +37,7 @@ def run_other_tests(
     *,
     make_data: Callable[[TestList], FewShotVideoDataModule],
     templates: Sequence[str] | None,
+    sentences: Callable[[TestList], Mapping[str, Sequence[str]] | None],
     test: Callable[[FewShotVideoDataModule], None],
 ) -> list[Tested]:
     """Test a trained model on classes that it was not trained on; each list is read once.
@@ -46,12 +47,14 @@ def run_other_tests(
         model: trained.
         make_data: the clips of a list, as the model looks at clips.
         templates: prompts that the cell names; by default those of each data set's card.
+        sentences: of the classes of a list, which take the place of the templates; `None` where there are none.
         test: tests the model on such clips.
     """
     found = []
     for tested in lists:
         data = make_data(tested)
-        with other_classes(model, data.class_names, templates=templates or data.templates):
+        prompts, own = templates or data.templates, sentences(tested)
+        with other_classes(model, data.class_names, templates=prompts, sentences=own):
             test(data)
             found.append(Tested(tested, data, dict(model.test_predictions)))
     return found

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mmfuse.bench.digests import videos_digest
 from mmfuse.bench.precision import warn_of_slow_precision
+from mmfuse.bench.prompt_files import check_classes
 from mmfuse.bench.resolve import dataset_root
 from mmfuse.bench.tested_data import TestList, other_tests_digest, test_lists, trained_part, training_clips_of
 from mmfuse.data.catalogue.cards import DataCard, Source, load_card
@@ -76,6 +77,7 @@ def prepare(
                 problems.setdefault(str(error))
     if problems:
         raise MmfuseError("\n".join(problems))
+    check_classes((entry.cell, catalogues[_key(entry.cell)]) for entry in will_run(entries))
     warn_of_slow_precision(entry.cell for entry in will_run(entries))
     for key in needed & catalogues.keys():
         catalogues[key].warn()

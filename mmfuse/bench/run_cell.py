@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +31,7 @@ from mmfuse.bench.job import Attempt, Job, Outcome, Progress, Report
 from mmfuse.bench.other_tests import Tested, evaluation_of, run_other_tests
 from mmfuse.bench.precision import resolve_precision
 from mmfuse.bench.progress_callback import ProgressCallback
+from mmfuse.bench.prompt_files import prompts_of
 from mmfuse.bench.resolve import ResolvedCell, dataset_root, resolve
 from mmfuse.bench.tested_data import TestList, other_tests_digest, test_lists, trained_half
 from mmfuse.bench.tower_cache import LoadedTowers, load_towers
@@ -137,6 +138,7 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
             templates=data.templates,
             frames=data.frames,
             optimizations=job.optimizations,
+            prompts=prompts_of(cell, data.catalogue),
         )
         precision = resolve_precision(cell.precision, width=towers.image.tower.width)
         callbacks: list[Callback] = [ProgressCallback(progress, epochs=cell.train.epochs)]
@@ -165,7 +167,12 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
             remarks.append(_test(trainer, model, one))
 
         tested = run_other_tests(
-            others, model, make_data=lambda one: make_test_data(job, one, data), templates=cell.templates, test=test
+            others,
+            model,
+            make_data=lambda one: make_test_data(job, one, data),
+            templates=cell.templates,
+            sentences=lambda one: prompts_of(cell, one.catalogue),
+            test=test,
         )
         model.test_predictions = found
         told = [prefix.note for prefix in prefixes if prefix]  # complete only now
@@ -305,6 +312,7 @@ def make_model(
     *,
     class_names: Sequence[str],
     templates: Sequence[str],
+    prompts: Mapping[str, Sequence[str]] | None = None,
     frames: int,
     optimizations: Optimizations = DEFAULT_OPTIMIZATIONS,
 ) -> ActionRecognizer:
@@ -320,6 +328,7 @@ def make_model(
         text_method=cell.pair.text,
         fusion=ALIGNED if cell.shots == 0 else cell.fusion.model_dump(),
         templates=cell.templates or templates,
+        prompts=prompts,
         frames=frames,
         feature="cls" if cell.shots == 0 else cell.encoders.feature,
         method_lr=cell.train.method_lr,

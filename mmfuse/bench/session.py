@@ -173,6 +173,7 @@ class Session:
             MmfuseError: what is missing or wrong, one line for each data set and tower. Nothing was written then.
         """
         from mmfuse.bench.preflight import check_towers, prepare
+        from mmfuse.bench.prompt_files import check_lengths
 
         # Draws that may be added are looked at as well: none may lack clips in the middle of a run.
         entries = self._asked_for(self.possible_entries())
@@ -185,6 +186,8 @@ class Session:
         if self.request.engine == "local":  # the nodes of a cluster may have what this machine has not
             with _told(problems):
                 check_towers([entry.cell for entry in self.to_run(entries)])
+            with _told(problems):
+                check_lengths(entry.cell for entry in self.to_run(entries))
             with _told(problems):
                 self._refuse_absent_loggers()
         if problems:

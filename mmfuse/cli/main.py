@@ -59,6 +59,10 @@ def train(
     draw: Annotated[int, typer.Option(help="Which training clips.", min=0)] = 0,
     protocol: Protocol = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training clips.")] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Sentences for each class, in YAML or JSON, in the place of the templates."),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -90,6 +94,7 @@ def train(
         draw=draw,
         protocol=protocol,
         epochs=epochs,
+        prompts=prompts,
         set=set_ or [],
         data_root=data_root,
         annotations=annotations,
@@ -117,6 +122,10 @@ def predict(
             "name a line.",
         ),
     ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Other classes by sentences for each, in YAML or JSON, as for training."),
+    ] = None,
     explain: Annotated[
         Path | None,
         typer.Option(metavar="PICTURE", help="Draw the sampled frames and each one's share in the decision."),
@@ -135,6 +144,7 @@ def predict(
         videos=videos,
         top=top,
         classes=classes,
+        prompts=prompts,
         explain=explain,
         batch_size=batch_size,
         damaged=damaged,

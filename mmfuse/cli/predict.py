@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from mmfuse.bench.prompt_files import read_prompts
 from mmfuse.bench.run_cell import quiet
 from mmfuse.cli.common import DONE, FAILED, complain, notes, out, print_json
 from mmfuse.data.frames.video import Damaged
@@ -28,6 +29,7 @@ class PredictRequest:
     videos: Sequence[Path]
     top: int = 5
     classes: str | None = None
+    prompts: Path | None = None
     explain: Path | None = None
     batch_size: int = 8
     damaged: Damaged = "error"
@@ -46,14 +48,17 @@ def predict(request: PredictRequest) -> int:
         raise MmfuseError(f"--top counts from 1; got {request.top}")
     if request.batch_size < 1:
         raise MmfuseError(f"--batch-size counts from 1; got {request.batch_size}")
+    if request.classes is not None and request.prompts is not None:
+        raise MmfuseError("--prompts names its classes itself; leave --classes out")
     names = None if request.classes is None else class_names(request.classes)
+    prompts = None if request.prompts is None else read_prompts(user_path(request.prompts))
     found = find_videos(request.videos)
     if request.explain is not None:
         _check_picture(request.explain, list(found))
     with quiet():
         model = ActionRecognizer.from_checkpoint(request.checkpoint)
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
-    words = vocabulary(model, names)
+    words = vocabulary(model, names, prompts=prompts)
     if request.explain is not None:
         told = _explained(model, next(iter(found)), words, request)
     else:

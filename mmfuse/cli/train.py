@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mmfuse.bench.grid import GridPair, Precision, dataset_names
 from mmfuse.bench.job import Job, Outcome
+from mmfuse.bench.prompt_files import read_prompts
 from mmfuse.cli.common import DONE, FAILED, complain, notes, out, print_json
 from mmfuse.cli.live import TrainingBar, TrainingLines
 from mmfuse.data.protocols import load_protocol
@@ -49,6 +50,7 @@ class TrainRequest:
     draw: int = 0
     protocol: str | None = None
     epochs: int | None = None
+    prompts: Path | None = None
     set: list[str] = field(default_factory=list)
     data_root: Path | None = None
     annotations: Path | None = None
@@ -122,6 +124,7 @@ def build_cell(request: TrainRequest) -> Cell:
                 "pair": Pair.model_validate({"name": pair[0].name, **both}),
                 "shots": shots_of(request.shots),
                 "draw": request.draw,
+                "prompts": None if request.prompts is None else read_prompts(user_path(request.prompts)),
                 **settings,
                 **top,
             }

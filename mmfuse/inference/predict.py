@@ -26,6 +26,7 @@ from mmfuse.data.frames.sources import DecodedFrames, FrameSource
 from mmfuse.data.frames.video import Damaged
 from mmfuse.data.frames.views import ONE_VIEW, Views
 from mmfuse.errors import MmfuseError, MmfuseWarning, one_line
+from mmfuse.methods.sentences import check_sentences, of_model
 from mmfuse.model.batches import mean_over_views
 from mmfuse.utils.processes import usable_cores
 
@@ -125,6 +126,7 @@ def predict(
     paths: str | Path | Iterable[str | Path],
     *,
     classes: Sequence[str] | None = None,
+    prompts: Mapping[str, Sequence[str]] | None = None,
     batch_size: int = BATCH_SIZE,
     damaged: Damaged = "error",
 ) -> list[Prediction]:
@@ -135,6 +137,7 @@ def predict(
             the folder of a checkpoint.
         paths: video files, and folders whose videos are meant, those in their subfolders included.
         classes: other names than those trained on, as words for prompts ("playing the cello"); see `vocabulary`.
+        prompts: the same, with sentences for each class in the place of the templates.
         batch_size: videos that go through the towers together.
         damaged: what to do with damaged files: "error", or "keep" what can be read of them.
 
@@ -166,7 +169,7 @@ def predict(
         from mmfuse.model.recognizer import ActionRecognizer  # with torch's heavier half
 
         model = ActionRecognizer.from_checkpoint(Path(model))
-    words = vocabulary(model, classes)
+    words = vocabulary(model, classes, prompts=prompts)
     return list(iter_predictions(model, found, words, batch_size=batch_size, damaged=damaged))
 
 
@@ -196,15 +199,28 @@ def find_videos(paths: Sequence[str | Path]) -> dict[Path, str | None]:
     return found
 
 
-def vocabulary(model: ActionRecognizer, classes: Sequence[str] | None = None) -> Vocabulary:
+def vocabulary(
+    model: ActionRecognizer,
+    classes: Sequence[str] | None = None,
+    *,
+    prompts: Mapping[str, Sequence[str]] | None = None,
+) -> Vocabulary:
     """The classes that a recogniser is to tell apart: those it was trained on, or others by name.
 
     Text is an input of most fusions, so that a class needs no training clip of its own to be named. Class embeddings
     are centred over the classes given: an answer says which of *these* names fits best, and other company changes it.
 
+    Args:
+        model: the recogniser.
+        classes: names as words for prompts; `None` for those trained on, or for those of `prompts`.
+        prompts: sentences by class, in the place of the templates.
+
     Raises:
-        MmfuseError: fewer than two classes, a name twice, or a fusion that reads no text.
+        MmfuseError: fewer than two classes, a name twice, sentences of other classes, or a fusion that reads no text.
     """
+    if prompts is not None:
+        classes = list(check_sentences(prompts)) if classes is None else classes
+        prompts = of_model(prompts, classes)
     if classes is None:
         with torch.no_grad(), evaluating(model):
             return Vocabulary(tuple(model.class_names), model.class_embeddings())
@@ -215,7 +231,7 @@ def vocabulary(model: ActionRecognizer, classes: Sequence[str] | None = None) ->
             "cannot name others; leave the class names out, or train with a fusion that reads them, such as joint"
         )
     with torch.no_grad(), evaluating(model):
-        embeddings = model.class_embeddings(classes)
+        embeddings = model.class_embeddings(classes, prompts=prompts)
     known = set(model.class_names)
     return Vocabulary(tuple(classes), embeddings, tuple(name for name in classes if name not in known))
 

@@ -5,7 +5,7 @@ Shapes: C classes, E width of a class embedding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -30,44 +30,81 @@ class ClassPrompts:
         method: the method, which may replace the template and reserve tokens.
         templates: prompts with `{}` for the class; several are averaged.
         trim: pad to the longest prompt only, where that changes nothing.
+        sentences: of some classes by name, which take the place of the templates there; several are averaged, and need
+            not be as many for each class.
 
     Raises:
         MmfuseError: names or templates that no prompts can be made of, or a prompt that does not fit.
     """
 
     def __init__(
-        self, names: Sequence[str], *, tower: TextTower, method: Method, templates: Sequence[str], trim: bool
+        self,
+        names: Sequence[str],
+        *,
+        tower: TextTower,
+        method: Method,
+        templates: Sequence[str],
+        trim: bool,
+        sentences: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.names = check_names(names)
         self.templates = ["{}."] if method.replaces_template else check_templates(templates)
+        self._sentences = sentences or {}
         self._tower, self._reserved, self._trim = tower, method.reserved_tokens, trim
-        self._prompts = self._tokenize(self.names)
+        self._prompts, self._rows = self._tokenize(self.names, self._sentences)
 
-    def _tokenize(self, names: Sequence[str]) -> list[Prompts]:
-        texts = [[template.format(name) for name in names] for template in self.templates]
-        return [self._tower.tokenize(prompts, reserved_tokens=self._reserved, trim=self._trim) for prompts in texts]
+    def _tokenize(
+        self, names: Sequence[str], sentences: Mapping[str, Sequence[str]]
+    ) -> tuple[list[Prompts], list[Tensor]]:
+        """First the first text of each class, then the second of those that have one, and so on; with their classes."""
+        texts = [sentences.get(name) or [template.format(name) for template in self.templates] for name in names]
+        prompts, rows = [], []
+        for number in range(max(map(len, texts))):
+            having = [row for row, own in enumerate(texts) if number < len(own)]
+            told = [texts[row][number] for row in having]
+            prompts.append(self._tower.tokenize(told, reserved_tokens=self._reserved, trim=self._trim))
+            rows.append(torch.tensor(having))
+        return prompts, rows
 
     @property
     def length(self) -> int:
         """Tokens of the longest prompt as it is padded, before a method inserts any."""
         return max(part.ids.shape[1] for part in self._prompts)
 
-    def embed(self, *, device: torch.device, names: Sequence[str] | None = None) -> Tensor:
-        """Embeddings (C, E): the mean over the templates of unit vectors.
+    def embed(
+        self,
+        *,
+        device: torch.device,
+        names: Sequence[str] | None = None,
+        sentences: Mapping[str, Sequence[str]] | None = None,
+    ) -> Tensor:
+        """Embeddings (C, E): the mean of unit vectors, over the templates or over the sentences of a class.
 
         Args:
             device: where the tower is.
             names: other classes than those it was made for.
+            sentences: of some of these, besides those that are known.
 
         Raises:
             MmfuseError: names that no prompts can be made of, or that prompts could not tell apart.
         """
         if names is None:
             prompts = self._prompts = [part.to(device) for part in self._prompts]  # they stay where they are used
+            rows = self._rows
         else:
-            prompts = [part.to(device) for part in self._tokenize(check_names(names))]
+            prompts, rows = self._tokenize(check_names(names), {**self._sentences, **(sentences or {})})
+            prompts = [part.to(device) for part in prompts]
         embedded = [functional.normalize(self._tower(part), dim=-1) for part in prompts]
-        return torch.stack(embedded).mean(dim=0)
+        if len(rows[-1]) == len(rows[0]):
+            return torch.stack(embedded).mean(dim=0)
+        rows = [part.to(device) for part in rows]
+        if names is None:
+            self._rows = rows
+        total, counts = torch.zeros_like(embedded[0]), torch.zeros_like(embedded[0][:, :1])
+        for part, having in zip(embedded, rows, strict=True):
+            total = total.index_add(0, having, part)
+            counts = counts.index_add(0, having, torch.ones_like(part[:, :1]))
+        return total / counts
 
 
 class EmbeddingScope:

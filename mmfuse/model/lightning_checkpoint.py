@@ -74,6 +74,7 @@ def settings_of(model: ActionRecognizer) -> dict[str, Any]:
         "feature": model.feature,
         "frames": model.frames,
         "templates": list(model.templates),
+        "prompts": model.arguments.get("prompts"),
         "class_names": list(model.class_names),
     }
 

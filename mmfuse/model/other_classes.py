@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from mmfuse.errors import MmfuseError
 from mmfuse.model.class_prompts import ClassPrompts, check_names
@@ -13,7 +13,11 @@ from mmfuse.model.recognizer import ActionRecognizer
 
 @contextlib.contextmanager
 def other_classes(
-    model: ActionRecognizer, class_names: Sequence[str], *, templates: Sequence[str] | None = None
+    model: ActionRecognizer,
+    class_names: Sequence[str],
+    *,
+    templates: Sequence[str] | None = None,
+    sentences: Mapping[str, Sequence[str]] | None = None,
 ) -> Iterator[None]:
     """Within this, a test reads other class names; no weight changes, and what an earlier test has found is kept.
 
@@ -23,6 +27,7 @@ def other_classes(
         model: trained.
         class_names: C names as words for prompts.
         templates: prompts with `{}` for the class; by default those of the training.
+        sentences: of the classes by name, in the place of the templates.
 
     Raises:
         MmfuseError: a fusion that reads no text, or names that no prompts can be made of.
@@ -39,6 +44,7 @@ def other_classes(
         method=model.text_method,
         templates=model.templates if templates is None else templates,
         trim=model.optimizations.trim,
+        sentences=sentences,
     )
     model.metrics, model.test_predictions = TestMetrics(classes=len(names)).to(model.device), {}
     try:

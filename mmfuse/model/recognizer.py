@@ -21,6 +21,7 @@ from mmfuse.errors import MmfuseError
 from mmfuse.methods.base import attach
 from mmfuse.methods.recipes import FUSION, momentum_of, recipes_of, with_rate
 from mmfuse.methods.registry import IMAGE, TEXT, parse_method
+from mmfuse.methods.sentences import of_model
 from mmfuse.model import checkpoint, lightning_checkpoint, optim
 from mmfuse.model.aligned import aligned_fusion, is_aligned
 from mmfuse.model.augmentation import Augmentation, generator_of
@@ -61,6 +62,8 @@ class ActionRecognizer(L.LightningModule):
             trained together, which are then compared as they are (see `mmfuse.model.aligned`).
         templates: prompts with `{}` for the class; several are averaged. A method that learns the prompt's words
             (`coop`) reads "{}." instead.
+        prompts: sentences by class name, for every class, which take the place of the templates; any number for each
+            class, averaged. A method that learns the prompt's words puts them in front of each sentence.
         frames: T, frames a clip.
         feature: what of a frame reaches the fusion: "both" (CLS and mean patch), "cls", "patch", or "grid" (CLS and
             2 × 2 pooled patches).
@@ -106,6 +109,7 @@ class ActionRecognizer(L.LightningModule):
         text_method: str | dict[str, Any] = "frozen",
         fusion: str | dict[str, Any] = "joint",
         templates: Sequence[str] = (DEFAULT_TEMPLATE,),
+        prompts: Mapping[str, Sequence[str]] | None = None,
         frames: int = 8,
         feature: str = "both",
         method_lr: float | None = None,
@@ -127,6 +131,7 @@ class ActionRecognizer(L.LightningModule):
         check_kind(feature)
         generator = torch.Generator().manual_seed(seed)
         self.class_names, templates = check_names(class_names), check_templates(templates)
+        sentences = of_model(prompts, self.class_names)
         self.frames, self.feature = frames, feature
         on_image, on_text = parse_method(image_method, IMAGE), parse_method(text_method, TEXT)
         self.method_settings = {"image_method": on_image.resolved, "text_method": on_text.resolved}
@@ -159,6 +164,7 @@ class ActionRecognizer(L.LightningModule):
             method=self.text_method,
             templates=templates,
             trim=optimizations.trim,
+            sentences=sentences,
         )
         self.templates = self.prompts.templates
         self.fusion: Fusion
@@ -310,16 +316,19 @@ class ActionRecognizer(L.LightningModule):
 
     # -- forward --------------------------------------------------------------------------------------------------
 
-    def class_embeddings(self, class_names: Sequence[str] | None = None) -> Tensor:
-        """Embeddings of the class prompts, (C, E): the mean over the templates of unit vectors.
+    def class_embeddings(
+        self, class_names: Sequence[str] | None = None, *, prompts: Mapping[str, Sequence[str]] | None = None
+    ) -> Tensor:
+        """Embeddings of the class prompts, (C, E): the mean of unit vectors, over templates or over sentences.
 
         Args:
             class_names: other classes than those trained on.
+            prompts: sentences of some of them, in the place of the templates.
 
         Raises:
             MmfuseError: names that no prompts can be made of, or that prompts could not tell apart.
         """
-        return self.prompts.embed(device=self.device, names=class_names)
+        return self.prompts.embed(device=self.device, names=class_names, sentences=prompts)
 
     def frame_features(self, video: Tensor, *, normalised: bool = False) -> Tensor:
         """Clips to frame features.

@@ -17,58 +17,18 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from mmfuse.errors import MmfuseError, unknown, unknown_argument
-from mmfuse.methods.augmentations import STRENGTHS, check_augmentation, check_rand_augment
 from mmfuse.methods.recipes import Recipe, momentum_of, recipes_of
 from mmfuse.methods.registry import IMAGE, METHODS, TEXT, parse_method
+from mmfuse.methods.sentences import check_sentences
 from mmfuse.records import protocol
+from mmfuse.records.fields import NUMBER, Seed, Shots, ShotsOrNone, Split, Strict, misnamed
+from mmfuse.records.training import Train
 from mmfuse.utils.files import refuse_name, refuse_unprintable, sha256_of_json
 
-
-def no_boolean(value: Any) -> Any:
-    """A boolean is no number, although Python takes it for one."""
-    if isinstance(value, bool):
-        raise ValueError(f"a number is meant, not {str(value).lower()}")
-    return value
-
-
-# Every number has bounds, far beyond what anybody needs: what lies outside is a slip of the pen, and would cost hours
-# or end in a traceback.
-_NUMBER = BeforeValidator(no_boolean)
-MOST_SHOTS = 1_000_000
-Split: TypeAlias = Annotated[int, _NUMBER, Field(ge=1, le=1000)]
-Shots: TypeAlias = Annotated[int, _NUMBER, Field(ge=1, le=MOST_SHOTS)] | Literal["all"]
-ShotsOrNone: TypeAlias = Annotated[int, _NUMBER, Field(ge=0, le=MOST_SHOTS)] | Literal["all"]  # 0: as pretrained
-Seed: TypeAlias = Annotated[int, _NUMBER, Field(ge=0, le=2**32 - 1)]
-"""The number of a draw, or a seed."""
-Count: TypeAlias = Annotated[int, _NUMBER, Field(ge=1, le=100_000)]
-Number: TypeAlias = Annotated[float, _NUMBER, Field(ge=0, le=1e6, allow_inf_nan=False)]
-Rate: TypeAlias = Annotated[float, _NUMBER, Field(gt=0, le=1e6, allow_inf_nan=False)]
-Share: TypeAlias = Annotated[float, _NUMBER, Field(ge=0, lt=1, allow_inf_nan=False)]
 VIEWS = r"([1-9]|[1-5]\d|6[0-4])x[13]"
 """Clips × crops of a test video as they are written, within the bounds of `mmfuse.data.frames.views`."""
 LARGEST_ARGUMENT = 1e9
 """Of the numbers among the arguments of methods and fusions, which say themselves what they can work with."""
-
-
-def _misnamed(key: str, error: MmfuseError) -> PydanticCustomError:
-    """A fault of one key; the key goes along so that a grid file can name its line."""
-    return PydanticCustomError("unknown_key", "{text}", {"text": str(error), "key": key})
-
-
-class Strict(BaseModel):
-    """A frozen pydantic model that refuses unknown keys and names the nearest right one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_unknown_keys(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            known = [field.alias or name for name, field in cls.model_fields.items()]
-            for key in value:
-                if key not in known:
-                    raise _misnamed(str(key), unknown("key", key, known))
-        return value
 
 
 def _named(what: str, refuse: Callable[..., None]) -> AfterValidator:
@@ -188,10 +148,10 @@ def _views(text: Any) -> Any:
 class Clip(Strict):
     """How a video becomes a tensor. `None` means what the data set's card says."""
 
-    frames: Annotated[int, _NUMBER, Field(ge=1, le=1024)] | None = None
-    size: Annotated[int, _NUMBER, Field(ge=8, le=2048)] | None = None
+    frames: Annotated[int, NUMBER, Field(ge=1, le=1024)] | None = None
+    size: Annotated[int, NUMBER, Field(ge=8, le=2048)] | None = None
     flip: bool | None = None
-    views: Annotated[int, _NUMBER, Field(ge=0, le=100_000)] | None = None
+    views: Annotated[int, NUMBER, Field(ge=0, le=100_000)] | None = None
     test_views: Annotated[str, BeforeValidator(_views)] = "1x1"
 
     @property
@@ -205,48 +165,6 @@ class Clip(Strict):
         """How many views of a test video go through the towers."""
         clips, crops = self.test_clips_and_crops
         return clips * crops
-
-
-def _rand_augment(given: Any) -> Any:
-    """The settings of `rand_augment` with all of them filled in, so that writing a default changes no identity."""
-    try:
-        return None if given is None else check_rand_augment(given)
-    except MmfuseError as error:
-        raise ValueError(str(error)) from None
-
-
-class Train(Strict):
-    """How a model is trained. `None` stands for what the recipes of the methods and the fusion say."""
-
-    epochs: Count = 20
-    batch_size: Count = 16
-    method_lr: Rate | None = None
-    fusion_lr: Rate | None = None
-    weight_decay: Number | None = None
-    warmup: Share | None = None
-    label_smoothing: Share = 0.1
-    validation: Share = 0.0
-    mixup: Annotated[float, _NUMBER, Field(ge=0, le=STRENGTHS["mixup"], allow_inf_nan=False)] = 0.0
-    cutmix: Annotated[float, _NUMBER, Field(ge=0, le=STRENGTHS["cutmix"], allow_inf_nan=False)] = 0.0
-    color_jitter: Annotated[float, _NUMBER, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
-    random_erasing: Annotated[float, _NUMBER, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
-    rand_augment: Annotated[dict[str, Any] | None, BeforeValidator(_rand_augment)] = None
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    momentum: Share | None = None
-    ema: Share = 0.0
-
-    @model_validator(mode="after")
-    def _momentum_of_sgd(self) -> Train:
-        try:
-            momentum_of(self.optimizer, self.momentum)
-        except MmfuseError as error:
-            raise _misnamed("momentum", error) from None
-        return self
-
-    @property
-    def augmentation(self) -> dict[str, Any]:
-        """The augmentations that are on, with their settings."""
-        return check_augmentation({name: getattr(self, name) for name in (*STRENGTHS, "rand_augment")})
 
 
 Setting: TypeAlias = Literal["few-shot", "base-to-novel", "zero-shot"]
@@ -334,10 +252,10 @@ class Fusion(Strict):
         if isinstance(given, dict):
             kind = given.get("kind", "joint")
             if kind not in FUSIONS:
-                raise _misnamed("kind", unknown("fusion", kind, FUSIONS))
+                raise misnamed("kind", unknown("fusion", kind, FUSIONS))
             for key in given:
                 if key != "kind" and key not in FUSIONS[kind]:
-                    raise _misnamed(str(key), unknown_argument("fusion", kind, key, FUSIONS))
+                    raise misnamed(str(key), unknown_argument("fusion", kind, key, FUSIONS))
                 if key != "kind":
                     _check_argument(key, given[key], FUSIONS[kind][key])
         return given
@@ -394,6 +312,13 @@ class Axes(NamedTuple):
 AXES = Axes._fields
 
 
+def _sentences(given: Any) -> Any:
+    try:
+        return None if given is None else check_sentences(given)
+    except MmfuseError as error:
+        raise ValueError(str(error)) from None
+
+
 class Cell(Strict):
     """One training run: its axes with all settings that change its numbers."""
 
@@ -408,10 +333,16 @@ class Cell(Strict):
     fusion: Fusion = Fusion()
     train: Train = Train()
     templates: tuple[str, ...] | None = None
+    prompts: Annotated[dict[str, tuple[str, ...]] | None, BeforeValidator(_sentences)] = None
     precision: str = "auto"
-    devices: Annotated[int, _NUMBER, Field(ge=1, le=1024)] = 1
+    devices: Annotated[int, NUMBER, Field(ge=1, le=1024)] = 1
     setting: Setting = "few-shot"
     test_on: tuple[Target, ...] = ()
+
+    @model_validator(mode="after")
+    def _text_is_read(self) -> Cell:
+        refuse_unread_prompts(self.prompts, self.fusion, self.test_on)
+        return self
 
     @property
     def train_list(self) -> str | None:
@@ -460,6 +391,7 @@ class Cell(Strict):
         for tower in (IMAGE, TEXT):
             config["pair"][tower] = resolved(config["pair"][tower])
         config["fusion"] = self.fusion.resolved()
+        config["prompts"] = None if self.prompts is None else sha256_of_json(config["prompts"])
         for key in RECIPE_KEYS:
             del config["train"][key]
         config["train"]["momentum"] = momentum_of(self.train.optimizer, self.train.momentum)
@@ -508,6 +440,18 @@ class Cell(Strict):
         What a cell read counts as well: see `mmfuse.records.replicates`, which sorts the cells of a table into rows.
         """
         return sha256_of_json(self.replicate_settings)
+
+
+def refuse_unread_prompts(prompts: Any, fusion: Fusion, test_on: tuple[Target, ...]) -> None:
+    """Refuse sentences for a fusion that reads no text, and beside tests on data sets whose classes have none.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if prompts is not None and test_on:
+        raise ValueError(f"prompts tell of one data set, and test_on names another, {test_on[0].name}; use 'templates'")
+    if prompts is not None and fusion.kind in WITHOUT_TEXT:
+        raise ValueError(f"prompts have no meaning for the fusion {fusion.kind!r}, which reads no text; take one away")
 
 
 def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

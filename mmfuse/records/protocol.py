@@ -49,6 +49,7 @@ CELL: dict[str, Any] = {
     "train.momentum": None,
     "train.ema": 0.0,
     "templates": None,
+    "prompts": None,
     "precision": "auto",
     "devices": 1,
     "setting": "few-shot",

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from mmfuse.errors import MmfuseError
-from mmfuse.records.cell import Cell, Inputs, Strict, identity
+from mmfuse.records.cell import Cell, Inputs, identity
+from mmfuse.records.fields import Strict
 from mmfuse.utils.files import parse_json, sha256_of_json
 
 FORMAT = 1

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from mmfuse.records.cell import Strict, no_boolean
+from mmfuse.records.fields import Strict, no_boolean
 
 FEWEST = 3
 """With fewer draws nothing is decided."""

@@ -199,3 +199,20 @@ def test_odd_names_of_videos_do_no_harm(call, world: Path, tmp_path: Path, monke
     assert code == 2
     assert "given as ./-name" in err
     assert call(world / "model", "./-rf.mp4")[0] == call(world / "model", "--", "-rf.mp4")[0] == 0
+
+
+def test_classes_may_be_told_by_sentences(call, world: Path) -> None:
+    (world / "told.json").write_text(json.dumps({"growing": ["it grows", "large"], "walking": ["a walk"]}))
+    code, out, _ = call("model", "clips/test_walking_0.mp4", "--prompts", "told.json", "--json")
+    found = document(out)
+    assert code == 0
+    assert found["new_classes"] == ["growing"]
+    assert {entry["class"] for entry in found["predictions"][0]["classes"]} == {"growing", "walking"}
+    (world / "one.json").write_text('{"growing": ["it grows"], "growing": ["again"]}')
+    for words, message in (
+        (["--prompts", "one.json"], "'growing' stands there twice"),
+        (["--prompts", "told.json", "--classes", "a,b"], "leave --classes out"),
+    ):
+        code, out, err = call("model", "clips/test_walking_0.mp4", *words)
+        assert (code, out) == (2, "")
+        assert message in " ".join(err.split())

@@ -358,6 +358,8 @@ def test_ctrl_c_ends_a_training_with_130(world: Path) -> None:
         (["--set", "image.layers=[1"], "the value cannot be read"),
         (["--epochs", "0"], "train.epochs: input should be greater than or equal to 1; got 0"),
         (["--threads", "0"], "--threads counts from 1; got 0"),
+        (["--prompts", "nowhere.json"], "prompts nowhere.json cannot be read: No such file or directory"),
+        (["--set", "train.momentum=0.9"], "momentum is SGD's"),
         (["--dataset", "no/where"], "there is no folder no/where"),
         (["--pair", "lora+*"], "train takes one pair"),
         (["--out", "drifts.yaml/x"], "name another folder by --out"),

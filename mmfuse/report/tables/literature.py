@@ -12,7 +12,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from mmfuse.errors import MmfuseError
-from mmfuse.records.cell import Shots, Strict
+from mmfuse.records.fields import Shots, Strict
 from mmfuse.report.groups import Group
 from mmfuse.report.tables.accuracy import Comparison
 from mmfuse.report.tables.notes import views_of
