@@ -19,7 +19,7 @@ from mmfuse.utils.progress import progress_bar
 
 
 @dataclass(frozen=True)
-class Wishes:
+class CacheRequest:
     """The options of the command that say what is to be kept."""
 
     dataset: str | None
@@ -34,11 +34,11 @@ class Wishes:
     damaged: Damaged = "error"
 
 
-def cache(wishes: Wishes, *, store: Path | None, workers: int | None, dry_run: bool, json: bool) -> bool:
+def cache(request: CacheRequest, *, store: Path | None, workers: int | None, dry_run: bool, json: bool) -> bool:
     """Fill the store; returns whether everything could be decoded."""
     folder = store or cache_folder() / "clips"
     told = []
-    for need in _stores(wishes, folder):
+    for need in _stores(request, folder):
         clips, wanted = need.store, list(need.wanted)
         work = plan_fill(clips, wanted)
         if not json:
@@ -75,33 +75,35 @@ def _announce(clips: ClipStore, work: FillPlan) -> None:
     )
 
 
-def _stores(wishes: Wishes, folder: Path) -> list[StoreContents]:
-    """Every store that the wishes need, with what it is to hold."""
-    if (wishes.dataset is None) == (wishes.grid is None):
+def _stores(request: CacheRequest, folder: Path) -> list[StoreContents]:
+    """Every store that the request needs, with what it is to hold."""
+    if (request.dataset is None) == (request.grid is None):
         raise MmfuseError("name a data set or a --grid, and not both")
-    if wishes.grid is not None:
+    if request.grid is not None:
         from mmfuse.bench.clip_cache import catalogue_of, selection_of
         from mmfuse.bench.grid import load_grid
 
-        cells = {selection_of(cell): cell for cell in load_grid(wishes.grid).cells()}
+        cells = {selection_of(cell): cell for cell in load_grid(request.grid).cells()}
         return store_contents(
             cells,
             folder=folder,
-            catalogue_of=lambda selection: catalogue_of(cells[selection], wishes.root, annotations=wishes.annotations),
+            catalogue_of=lambda selection: catalogue_of(
+                cells[selection], request.root, annotations=request.annotations
+            ),
         )
-    assert wishes.dataset is not None
-    if not all(part.strip().isdecimal() for part in wishes.draws.split(",")):
-        raise MmfuseError(f"draws are numbers with commas between them, such as 0,1,2; not {wishes.draws!r}")
-    shots = shots_of(wishes.shots)
+    assert request.dataset is not None
+    if not all(part.strip().isdecimal() for part in request.draws.split(",")):
+        raise MmfuseError(f"draws are numbers with commas between them, such as 0,1,2; not {request.draws!r}")
+    shots = shots_of(request.shots)
     selections = [
-        ClipSelection("", shots, int(draw), frames=wishes.frames, size=wishes.size, damaged=wishes.damaged)
-        for draw in wishes.draws.split(",")
+        ClipSelection("", shots, int(draw), frames=request.frames, size=request.size, damaged=request.damaged)
+        for draw in request.draws.split(",")
     ]
-    return store_contents(selections, folder=folder, catalogue_of=lambda _: _named(wishes))
+    return store_contents(selections, folder=folder, catalogue_of=lambda _: _named(request))
 
 
-def _named(wishes: Wishes) -> Catalogue:
-    assert wishes.dataset is not None
-    dataset = named(wishes.dataset)
-    root = wishes.root if isinstance(dataset, str) else None
-    return located_catalogue(dataset, split=wishes.split, root=root, annotations=wishes.annotations)
+def _named(request: CacheRequest) -> Catalogue:
+    assert request.dataset is not None
+    dataset = named(request.dataset)
+    root = request.root if isinstance(dataset, str) else None
+    return located_catalogue(dataset, split=request.split, root=root, annotations=request.annotations)

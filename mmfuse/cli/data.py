@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,17 +15,20 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Look after data sets: are they whole, which clips does a draw hold, where do they come from.",
+    help="Check data sets, print and certify their draws, and cache their clips.",
 )
 
-Named = Annotated[
+KNOWN = ", ".join(completion.datasets(""))
+
+
+def _argument(help_text: str) -> Any:
+    return typer.Argument(metavar="DATASET", help=help_text, autocompletion=completion.datasets)
+
+
+KnownName = Annotated[str, _argument(f"A data set: {KNOWN}.")]
+NameOrFolder = Annotated[
     str,
-    typer.Argument(
-        metavar="DATASET",
-        help="A data set: ucf101, hmdb51, diving48, tiny, or a folder of your own with train.csv and test.csv, or with "
-        "train/ and test/.",
-        autocompletion=completion.datasets,
-    ),
+    _argument(f"A data set: {KNOWN}, or a folder of your own with train.csv and test.csv, or with train/ and test/."),
 ]
 Root = Annotated[Path | None, typer.Option(help="Folder with the videos.")]
 Lists = Annotated[Path | None, typer.Option(help="Folder with the official lists; default below --root.")]
@@ -35,12 +38,12 @@ Workers = Annotated[int | None, typer.Option(min=1, help="How many processes wor
 
 @app.command()
 def check(
-    dataset: Named,
+    dataset: NameOrFolder,
     root: Root = None,
     annotations: Lists = None,
     split: Split = 1,
     decode: Annotated[
-        bool, typer.Option("--decode", help="Decode every frame. A check that was stopped is taken up again.")
+        bool, typer.Option("--decode", help="Decode every frame. A check that was interrupted is resumed.")
     ] = False,
     workers: Workers = None,
     json: AsJson = False,
@@ -56,7 +59,7 @@ def check(
 
 @app.command()
 def split(
-    dataset: Named,
+    dataset: NameOrFolder,
     shots: Annotated[str, typer.Option(help="Training clips a class, or all.")],
     draw: Annotated[int, typer.Option(help="Which draw, counted from 0.")] = 0,
     protocol: Protocol = None,
@@ -74,7 +77,7 @@ def split(
 
 @app.command()
 def get(
-    dataset: Named,
+    dataset: KnownName,
     root: Root = None,
     unpack: Annotated[
         list[Path] | None,
@@ -82,11 +85,13 @@ def get(
     ] = None,
     protocol: Annotated[
         str | None,
-        typer.Option(help="Tell of a published protocol's lists instead: vifi, ju. --annotations DIR checks a copy."),
+        typer.Option(
+            help="Describe the lists of a published protocol instead: vifi, ju. --annotations DIR checks a copy."
+        ),
     ] = None,
     annotations: Lists = None,
 ) -> None:
-    """Tell where a data set is published and how its folder looks; unpack what was downloaded."""
+    """Print where a data set is published and the layout of its folder, or unpack its archives."""
     from mmfuse.cli import datasets
 
     if protocol is not None:
@@ -99,14 +104,14 @@ def cache(
     dataset: Annotated[
         str | None,
         typer.Argument(
-            metavar="[DATASET]",
+            metavar="DATASET",
             help="A data set as in check, unless --grid is given.",
             autocompletion=completion.datasets,
         ),
     ] = None,
     grid: Annotated[
         str | None,
-        typer.Option(help="A grid's name or file: everything that its cells look at.", autocompletion=completion.grids),
+        typer.Option(help="A grid's name or file: all the clips that its cells read.", autocompletion=completion.grids),
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Folder with the videos; with --grid, with the data sets.")] = None,
     store: Annotated[
@@ -124,13 +129,13 @@ def cache(
     ] = None,
     workers: Workers = None,
     damaged: Damaged = "error",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell how much of the disk is needed, and stop.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print how much of the disk is needed, and stop.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Decode clips once into a store that all cells, workers and machines read."""
+    """Decode clips once into a store that all cells, workers and machines share."""
     from mmfuse.cli import cache
 
-    wishes = cache.Wishes(
+    request = cache.CacheRequest(
         dataset=dataset,
         grid=grid,
         root=root,
@@ -142,19 +147,19 @@ def cache(
         size=size,
         damaged=damaged,
     )
-    whole = cache.cache(wishes, store=store, workers=workers, dry_run=dry_run, json=json)
+    whole = cache.cache(request, store=store, workers=workers, dry_run=dry_run, json=json)
     raise typer.Exit(0 if whole else 1)
 
 
 @app.command()
 def certify(
-    dataset: Named,
+    dataset: KnownName,
     annotations: Lists = None,
     write: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the fingerprints instead of comparing them.")
     ] = None,
 ) -> None:
-    """Compute the fingerprint of every certified draw anew and compare it with the one on record."""
+    """Recompute the fingerprint of every certified draw and compare it with the one on record."""
     from mmfuse.cli import datasets
 
     raise typer.Exit(0 if datasets.certify(dataset, annotations=annotations, write=write) else 1)

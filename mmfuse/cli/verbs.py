@@ -235,12 +235,12 @@ def compare(
         ),
     ],
     theirs: Annotated[
-        str, typer.Argument(metavar="PAIR", help="The pair to set it against.", autocompletion=completion.pairs)
+        str, typer.Argument(metavar="OTHER", help="The pair to compare it with.", autocompletion=completion.pairs)
     ],
     results: Results,
     style: Style = "rich",
 ) -> None:
-    """Set two pairs against each other: paired over draws, and apart from that over test clips."""
+    """Compare two pairs: paired over draws, and separately over test clips."""
     from mmfuse.cli.status import show_comparison
 
     show_comparison(results, ours=ours, theirs=theirs, style=style)
@@ -251,6 +251,7 @@ def list_known(
         str,
         typer.Argument(
             metavar="grids|methods|datasets|encoders",
+            help="What to list.",
             autocompletion=completion.one_of("grids", "methods", "datasets", "encoders"),
         ),
     ],

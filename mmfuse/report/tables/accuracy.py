@@ -240,6 +240,14 @@ class Comparison:
         return {"dataset": self.group.dataset, "split": str(self.group.split), "metric": self.metric}
 
     @property
+    def tests_accuracies(self) -> bool:
+        """Whether any two accuracies of a column are tested against each other."""
+        return any(map(self._tests, self.spans))
+
+    def _tests(self, span: Span) -> bool:
+        return not bool(np.isnan(self.differences(span).p).all())
+
+    @property
     def has_gains(self) -> bool:
         """Whether there is a baseline, and a row beside it."""
         return self.group.baseline is not None and any(not self.is_baseline(row) for row in self.group.pairs)
@@ -254,11 +262,12 @@ class Comparison:
     def _accuracies(self, span: Span) -> list[Value]:
         """Accuracies by row, with the marks of the best and of those that may be as good."""
         best, inside = self.best(span), set(self.may_be_best(span))
-        alone = self.group.draws_added or sum(mean is not None for mean in self.means(span)) < 2
+        # A row without "=" reads as shown to be lower, so in a column with tests also rows that lack them have it.
+        tested = self._tests(span)
         values = []
         for row, mean in zip(self.group.pairs, self.means(span), strict=True):
             cells = self._cells(row, span)
-            tie = row in inside and row != best and not alone
+            tie = row in inside and row != best and tested
             planned = len({entry.cell.draw for entry in cells})
             gaps = gaps_of(cells)
             # Cells may be done and lack the metric, such as top-5 of four classes.

@@ -17,7 +17,7 @@ MIXED = {"torch": "versions of torch", "device": "devices", "precision": "precis
 """What should be the same for all cells of a table."""
 
 ADDED = (
-    "Draws were added where a comparison was open, so rows have unequal numbers of them and no marks here; "
+    "Draws were added where a comparison was open, so rows have unequal numbers of them and are not tested here; "
     "the table of verdicts says what is decided."
 )
 
@@ -39,13 +39,13 @@ def accuracy_notes(comparison: Comparison, columns: Sequence[Sequence[Value]]) -
     notes = [*_intervals(group, values), *views_note(group), *same_clips(group), *published_lists(group)]
     if len(comparison.averaged) > 1:
         notes.append("The mean column and the gain average their K within each draw first.")
-    if group.draws_added:
-        notes.append(ADDED if group.main else ADDED_BESIDE)
-    elif len(group.draws) >= FEWEST_DRAWS:
-        notes.append(
-            "Bold: highest of the column. = not shown to be below the best (model confidence set, "
-            f"{LEVEL:.0%} over the table). {_stars('the column')}"
-        )
+    if any(value.best for value in values):
+        notes.append("Bold: highest of the column.")
+    if comparison.tests_accuracies:
+        notes.append(f"= not shown to be below the best (model confidence set, {LEVEL:.0%} over the table).")
+    notes += _stars(values, "the column")
+    if not comparison.tests_accuracies:
+        notes += _untested(group)
     return (*notes, *cautions(group, values))
 
 
@@ -54,18 +54,26 @@ def gain_notes(comparison: Comparison, columns: Sequence[Sequence[Value]]) -> tu
     group = comparison.group
     values = [value for column in columns for value in column]
     notes = ["Paired differences on the same draws.", *_intervals(group, values), *same_clips(group)]
-    if group.draws_added:
-        notes.append(ADDED if group.main else ADDED_BESIDE)
-    elif len(group.draws) >= FEWEST_DRAWS:
-        notes.append(_stars("the table"))
-    return tuple(notes)
+    return (*notes, *(_stars(values, "the table") or _untested(group)))
 
 
-def _stars(family: str) -> str:
-    return (
+def _stars(values: Iterable[Value], family: str) -> list[str]:
+    """What a star claims, where a gain was tested."""
+    if all(value.significant is None for value in values):
+        return []
+    return [
         "* the difference holds for other draws and other test clips (Behrens-Fisher test, "
         f"{LEVEL:.0%}, Holm over {family}): a gain, or below zero a loss."
-    )
+    ]
+
+
+def _untested(group: Group) -> list[str]:
+    """Why a table has no tests, where several rows could have been compared."""
+    if group.draws_added:
+        return [ADDED if group.main else ADDED_BESIDE]
+    if len(group.draws) < 2 or len(group.pairs) < 2:
+        return []  # that there are no tests with one draw is said with the intervals
+    return [f"Nothing is tested: that needs {FEWEST_DRAWS} draws of both rows."]
 
 
 def _intervals(group: Group, values: Sequence[Value]) -> list[str]:
@@ -77,7 +85,7 @@ def _intervals(group: Group, values: Sequence[Value]) -> list[str]:
     if len(group.draws) < 2:
         seeds = len({entry.cell.seed for entry in group.entries})
         several = f" Numbers are means over {seeds} seeds, which say nothing of other draws." if seeds > 1 else ""
-        return [f"One draw of the training clips: no intervals and no marks. {tested}.{several}"]
+        return [f"One draw of the training clips: no intervals and no tests. {tested}.{several}"]
     numbers = sorted({value.planned for value in values if value.mean}) or [len(group.draws)]
     n = "–".join(map(str, dict.fromkeys((numbers[0], numbers[-1]))))
     notes = [f"± is the 95% Student-t interval of the mean over n = {n} draws of the training clips; {tested}."]
@@ -87,8 +95,6 @@ def _intervals(group: Group, values: Sequence[Value]) -> list[str]:
             "A second ±, shown where it is the wider one, is the 95% interval over test clips, by source: "
             f"{min(halves):.1f} to {max(halves):.1f} here."
         )
-    if len(group.draws) < FEWEST_DRAWS:
-        notes.append(f"Bold: highest of the column. Nothing is tested with fewer than {FEWEST_DRAWS} draws.")
     return notes
 
 

@@ -151,10 +151,18 @@ def test_draws_that_agree_to_the_clip_earn_no_mark(tmp_path: Path) -> None:
         gains = [place(table, row, GAIN) for row in PAIRS[1:]]
         assert [bool(gain.significant) for gain in gains] == [False, False]
         assert all(gain.mean is not None and gain.mean.half is not None and gain.mean.half > 0.1 for gain in gains)
-        assert [row for row in PAIRS if place(table, row, "K=8").tie] == ["frozen+frozen", "dora+adapter"]
+        tied = [row for row in PAIRS if place(table, row, "K=8").tie]
+        assert tied == (["frozen+frozen", "dora+adapter"] if draws == 10 else [])
+        assert comparison.gain_table is not None
+        notes, notes_of_gains = " ".join(table.notes), " ".join(comparison.gain_table.notes)
+        assert "Bold: highest of the column." in notes
+        assert "Bold" not in notes_of_gains, "no number of a table of gains is bold"
+        for mark in ("= not shown", "* the difference holds"):
+            assert (mark in notes) == (draws == 10)
+        for text in (notes, notes_of_gains):
+            assert ("Nothing is tested: that needs 3 draws of both rows." in text) == (draws == 2)
         if draws == 2:
             assert [gain.significant for gain in gains] == [None, None]
-            assert "Nothing is tested with fewer than 3 draws." in " ".join(table.notes)
 
 
 def test_the_interval_over_test_clips_is_shown_where_it_is_the_wider_one(group: Group) -> None:
@@ -226,7 +234,7 @@ def test_one_draw_with_many_seeds_has_no_interval_and_no_mark(tmp_path: Path) ->
             assert value.mean is None or (value.mean.half is None and value.mean.n == 1)
             assert value.significant is None
             assert "±" not in value.number()
-    assert "One draw of the training clips: no intervals and no marks." in table.notes[0]
+    assert "One draw of the training clips: no intervals and no tests." in table.notes[0]
     assert "means over 10 seeds, which say nothing of other draws" in table.notes[0]
 
 
