@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mmfuse.bench.tested_data import overlapping, seen_classes
+from mmfuse.bench.class_overlap import overlapping, seen_classes
 from mmfuse.bench.yaml_source import YamlSource
 from mmfuse.data.catalogue.cards import card_names, load_card
 from mmfuse.encoders.hub import apart

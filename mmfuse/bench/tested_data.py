@@ -12,11 +12,12 @@ from typing import Any
 
 import pandas as pd
 
+from mmfuse.bench.class_overlap import overlapping, seen_classes
 from mmfuse.bench.digests import dataset_digest, videos_digest
 from mmfuse.bench.resolve import dataset_root
 from mmfuse.data.base_to_novel import base_clips, part_of
 from mmfuse.data.catalogue.load import Catalogue, load_catalogue
-from mmfuse.data.class_subsets import Half, same_classes, with_classes
+from mmfuse.data.class_subsets import Half, with_classes
 from mmfuse.data.few_shot import fingerprint
 from mmfuse.data.published_lists import training_clips
 from mmfuse.errors import MmfuseError
@@ -121,21 +122,6 @@ def _unseen(test: Test, whole: Catalogue, trained: Catalogue, *, zero_shot: bool
     if not overlap:
         return TestList(test, whole)
     return TestList(test, with_classes(whole, set(left)), overlap, tuple(sorted(seen)))
-
-
-def overlapping(trained: Sequence[str], tested: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Classes that were trained on, each with the one to be tested that its name resembles."""
-    return tuple((ours, theirs) for theirs, ours in same_classes(tested, trained))
-
-
-def seen_classes(trained: str, tested: str, name: str, overlap: Sequence[tuple[str, str]]) -> str:
-    """Why zero-shot classes are refused, and what to do."""
-    told = ", ".join(f"{ours} ({theirs})" for ours, theirs in overlap[:3])
-    more = f" and {len(overlap) - 3} more" if len(overlap) > 3 else ""
-    return (
-        f"zero-shot means classes that were never trained on, but {trained} has classes of {tested}: {told}{more}; "
-        f"test without them by 'test_on: [{{name: {name}, drop_overlap: true}}]', or make it 'setting: few-shot'"
-    )
 
 
 def other_tests_digest(lists: Sequence[TestList], *, report: Report | None = None) -> str | None:

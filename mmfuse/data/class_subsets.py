@@ -10,10 +10,12 @@ import hashlib
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from mmfuse.data.catalogue.load import Catalogue
 from mmfuse.errors import MmfuseError
+
+if TYPE_CHECKING:  # names of classes are compared where a grid is read, before pandas is loaded
+    from mmfuse.data.catalogue.load import Catalogue
 
 Half = Literal["base", "novel"]
 HALVES: tuple[Half, ...] = get_args(Half)
