@@ -1,6 +1,6 @@
 """Measure the options of training that are off unless said: augmentation, SGD, averaged weights.
 
-    python -m benchmarks.recipes.options --work DIR      # goes on where it was; about 15 minutes of one core
+    python -m benchmarks.recipes.options --work DIR      # goes on where it was; 51 minutes of a busy machine
     python -m benchmarks.recipes.options                 # the tables, from options.csv alone
 
 As in search.py everything is judged on validation clips cut from the training lists of `tiny` and `motley` in whole
@@ -26,7 +26,7 @@ from mmfuse.report.statistics import mean_of
 DRAWS = (0, 1, 2)
 PAIR, STILL = "lora+frozen", "frozen+frozen"
 FACTORS = (0.1, 0.3, 1.0, 3.0)
-"""By which SGD's learning rates may be larger than those of the recipes; at 10 and more it stays at chance."""
+"""By which SGD's learning rates may be larger than those of the recipes."""
 PLAIN = "none"
 OPTIONS: dict[str, dict[str, Any]] = {
     PLAIN: {},

@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.recipes import options
+from benchmarks.recipes.search import Ledger
 from mmfuse import FewShotVideoDataModule
 from mmfuse.data.frames.video import read_frames
 from mmfuse.methods.recipes import FUSION_RECIPE, RECIPES
@@ -79,6 +81,16 @@ def test_the_page_shows_the_tables_of_the_runs(search: ModuleType, found: Any) -
     page = (FOLDER / "README.md").read_text(encoding="utf-8")
     for table in search.tables(found).split("\n\n"):
         assert table in page
+
+
+def test_the_page_shows_what_the_options_of_training_gave() -> None:
+    page = (FOLDER / "README.md").read_text(encoding="utf-8")
+    ledger = Ledger(FOLDER / "options.csv", None, kind=options.Trial)
+    for table in options.tables(ledger).split("\n\n"):
+        assert table in page
+        assert table.count("\n") > 1
+    # Every option was given all draws of both sets.
+    assert len(ledger.known) == len(options.FACTORS) * 2 + len(options.OPTIONS) * 2 * len(options.DRAWS)
 
 
 def test_the_best_of_equals_is_the_smaller_and_nothing_while_a_number_is_missing(search: ModuleType) -> None:
