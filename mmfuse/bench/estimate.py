@@ -6,14 +6,15 @@ import json
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from mmfuse.bench.digests import frame_size
 from mmfuse.data.catalogue.cards import load_card
-from mmfuse.records.cell import Cell, Dataset
+from mmfuse.records.cell import Cell, Source
+from mmfuse.records.evaluations import tests_of
 from mmfuse.records.record import Record
 from mmfuse.records.status import Entry
 from mmfuse.utils.files import cache_folder, parse_json, user_path, write_atomically
@@ -40,7 +41,7 @@ class Size:
     classes: int
 
 
-def size_of(dataset: Dataset, split: int) -> Size:
+def size_of(dataset: Source, split: int) -> Size:
     """Clips and classes of a data set's split; a rough guess where nothing is known."""
     if dataset.own:
         train, test = (_lines(dataset.root, name) for name in (dataset.train, dataset.test))
@@ -76,6 +77,8 @@ def keeps_features(cell: Cell) -> bool:
 def clips_of(cell: Cell) -> int:
     """Training clips of a cell."""
     size = size_of(cell.dataset, cell.split)
+    if cell.setting == "base-to-novel":  # half of the classes, and about half of the clips
+        size = replace(size, train=(size.train + 1) // 2, classes=(size.classes + 1) // 2)
     return size.train if cell.shots == "all" else min(cell.shots * size.classes, size.train)
 
 
@@ -93,7 +96,10 @@ def work_of(cell: Cell) -> float:
         views = cell.clip.views if cell.clip.views is not None else 8
         views = views if keeps_features(cell) else 0
         passes = (min(views, epochs) if views else epochs) + FUSION * epochs
-    return float(frames_of(cell) * (clips * passes + size.test * cell.clip.looks_at_test))
+    tested = size.test + sum(
+        size_of(test.target, test.split).test for test in tests_of(cell) if test.target is not None
+    )
+    return float(frames_of(cell) * (clips * passes + tested * cell.clip.looks_at_test))
 
 
 def clips_in_memory(cell: Cell) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from mmfuse.data.catalogue.cards import card_names, load_card
 from mmfuse.encoders.hub import apart
 from mmfuse.errors import unknown
 from mmfuse.records.cell import WITHOUT_TEXT, Dataset, Encoders, Fusion, Pair, Setting, Target
+from mmfuse.records.evaluations import NOVEL, name_on
 from mmfuse.records.fields import MOST_SHOTS, ShotsOrNone
 
 
@@ -81,6 +83,13 @@ class GridTests:
             raise self._source.error(["datasets", at, "train_lists"], problem)
         if self._setting == "zero-shot":
             self._refuse_seen(dataset, others)
+        names = Counter(name_on(target, split) for target in others for split in target.splits or ())
+        names.update([NOVEL] if self._setting == "base-to-novel" else [])
+        if names and (twice := names.most_common(1)[0])[1] > 1:
+            problem = (
+                f"two tests would be called {twice[0]!r}; name each split once, and data sets of your own otherwise"
+            )
+            raise self._source.error(["test_on"], problem)
 
     def _refuse_seen(self, dataset: Dataset, others: tuple[Target, ...]) -> None:
         """Refuse classes that were trained on, where the cards alone tell their names; the lists tell of the rest."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -71,16 +72,27 @@ def evaluation_of(one: Tested, *, stem: str, train_clips: int) -> tuple[Evaluati
     data, test = one.data, one.tested.test
     told = tabulate(data.test_clips, one.predictions)
     table, clips = encode(told), len(data.test_clips)
-    name = re.sub("[^A-Za-z0-9]+", "-", test.name).strip("-")
     evaluation = Evaluation(
         dataset=data.catalogue.name,
         split=test.split,
         class_names=tuple(data.class_names),
         test_clips=data.test_fingerprint,
         metrics=Metrics(**metrics_of(told), test_clips=clips, train_clips=train_clips),
-        predictions=Predictions(file=f"{stem}--{name}.csv.gz", sha256=environment.digest(table), clips=clips),
+        predictions=Predictions(
+            file=f"{stem}--{part_of_file(test.name)}.csv.gz", sha256=environment.digest(table), clips=clips
+        ),
         certified=data.certified,
         overlap=one.tested.overlap,
         left_out=one.tested.left_out,
     )
     return evaluation, table
+
+
+def part_of_file(name: str) -> str:
+    """A test's name as part of a file name that every file system takes, and that no other test has.
+
+    >>> part_of_file("ucf101"), part_of_file("My clips!")
+    ('ucf101', 'My-clips-39fb0428')
+    """
+    plain = re.sub("[^A-Za-z0-9]+", "-", name).strip("-")[:40]
+    return plain if plain == name.lower() else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

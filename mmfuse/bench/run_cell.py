@@ -68,6 +68,7 @@ class Trained:
     """SHA-256 of the pretrained weights of each tower, as they were read for the training."""
     train_seconds: float
     test_seconds: float
+    """Of the main test alone."""
     precision: str
     device: str
     micro_batch: int
@@ -160,6 +161,7 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
             trainer.fit(model, datamodule=data)
         middle = time.monotonic()
         remarks = [_test(trainer, model, data)]
+        end = time.monotonic()
         found = dict(model.test_predictions)
 
         def test(one: FewShotVideoDataModule) -> None:
@@ -183,7 +185,7 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
         model=model,
         weights=towers.fingerprints,
         train_seconds=middle - begun - (diagnosis.seconds if diagnosis else 0.0),
-        test_seconds=time.monotonic() - middle,
+        test_seconds=end - middle,
         precision=str(trainer.precision),
         device=environment.device_name(trainer.strategy.root_device),
         micro_batch=micro_batch,

@@ -34,15 +34,21 @@ class Test:
     target: Target | None = None
 
 
+def name_on(target: Target, split: int) -> str:
+    """Under which name the test on a split of another data set is kept."""
+    return target.name if len(target.splits or (1,)) == 1 else f"{target.name} split {split}"
+
+
 def tests_of(cell: Cell) -> list[Test]:
     """All evaluations of a cell, the main one first."""
     trained = cell.dataset.name
+    # Trainings on several splits are no repetitions of each other, also where all are tested on the same list.
+    trained_on = trained if cell.split == 1 else f"{trained} split {cell.split}"
     if cell.setting == "base-to-novel":
         found = [Test("", f"{trained} (base)", cell.split), Test(NOVEL, f"{trained} (novel)", cell.split)]
     else:
         found = [Test("", trained, cell.split)]
     for target in cell.test_on:
         for split in target.splits or (1,):
-            name = target.name if len(target.splits or (1,)) == 1 else f"{target.name} split {split}"
-            found.append(Test(name, f"{target.name} (trained on {trained})", split, target))
+            found.append(Test(name_on(target, split), f"{target.name} (trained on {trained_on})", split, target))
     return found

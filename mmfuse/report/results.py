@@ -51,8 +51,27 @@ class Results:
         show(tables(self.entries, self._folder), style="rich", console=console)
         return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 
-    def table(self) -> pd.DataFrame:
+    @property
+    def tests(self) -> list[str]:
+        """What the cells are tested on, as tables call it, such as `hmdb51` or `hmdb51 (trained on ucf101)`."""
+        return list(dict.fromkeys(group.dataset for group in groups(self.entries, self._folder)))
+
+    def _tested_on(self, test: str | None) -> list[Entry]:
+        """The cells with the numbers of one of their tests, by default of the main one."""
+        if test is None:
+            return self.entries
+        if test not in self.tests:
+            raise unknown("test", test, self.tests)
+        return [
+            entry for group in groups(self.entries, self._folder) if group.dataset == test for entry in group.entries
+        ]
+
+    def table(self, *, test: str | None = None) -> pd.DataFrame:
         """One row for each cell of each grid, also for those without numbers.
+
+        Args:
+            test: one of `tests`, under whose name the cells stand then, with its accuracies; by default the test of the
+                classes that each cell was trained on. What cells cost does not depend on it.
 
         Returns:
             The axes (`dataset`, `split`, `pair`, `shots`, `draw`, `seed`); `row`, the row of the tables that the cell
@@ -62,13 +81,15 @@ class Results:
         """
         import pandas as pd
 
-        names = row_names(self.entries)
-        return pd.DataFrame([_row(entry, name) for entry, name in zip(self.entries, names, strict=True)])
+        entries = self._tested_on(test)
+        names = row_names(entries)
+        return pd.DataFrame([_row(entry, name) for entry, name in zip(entries, names, strict=True)])
 
-    def predictions(self, **only: Any) -> pd.DataFrame:
+    def predictions(self, *, test: str | None = None, **only: Any) -> pd.DataFrame:
         """One row for each test clip of each finished cell.
 
         Args:
+            test: as for `table`.
             only: values of axes, such as `pair="dora+adapter", shots=4`.
 
         Returns:
@@ -76,7 +97,7 @@ class Results:
             recognised; the probabilities of both.
 
         Raises:
-            MmfuseError: no such axis, or predictions that are missing or damaged.
+            MmfuseError: no such axis or test, or predictions that are missing or damaged.
         """
         import pandas as pd
 
@@ -84,7 +105,7 @@ class Results:
             if axis not in AXES:
                 raise unknown("axis", axis, AXES)
         parts = []
-        for entry in self.entries:
+        for entry in self._tested_on(test):
             axes = entry.cell.axes._asdict()
             if entry.state == "done" and entry.record and all(axes[axis] == value for axis, value in only.items()):
                 parts.append(pd.DataFrame({**axes, **decode(self._folder.predictions_of(entry.record))}))

@@ -11,9 +11,12 @@ import pytest
 import torch
 import yaml
 
+import mmfuse
 from mmfuse.bench.engines.worker import run_guarded
+from mmfuse.bench.estimate import clips_of, frames_of, work_of
 from mmfuse.bench.grid import LoadedGrid
 from mmfuse.bench.job import Job, Outcome
+from mmfuse.bench.other_tests import part_of_file
 from mmfuse.bench.preflight import prepare
 from mmfuse.bench.run_cell import run_cell
 from mmfuse.bench.yaml_source import YamlSource
@@ -23,6 +26,7 @@ from mmfuse.data.datamodule import FewShotVideoDataModule
 from mmfuse.errors import MmfuseError, MmfuseWarning
 from mmfuse.model.other_classes import other_classes
 from mmfuse.model.recognizer import ActionRecognizer
+from mmfuse.records import evaluations
 from mmfuse.records.cell import Cell, Fusion, Train
 from mmfuse.records.folder import Manifest, PlannedCell, ResultsFolder
 from mmfuse.records.predictions import decode
@@ -121,6 +125,20 @@ def test_a_trained_cell_is_tested_on_another_data_set_as_a_hand_written_test_wou
         batches = [(model(batch["video"], classes), batch["label"]) for batch in data.test_dataloader()]
     right = torch.cat([logits.argmax(-1) == label for logits, label in batches])
     assert tested.metrics.top1 == pytest.approx(right.double().mean().item())
+    entries = written(tmp_path / "r", outcome)
+    shown = mmfuse.load_results(tmp_path / "r")
+    assert shown.tests == ["five", "others (trained on five)"]
+    assert shown.table(test=shown.tests[1])["top1"].tolist() == [tested.metrics.top1]
+    assert shown.table()["top1"].tolist() == [plain.metrics.top1]  # type: ignore[union-attr]
+    seen = shown.predictions(test=shown.tests[1], draw=0)
+    assert (seen["label"] == seen["predicted"]).mean() == pytest.approx(tested.metrics.top1)
+    with pytest.raises(MmfuseError, match="unknown test 'others'"):
+        shown.table(test="others")
+    first = tables(entries, ResultsFolder(tmp_path / "r"))[0]
+    assert any("Tested as well" in note and shown.tests[1] in note for note in first.notes)
+    # Speed is that of the main test alone.
+    assert record.cost is not None
+    assert record.cost.test_clips_per_second == pytest.approx(5 / (record.cost.test_seconds or 0))
     [group] = [one for one in groups(written(tmp_path / "r", outcome), ResultsFolder(tmp_path / "r")) if not one.main]
     assert group.dataset == "others (trained on five)"
 
@@ -187,6 +205,11 @@ def loaded(**keys: Any) -> LoadedGrid:
         ({"test_on": [{"name": "ucf101", "splits": [4]}]}, "ucf101 has no split 4; it has 1, 2, 3"),
         ({"test_on": [{"name": "ucf101", "protocol": "vifi"}]}, "unknown key 'protocol'"),
         ({"test_on": ["ucf101", "ucf101"]}, "'ucf101' stands here twice"),
+        ({"test_on": [{"name": "ucf101", "splits": [2, 2]}]}, "two tests would be called 'ucf101 split 2'"),
+        (
+            {"setting": "base-to-novel", "test_on": [{"name": "novel", "root": "/x"}]},
+            "two tests would be called 'novel'",
+        ),
         ({"test_on": ["ucf101"], "fusion": "linear"}, "'linear' reads no text"),
         ({"setting": "base-to-novel", "fusion": "concat"}, "'concat' reads no text"),
         ({"setting": "base-to-novel", "protocol": "vifi"}, "base-to-novel lists of hmdb51 at K = 16 only"),
@@ -257,3 +280,23 @@ def test_other_classes_leave_a_model_as_it_was(towers: dict[str, str]) -> None:
     closed = ActionRecognizer(["a", "b"], fusion="linear", **built)
     with pytest.raises(MmfuseError, match="'linear' reads no text"), other_classes(closed, ["c", "d"]):
         pass
+
+
+def test_tests_of_like_names_and_trainings_on_other_splits_are_kept_apart() -> None:
+    names = ("a b", "a-b", "a_b", "A-b", "ä", "ö", "x" * 80, "x" * 79, "ucf101 split 2")
+    files = [part_of_file(name) for name in names]
+    assert len({file.casefold() for file in files}) == len(names)
+    assert max(map(len, files)) < 50
+    cells = loaded(splits=[1, 2], test_on=["ucf101"]).cells()
+    assert [evaluations.tests_of(cell)[1].label for cell in cells] == [
+        "ucf101 (trained on hmdb51)",
+        "ucf101 (trained on hmdb51 split 2)",
+    ]
+
+
+def test_what_further_tests_take_is_estimated() -> None:
+    [plain] = loaded(datasets=["diving48"]).cells()
+    [further] = loaded(datasets=["diving48"], test_on=[{"name": "hmdb51", "splits": [1, 2]}]).cells()
+    assert work_of(further) - work_of(plain) == frames_of(plain) * 2 * 1530
+    [half] = loaded(datasets=["diving48"], setting="base-to-novel").cells()
+    assert clips_of(half) == clips_of(plain) / 2

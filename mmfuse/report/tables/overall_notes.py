@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mmfuse.records.evaluations import tests_of
 from mmfuse.report.groups import finished
 from mmfuse.report.over_datasets import FEWEST_DATASETS
 from mmfuse.report.statistics import FEWEST_DRAWS, LEVEL
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 def overall_notes(overall: Overall) -> tuple[str, ...]:
     """Notes of the first table."""
-    notes = [_averaged(overall)]
+    notes = [_averaged(overall), *_tested_beside(overall)]
     if overall.has_gains:
         notes += [_gain(overall), *_verdict(overall)]
     elif not overall.baselines:
@@ -35,6 +36,18 @@ def _seen(overall: Overall) -> list[str]:
     if len({tuple(notes) for notes in told.values()}) == 1:
         return next(iter(told.values()))
     return [f"{title}: {note}" for title, notes in told.items() for note in notes]
+
+
+def _tested_beside(overall: Overall) -> list[str]:
+    """Which tests of the same trainings stand in tables of their own."""
+    cells = [(entry.origin or entry).cell for comparison in overall.comparisons for entry in comparison.group.entries]
+    kinds = {(cell.setting, cell.test_on, cell.dataset.name, cell.split): cell for cell in cells}
+    found = dict.fromkeys(test.label for cell in kinds.values() for test in tests_of(cell) if test.name)
+    if not found:
+        return []
+    trained = any(cell.setting == "zero-shot" and cell.shots != 0 for cell in cells)
+    seen = " The accuracies here are on classes that were trained on." if trained else ""
+    return [f"Tested as well, in tables of their own (--all): {', '.join(found)}.{seen}"]
 
 
 def _averaged(overall: Overall) -> str:
