@@ -11,6 +11,7 @@ from pathlib import Path
 from mmfuse.bench.digests import frame_size
 from mmfuse.bench.estimate import keeps_features
 from mmfuse.bench.resolve import dataset_root
+from mmfuse.bench.tested_data import trained_half
 from mmfuse.data.cache.clip_store import free_bytes
 from mmfuse.data.cache.fill import size
 from mmfuse.data.cache.plan import ClipSelection, StoreContents, located_catalogue, store_contents
@@ -59,6 +60,7 @@ def selection_of(cell: Cell) -> ClipSelection:
         cell.draw,
         train_list=cell.train_list,
         protocol=cell.dataset.protocol,
+        classes=trained_half(cell),
         frames=cell.clip.frames,
         size=frame_size(cell),
         test_clips=cell.clip.test_clips_and_crops[0],

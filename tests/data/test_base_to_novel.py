@@ -9,6 +9,7 @@ import pytest
 
 from mmfuse.data import base_to_novel
 from mmfuse.data.base_to_novel import base_clips, part_of
+from mmfuse.data.cache.plan import ClipSelection, store_contents
 from mmfuse.data.catalogue.load import Catalogue, load_catalogue
 from mmfuse.data.class_subsets import half_of, same_classes, with_classes
 from mmfuse.data.datamodule import FewShotVideoDataModule
@@ -149,3 +150,12 @@ def test_classes_are_the_same_by_their_words(ours: str, theirs: str, same: bool)
 def test_every_class_is_the_same_as_itself(tiny: Catalogue) -> None:
     assert same_classes(tiny.class_names, tiny.class_names) == [(name, name) for name in tiny.class_names]
     assert half_of(tiny, "base") == half_of(tiny, "base")
+
+
+def test_a_clip_store_is_to_hold_what_a_published_base_list_trains_on(published: tuple[Catalogue, list[str]]) -> None:
+    whole, _ = published
+    selection = ClipSelection("here", 2, 0, protocol="p", classes="base", test_clips=1)
+    [contents] = store_contents([selection], folder=Path("kept"), catalogue_of=lambda _: whole)
+    wanted = {want.clip for want in contents.wanted}
+    trained = base_clips(whole, part_of(whole, "base", protocol="p"), shots=2, draw=0, protocol="p")
+    assert wanted == {*trained["clip"], *whole.part("test")["clip"]}

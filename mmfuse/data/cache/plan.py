@@ -7,9 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from mmfuse.data import few_shot
+from mmfuse.data.base_to_novel import base_clips, part_of
 from mmfuse.data.cache.clip_store import ClipStore, StoreFormat, WantedClip, wanted_clips
 from mmfuse.data.catalogue.load import Catalogue, load_catalogue
+from mmfuse.data.class_subsets import Half
 from mmfuse.data.few_shot import Shots
 from mmfuse.data.frames.video import Damaged
 from mmfuse.data.published_lists import training_clips
@@ -25,6 +29,7 @@ class ClipSelection:
         place: whatever tells the catalogue; selections with the same place share one.
         shots, draw: as in `few_shot.draw_clips`.
         train_list, protocol: a published list instead, by its file or by the name of its protocol.
+        classes: "base" where training clips are of base classes alone; all test clips are looked at.
         frames, size: of a clip; `None` for what its card says.
         test_clips: how many clips of each test video are looked at.
         damaged: what is done about damaged videos.
@@ -35,6 +40,7 @@ class ClipSelection:
     draw: int
     train_list: str | None = None
     protocol: str | None = None
+    classes: Half | None = None
     frames: int | None = None
     size: int | None = None
     test_clips: int = 1
@@ -82,6 +88,7 @@ def store_contents(
             0 if selection.shots == "all" else selection.draw,
             selection.train_list,
             selection.protocol,
+            selection.classes,
             selection.test_clips,
         )
         if key not in drawn:
@@ -95,18 +102,20 @@ def store_contents(
 
 
 def _wanted(catalogue: Catalogue, selection: ClipSelection) -> list[WantedClip]:
-    rows = training_clips(
-        catalogue,
-        shots=selection.shots,
-        draw=selection.draw,
-        train_list=selection.train_list,
-        protocol=selection.protocol,
-    )
+    rows = _trained_on(catalogue, selection)
     if selection.protocol is not None:
         few_shot.certify_test_list(catalogue)
     elif selection.train_list is None:
         few_shot.certify(catalogue, rows, shots=selection.shots, draw=selection.draw)
     return wanted_clips((rows, catalogue.card.candidates), (catalogue.part("test"), selection.test_clips))
+
+
+def _trained_on(catalogue: Catalogue, selection: ClipSelection) -> pd.DataFrame:
+    shots, draw, protocol = selection.shots, selection.draw, selection.protocol
+    if protocol is not None and selection.classes is not None:
+        part = part_of(catalogue, selection.classes, protocol=protocol)
+        return base_clips(catalogue, part, shots=shots, draw=draw, protocol=protocol)
+    return training_clips(catalogue, shots=shots, draw=draw, train_list=selection.train_list, protocol=protocol)
 
 
 def located_catalogue(
