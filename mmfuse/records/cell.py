@@ -204,6 +204,15 @@ def _check_argument(key: str, value: Any, default: Any) -> None:
         raise PydanticCustomError("unknown_key", "{text}", {"text": str(fault), "key": key}) from None
 
 
+def _check_together(fusion: Mapping[str, Any]) -> None:
+    """Refuse a fusion, all arguments filled in, that cannot be built, before any cell runs."""
+    width, heads, dropout = fusion.get("width", 1), fusion.get("heads", 1), fusion.get("dropout", 0.0)
+    if width % heads:
+        raise misnamed("heads", MmfuseError(f"a width of {width} cannot be shared by {heads} heads"))
+    if not 0 <= dropout <= 1:
+        raise misnamed("dropout", MmfuseError(f"dropout is a share from 0 to 1; got {dropout}"))
+
+
 def _check_kind(key: str, value: Any, default: Any) -> None:
     """Refuse an argument of a method whose kind is not that of its default; the method itself knows its range.
 
@@ -258,6 +267,7 @@ class Fusion(Strict):
                     raise misnamed(str(key), unknown_argument("fusion", kind, key, FUSIONS))
                 if key != "kind":
                     _check_argument(key, given[key], FUSIONS[kind][key])
+            _check_together({**FUSIONS[kind], **given})
         return given
 
     def resolved(self) -> dict[str, Any]:

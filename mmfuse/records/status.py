@@ -121,9 +121,23 @@ def _differences(record: Record, cell: Cell) -> str:
 
 def read_entries(folder: ResultsFolder) -> list[Entry]:
     """The state of every cell of every grid that was run into a folder, in table order, each once."""
-    planned = {item.cell.name + item.cell.config_hash: item for grid in folder.manifests() for item in grid.cells}
-    index = StatusIndex(folder, wanted=[item.cell.config_hash for item in planned.values()])
-    return [index.entry(item) for item in planned.values()]
+    cells: dict[str, list[PlannedCell]] = {}
+    for item in (item for grid in folder.manifests() for item in grid.cells):
+        known = cells.setdefault(item.cell.name + item.cell.config_hash, [])
+        # Settings hold no paths, so that a moved folder changes nothing; another folder has other content.
+        same = [at for at, other in enumerate(known) if _same_cell(item, other)]
+        if same:
+            known[same[0]] = item
+        else:
+            known.append(item)
+    planned = [item for items in cells.values() for item in items]
+    index = StatusIndex(folder, wanted=[item.cell.config_hash for item in planned])
+    return [index.entry(item) for item in planned]
+
+
+def _same_cell(planned: PlannedCell, other: PlannedCell) -> bool:
+    """Whether two cells of equal settings read the same, from one place or from two."""
+    return planned.cell == other.cell or planned.inputs.agrees_with(other.inputs)
 
 
 def counts(entries: Iterable[Entry]) -> dict[str, int]:

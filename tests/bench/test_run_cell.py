@@ -226,10 +226,10 @@ def test_a_worker_looks_for_the_official_lists_where_the_runner_did(towers: dict
 
 
 def test_wrong_values_fail_in_one_line(clips: dict[str, str], towers: dict[str, str]) -> None:
-    record = run(make_cell(clips, towers, fusion={"kind": "late", "width": 15, "heads": 2})).record
+    record = run(make_cell(clips, towers, templates=["no place for a class"])).record
     assert record.error is not None
     assert record.error.kind == "MmfuseError"
-    assert "15" in record.error.message
+    assert "no place for a class" in record.error.message
     assert "\n" not in record.error.message
 
 

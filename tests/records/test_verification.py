@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mmfuse.records import verification
-from mmfuse.records.cell import Cell, Inputs
+from mmfuse.records.cell import Cell, Dataset, Inputs
 from mmfuse.records.folder import Manifest, PlannedCell, ResultsFolder
 from mmfuse.records.predictions import decode
 from mmfuse.records.predictions import test_list_digest as list_digest
@@ -117,3 +117,18 @@ def test_predictions_are_compared_once_and_again_when_they_change(
     table.write_bytes(gzip.compress(gzip.decompress(table.read_bytes()).replace(b"clip1,", b"clipX,")))
     assert [entry.state for entry in read_entries(folder)] == ["failed"]
     assert len(read) == 1
+
+
+def test_own_data_sets_of_one_name_in_two_places_are_two(folder: ResultsFolder) -> None:
+    def planned(place: str, videos: str) -> PlannedCell:
+        cell = CELL.model_copy(update={"dataset": Dataset(name="mine", root=place)})
+        return PlannedCell(cell, Inputs(videos=videos))
+
+    def roots() -> list[str | None]:
+        return [entry.cell.dataset.root for entry in read_entries(folder) if entry.cell.dataset.own]
+
+    folder.write_manifest(Manifest("first", [planned("/a", "one")]))
+    folder.write_manifest(Manifest("second", [planned("/b", "another")]))
+    assert roots() == ["/a", "/b"]
+    folder.write_manifest(Manifest("second", [planned("/moved", "one")]))
+    assert roots() == ["/moved"], "the same clips elsewhere are no other data set"
