@@ -31,6 +31,7 @@ from mmfuse.report.plots.styles import PairStyle, pair_styles
 from mmfuse.report.tables.accuracy import Comparison
 from mmfuse.report.tables.build import group_tables
 from mmfuse.report.tables.overall import Overall
+from mmfuse.report.tables.settings import setting_tables
 from mmfuse.report.tables.table import Table, Value
 
 PANELS = 3
@@ -193,6 +194,7 @@ def _render(
         cautions=list(cautions),
         over_data_sets=over_data_sets(overall, margin=min(section.summary.answer.margin for section in sections)),
         overall=overall.table if records else None,
+        settings=setting_tables([section.comparison for section in sections]) if records else [],
         datasets=list(dict.fromkeys(section.group.dataset for section in sections)),
         states=[(state, MARKS[state], number) for state, number in counts(entries).items()],
         hours=sum(record.cost.seconds for record in records if record.cost) / 3600,

@@ -53,12 +53,13 @@ def _base_to_novel(base: Comparison, novel: Comparison) -> Table:
         axes += [
             {"shots": str(span[0]), "quantity": f"accuracy, {what}"} for what in ("base", "novel", "harmonic mean")
         ]
+    dataset = base.group.dataset.removesuffix(" (base)")
     rows = [
         Row(row, tuple(value for span in spans for value in _three(base, novel, row, span))) for row in base.group.pairs
     ]
     return Table(
         key="base-to-novel",
-        title=f"{base.group.title.replace(' (base)', '')}: base to novel, {METRICS[base.metric]} accuracy in %",
+        title=f"{dataset}, split {base.group.split}: base to novel, {METRICS[base.metric]} accuracy in %",
         corner="image+text",
         columns=tuple(columns),
         rows=tuple(rows),
@@ -68,7 +69,7 @@ def _base_to_novel(base: Comparison, novel: Comparison) -> Table:
             "The harmonic mean is that of the two means over draws, as the field reports it; draws that lack either "
             "are left out of it. ± and marks of base and novel are explained at their own tables.",
         ),
-        context={"dataset": base.group.dataset, "split": str(base.group.split), "metric": base.metric},
+        context={"dataset": dataset, "split": str(base.group.split), "metric": base.metric},
         axes=tuple(axes),
     )
 

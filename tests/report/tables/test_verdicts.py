@@ -13,6 +13,7 @@ from mmfuse.records.record import Evaluation
 from mmfuse.records.status import read_entries
 from mmfuse.report.gains import UNTESTED, gains_of
 from mmfuse.report.groups import groups
+from mmfuse.report.page.build import build_page
 from mmfuse.report.tables.accuracy import Comparison
 from mmfuse.report.tables.build import tables
 from mmfuse.report.tables.table import Table
@@ -87,3 +88,7 @@ def test_a_test_beside_the_one_that_was_looked_at_is_not_tested_as_if_its_draws_
             assert group.rule == rule
         [row] = Comparison(beside_it).gain_table.rows  # type: ignore[union-attr]
         assert [value.p is None for value in row.values] == [added_draws] * len(row.values)
+    entries = read_entries(folder)
+    assert "harmonic mean" in build_page(folder, entries)
+    [table] = [table for table in tables(entries, folder) if table.key == "base-to-novel"]
+    assert table.context["dataset"] == "tiny"
