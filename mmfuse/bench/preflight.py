@@ -14,7 +14,7 @@ from mmfuse.bench.resolve import dataset_root
 from mmfuse.bench.tested_data import TestList, other_tests_digest, test_lists, trained_part, training_clips_of
 from mmfuse.data.catalogue.cards import DataCard, Source, load_card
 from mmfuse.data.catalogue.load import Catalogue, load_catalogue
-from mmfuse.data.few_shot import fingerprint
+from mmfuse.data.few_shot import fingerprint, hold_out
 from mmfuse.data.protocols import load_protocol
 from mmfuse.encoders.hub import check_available
 from mmfuse.errors import MmfuseError, MmfuseWarning
@@ -188,7 +188,7 @@ def _fingerprinted(
     others: dict[str, list[TestList]],
     needed: Collection[str],
 ) -> Iterable[PlannedCell]:
-    draws: dict[tuple[str, object, int], str | None] = {}
+    draws: dict[tuple[str, object, int, float], str | None] = {}
     tests: dict[str, str] = {}
     videos: dict[str, str | None] = {}
     beside: dict[str, str | None] = {}
@@ -200,10 +200,12 @@ def _fingerprinted(
             continue
         same_clips = cell.shots == "all" or cell.train_list is not None
         part = f"{key} {cell.setting}"
-        place = (part, cell.shots, 0 if same_clips else cell.draw)
+        place = (part, cell.shots, 0 if same_clips else cell.draw, cell.train.validation)
         if place not in draws:
             try:
-                draws[place] = fingerprint(training_clips_of(cell, catalogue))
+                rows = training_clips_of(cell, catalogue)
+                hold_out(trained_part(cell, catalogue), rows, share=cell.train.validation)  # refuses what it cannot cut
+                draws[place] = fingerprint(rows)
             except MmfuseError:
                 if key in needed:
                     raise

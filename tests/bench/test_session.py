@@ -105,6 +105,15 @@ def test_everything_that_is_missing_is_told_before_the_first_cell(world: Path, t
     assert not (tmp_path / "results").exists(), "nothing is written for a run that cannot begin"
 
 
+def test_a_class_of_one_clip_has_none_to_validate_on(tmp_path: Path) -> None:
+    grid = {"name": "one", "datasets": ["tiny"], "shots": [1], "pairs": ["frozen+frozen"]}
+    Session(Request(grid=grid, results=tmp_path / "without")).prepare()
+    with pytest.raises(MmfuseError, match="no validation part can be cut from 'MoveRight'") as told:
+        Session(Request(grid={**grid, "train": {"validation": 0.25}}, results=tmp_path / "with")).prepare()
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "with").exists()
+
+
 def test_only_the_towers_of_cells_to_be_run_are_looked_for(world: Path, tmp_path: Path) -> None:
     run_grid(grid(world), results=tmp_path, workers=1)
     pairs = ["frozen+frozen", {"name": "other", "image": "frozen", "text": "frozen", "encoders": {"text": "no/where"}}]
