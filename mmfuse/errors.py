@@ -7,7 +7,15 @@ from collections.abc import Collection, Iterable, Mapping
 
 
 class MmfuseError(Exception):
-    """A request that cannot be carried out. Its text is one line that says what is wrong and what to do."""
+    """A request that cannot be carried out. Its text is one line that says what is wrong and what to do.
+
+    >>> import mmfuse
+    >>> try:
+    ...     mmfuse.FewShotVideoDataModule("tinny")
+    ... except mmfuse.MmfuseError as error:
+    ...     print(str(error).partition(";")[0])
+    unknown data set 'tinny'
+    """
 
 
 class MmfuseWarning(UserWarning):

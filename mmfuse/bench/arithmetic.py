@@ -20,7 +20,7 @@ UTILISATION = 0.35
 VIEWS = 8
 """Views of a training clip that a frozen tower looks at, once each."""
 SIDE = 224
-"""Pixels of a frame's side, where the tower is not at hand to ask."""
+"""Pixels of a frame's side, where the tower is not available to ask."""
 SHAPES = {
     "facebook/dinov2-small": (384, 12, 14),
     "facebook/dinov2-base": (768, 12, 14),

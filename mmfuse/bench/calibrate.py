@@ -1,6 +1,6 @@
 """A short calibration: how long do a training step, and decoding a clip, take on this very machine?
 
-The frames of the steps are noise, so they need no data set. Where the videos are at hand, a few of them are decoded.
+The frames of the steps are noise, so they need no data set. Where the videos are available, a few of them are decoded.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def calibrate_apart(cells: Iterable[Cell], *, data_root: Path, annotations: Path
 
 
 def _decoding(cell: Cell, data_root: Path, annotations: Path | None) -> DecodingRate | None:
-    """Decode a few videos as training looks at them; `None` where they are not at hand."""
+    """Decode a few videos as training looks at them; `None` where they are not available."""
     try:
         catalogue = catalogue_of(cell, data_root, annotations=annotations)
         paths = catalogue.part("train")["path"].tolist()

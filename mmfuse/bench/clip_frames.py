@@ -1,4 +1,4 @@
-"""Frames of single test clips, read where the videos are at hand: what a report shows of the clips that are hardest."""
+"""Frames of single test clips, where the videos are available: what a report shows of the clips that are hardest."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mmfuse.records.cell import Cell
 FRAMES = 5
 
 Find = Callable[[Cell], Catalogue]
-"""Finds the clips of a cell's data set; raises `MmfuseError` where its lists are not at hand."""
+"""Finds the clips of a cell's data set; raises `MmfuseError` where its lists are not available."""
 
 
 class ClipFrames:
@@ -40,13 +40,13 @@ class ClipFrames:
             clip: its id.
 
         Raises:
-            MmfuseError: its lists or its video are not at hand, or it cannot be read.
+            MmfuseError: its lists or its video are not available, or it cannot be read.
         """
         paths = self._paths_of(cell)
         if isinstance(paths, MmfuseError):
             raise paths
         if (path := paths.get(clip)) is None:
-            raise MmfuseError("this clip is not in the lists that are at hand")
+            raise MmfuseError("this clip is not in the available lists")
         try:
             return list(read_frames(path, lambda count: segment_centres(count, FRAMES), damaged="keep"))
         except (UnreadableVideo, OSError) as error:

@@ -130,7 +130,26 @@ def register(
 ) -> Callable[[type[Method]], type[Method]]:
     """Class decorator that adds a method of your own to the catalogue, under a name that grids can use.
 
-    Args: as the fields of `MethodInfo`; the method's arguments and their defaults are read from its signature.
+    The method's arguments and their defaults are read from its signature.
+
+    Args:
+        name: the name in grids, which no other method has.
+        towers: "image", "text" or both.
+        family: the recipe that the method is trained with.
+        paper, summary: for `mmfuse list methods`.
+        starts_as_noop: whether a tower with the new method gives what the frozen one does.
+
+    >>> import mmfuse
+    >>> from mmfuse.methods.low_rank import LoRA
+    >>> about = {"towers": ("image",), "family": "low-rank", "paper": "ours", "summary": "LoRA of a higher rank"}
+    >>> @mmfuse.register(name="doctest-lora", **about)
+    ... class WideLoRA(LoRA):
+    ...     def __init__(self, tower, *, rank: int = 64, generator) -> None:
+    ...         super().__init__(tower, rank=rank, generator=generator)
+    >>> from mmfuse.methods.registry import METHODS, parse_method
+    >>> parse_method("doctest-lora", "image").info.defaults
+    {'rank': 64}
+    >>> _ = METHODS.pop("doctest-lora")
     """
 
     def put(implementation: type[Method]) -> type[Method]:

@@ -17,8 +17,7 @@ from mmfuse.encoders import TextTower
 from mmfuse.encoders.text import Prompts
 from mmfuse.errors import MmfuseError
 from mmfuse.methods.base import Method
-
-DEFAULT_TEMPLATE = "a video of a person {}."
+from mmfuse.utils.templates import DEFAULT_TEMPLATE
 
 
 class ClassPrompts:

@@ -104,11 +104,11 @@ def refuse_other_towers(
 ) -> None:
     """Refuse towers whose weights are not those that a checkpoint was trained on.
 
-    A training in half precision rounds the towers as well; the ones at hand are rounded alike for the comparison.
+    A training in half precision rounds the towers as well; the current ones are rounded alike for the comparison.
 
     Args:
         trained_on: what `towers_of` said then.
-        model: the model at hand.
+        model: the current model.
         checkpoint: which one, for the message.
 
     Raises:

@@ -28,13 +28,14 @@ from mmfuse.model.augmentation import Augmentation, generator_of
 from mmfuse.model.averaging import AveragedWeights
 from mmfuse.model.batches import as_batch, mean_over_views, refuse_floats, with_index
 from mmfuse.model.chunked import chunked_loss
-from mmfuse.model.class_prompts import DEFAULT_TEMPLATE, ClassPrompts, EmbeddingScopes, check_names, check_templates
+from mmfuse.model.class_prompts import ClassPrompts, EmbeddingScopes, check_names, check_templates
 from mmfuse.model.frame_features import FEATURES, FrameEncoder, check_kind
 from mmfuse.model.fusion import Fusion, build_fusion
 from mmfuse.model.metrics import TestMetrics
 from mmfuse.model.optimizations import DEFAULT_OPTIMIZATIONS, Optimizations
 from mmfuse.model.rebuilding import OMITTED, constructor_arguments
 from mmfuse.model.trained import TrainedWeights, refuse_trainable
+from mmfuse.utils.templates import DEFAULT_TEMPLATE
 
 LOOK_EVERY = 20
 """Steps after which the losses are looked at, besides the end of an epoch."""

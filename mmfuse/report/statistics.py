@@ -50,7 +50,7 @@ class Mean:
         mean: the mean.
         half: half width of its 95% interval over draws; `None` for a single draw.
         n: draws.
-        half_clips: half width of its 95% interval over test clips, by source; `None` where predictions are not at hand.
+        half_clips: half width of its 95% interval over test clips, by source; `None` without predictions.
     """
 
     mean: float
@@ -100,7 +100,7 @@ class Column:
 
     Args:
         accuracy: (R, n) in per cent; nan where a row lacks a draw.
-        recognised: (R, n, S) clips of each source that were recognised; nan where predictions are not at hand.
+        recognised: (R, n, S) clips of each source that were recognised; nan where predictions are not available.
         clips: (S,) test clips of each source.
         heaviest: the largest weight of a single clip; 1 where all count alike, as they do in top-1 accuracy.
         averaged: numbers of shots that are averaged within each draw.

@@ -24,6 +24,11 @@ def usable_cores() -> int:
         return os.cpu_count() or 1
 
 
+def python_path() -> str:
+    """`PYTHONPATH` for a new interpreter that shall import what this one does, wherever it starts."""
+    return os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+
+
 def ending(code: int) -> str:
     """How a process ended, by its return code, in words."""
     if code >= 0:

@@ -1,4 +1,4 @@
-"""Frames of single test clips, and the reasons for those that are not at hand."""
+"""Frames of single test clips, and the reasons for those that are not available."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_frames_are_read_and_each_data_set_is_looked_for_once(tmp_path: Path) ->
     assert all(frame.ndim == 3 and frame.shape[2] == 3 for frame in frames)
     with pytest.raises(MmfuseError, match=r"b\.mp4"):
         read(cell, "test/b/b.mp4")
-    with pytest.raises(MmfuseError, match="not in the lists"):
+    with pytest.raises(MmfuseError, match="not in the available lists"):
         read(cell, "test/c/c.mp4")
     assert asked == ["mine"]
 

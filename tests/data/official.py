@@ -1,4 +1,4 @@
-"""The official annotation files, where they are at hand, and stand-ins for the videos they list."""
+"""The official annotation files, where they are available, and stand-ins for the videos they list."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NEAR = Path(__file__).resolve().parents[3] / "shared" / "annotations"
 ANNOTATIONS = Path(os.environ.get("MMFUSE_ANNOTATIONS", _NEAR))
 
 needs_official_lists = pytest.mark.skipif(
-    not ANNOTATIONS.is_dir(), reason="the official annotation files are not at hand (MMFUSE_ANNOTATIONS names them)"
+    not ANNOTATIONS.is_dir(), reason="the official annotation files are not available (MMFUSE_ANNOTATIONS names them)"
 )
 
 SPLITS = [("ucf101", 1), ("ucf101", 2), ("ucf101", 3), ("hmdb51", 1), ("diving48", 1)]

@@ -21,7 +21,7 @@ from typing import Any
 
 from mmfuse.bench.job import Attempt, Job, Outcome, Progress, Report
 from mmfuse.records.record import Failure
-from mmfuse.utils.processes import ending
+from mmfuse.utils.processes import ending, python_path
 
 RANK = "mmfuse.bench.engines.ddp_rank"
 """The module that a rank runs; it is named here and not imported, since it brings torch along."""
@@ -52,11 +52,10 @@ class _Rank:
         self.done = False
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the rank
         ours, theirs = socket.socketpair()
-        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         with theirs:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", RANK, str(theirs.fileno())],
-                env={**os.environ, **variables, "LOCAL_RANK": str(number), "PYTHONPATH": path},
+                env={**os.environ, **variables, "LOCAL_RANK": str(number), "PYTHONPATH": python_path()},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=self._errors,

@@ -27,7 +27,7 @@ from mmfuse.bench.engines.worker import READY
 from mmfuse.bench.job import Event, Finished, Job, Outcome, Progress, Progressed, Started, Tick
 from mmfuse.errors import MmfuseError, MmfuseWarning
 from mmfuse.records.record import Failure, failed
-from mmfuse.utils.processes import ending, usable_cores
+from mmfuse.utils.processes import ending, python_path, usable_cores
 
 TICK = 0.25
 
@@ -50,11 +50,10 @@ class _Worker:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
         ours, theirs = socket.socketpair()
         with theirs:
-            path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
             # A session of its own: Ctrl-C reaches the runner alone, and the worker's own children can be ended with it.
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "mmfuse.bench.engines.worker", str(theirs.fileno()), runner],
-                env={**os.environ, "PYTHONPATH": path, **slot.environment},
+                env={**os.environ, "PYTHONPATH": python_path(), **slot.environment},
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
                 stdin=subprocess.DEVNULL,

@@ -15,10 +15,10 @@ from typing import Any
 
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.utils.resources import cards_folder
+from mmfuse.utils.templates import DEFAULT_TEMPLATE
 from mmfuse.utils.yaml12 import parse_yaml
 
 USUAL_SIZE = 224
-DEFAULT_TEMPLATES = ("a video of a person {}.",)
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class DataCard:
     """The same classes in words that complete a template."""
     classes_in_lists: int = 0
     """How many classes there are, where the official lists alone hold their names."""
-    templates: tuple[str, ...] = DEFAULT_TEMPLATES
+    templates: tuple[str, ...] = (DEFAULT_TEMPLATE,)
     splits: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
     """Official number of clips: split -> {"train": n, "test": n}; empty for a user's own clips."""
     size: int | None = None

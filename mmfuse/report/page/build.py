@@ -137,7 +137,7 @@ def build_page(
 
 
 def _add_clips(section: Section, read_frames: ReadFrames | None) -> None:
-    """Put the hardest clips into a section, with their frames where they are at hand."""
+    """Put the hardest clips into a section, with their frames where they are available."""
     hardest = section.evidence.hardest()
     if read_frames is None:
         section.clips = [(clip, None) for clip in hardest]

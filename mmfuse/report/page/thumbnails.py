@@ -1,4 +1,4 @@
-"""Frames of test clips as small pictures inside the page, where the videos are at hand."""
+"""Frames of test clips as small pictures inside the page, where the videos are available."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONGEST = 200
 QUALITY = 72
 
 ReadFrames = Callable[[Cell, str], Sequence[NDArray[np.uint8]]]
-"""Reads frames, (H, W, 3) each, of a test clip of a cell; raises `MmfuseError` where they are not at hand."""
+"""Reads frames, (H, W, 3) each, of a test clip of a cell; raises `MmfuseError` where they are not available."""
 
 
 @dataclass(frozen=True)

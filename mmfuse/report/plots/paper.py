@@ -180,7 +180,7 @@ def _write(stem: Path, draw: Draw) -> Iterator[Path]:
         "savefig.dpi": 300,
     }
     with rc_context(style), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a name in letters that no font at hand has
+        warnings.filterwarnings("ignore", message="Glyph")  # a name in letters that no available font has
         figure = draw()
         for kind in FORMATS:
             content = io.BytesIO()

@@ -88,7 +88,7 @@ class Comparison:
 
     @cached_property
     def _clips(self) -> Array:
-        """(S,) test clips by source; all in one where no predictions are at hand."""
+        """(S,) test clips by source; all in one where no predictions are available."""
         if self.group.recognised.sources and self.metric in BY_CLIP:
             return self.group.recognised.clips(self._weights)
         known = [record.metrics.test_clips for record in finished(self.group.entries) if record.metrics]

@@ -69,7 +69,7 @@ def test_names_do_nothing(page: Any) -> None:
     assert page.execute_script("return window.harmed === undefined")
     assert page.execute_script("return document.scripts.length") == 2
     sources = page.execute_script("return [...document.images].map((image) => image.src)")
-    assert len(sources) == 5  # the frames of the one clip that is at hand
+    assert len(sources) == 5  # the frames of the one clip that is available
     assert all(source.startswith("data:image/jpeg;base64,") for source in sources)
     handlers = "return [...document.querySelectorAll('*')].flatMap((node) => node.getAttributeNames())"
     assert not [name for name in page.execute_script(handlers) if name.startswith("on")]

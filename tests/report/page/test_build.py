@@ -113,7 +113,7 @@ def test_no_folder_of_this_machine_is_told(tmp_path: Path) -> None:
 def test_where_the_videos_are_not_the_page_says_so(tmp_path: Path) -> None:
     folder = plain(tmp_path)
     page = build_page(folder, read_entries(folder), read_frames=_nowhere)
-    assert "The videos are not at hand, so no frames are shown: no lists below here" in words(page)
+    assert "The videos are not available, so no frames are shown: no lists below here" in words(page)
     assert "data:image/jpeg" not in page
 
 
@@ -124,8 +124,8 @@ def _nowhere(_: object, __: str) -> list[Any]:
 def test_the_hostile_page_holds_frames_and_the_reason_for_those_it_lacks(hostile_page: Path) -> None:
     page = hostile_page.read_text(encoding="utf-8")
     assert page.count("data:image/jpeg;base64,") == 5
-    assert "this clip is not in the lists that are at hand" in page
-    assert "The videos are not at hand" in words(page)
+    assert "this clip is not in the available lists" in page
+    assert "The videos are not available" in words(page)
     assert len(page) < 1_000_000
 
 
