@@ -51,7 +51,7 @@ class Host:
         return VISIBLE if self.built_for == "hip" else VISIBLE[1:]
 
     @property
-    def _listed(self) -> str | None:
+    def _listed_ids(self) -> str | None:
         """What the environment says of the devices that are meant; None where it says nothing."""
         return next((self.environment[name] for name in self._variables if name in self.environment), None)
 
@@ -59,7 +59,7 @@ class Host:
         """Names of the devices, as `binding` takes them: numbers, UUIDs, or parts of a GPU (MIG)."""
         if self.built_for is None:
             return []
-        named = [part.strip() for part in (self._listed or "").split(",") if part.strip()]
+        named = [part.strip() for part in (self._listed_ids or "").split(",") if part.strip()]
         if named and all(name.startswith("MIG-") for name in named):
             return named  # of which one process sees a single one, however many there are
         return (named or [str(number) for number in range(self.count)])[: self.count]
@@ -70,7 +70,7 @@ class Host:
 
     def fault(self) -> str:
         """Why a GPU that is there is not computed on; empty where all is well, or none is wanted."""
-        if not self.vendors or self.devices() or self._listed is not None:
+        if not self.vendors or self.devices() or self._listed_ids is not None:
             return ""
         if self.built_for not in self.vendors:
             made = "CPUs only" if self.built_for is None else f"other GPUs ({self.built_for})"

@@ -123,10 +123,10 @@ def plan_cache(cells: Sequence[Cell], *, data_root: Path, wish: str, annotations
     if named == AUTO:
         seen_again = {selection for selection, members in of_selection.items() if not all(map(keeps_features, members))}
         found = [need for need in found if need.store.folder.is_dir() or seen_again.intersection(need.selections)]
-    return _within(found, named, free_bytes(folder) // SHARE if named == AUTO else None)
+    return _within_budget(found, named, free_bytes(folder) // SHARE if named == AUTO else None)
 
 
-def _within(found: list[StoreContents], named: str, budget: int | None) -> CachePlan:
+def _within_budget(found: list[StoreContents], named: str, budget: int | None) -> CachePlan:
     """The stores that fit into a budget, the smallest first."""
     lacking = {id(need): _bytes_lacking(need) for need in found}
     kept, dropped, total = [], [], 0

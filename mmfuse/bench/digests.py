@@ -59,12 +59,12 @@ def dataset_digest(dataset: Source) -> str | None:
     """Digest of a data set's card, whatever its comments; of the lists, or of the names, where it is the user's own."""
     if not dataset.own:
         return _card_digest(*_versioned(cards_folder() / f"{dataset.name}.yaml"))
-    classes = _below(dataset.root, CLASSES_FILE)  # the words of the prompts and the order of the labels
+    classes = _path_below(dataset.root, CLASSES_FILE)  # the words of the prompts and the order of the labels
     named = [_file_digest(*_versioned(classes))] if dataset.root and not dataset.classes and classes.is_file() else []
     if dataset.train is None:
         names = _names_digest(Path(dataset.root or "."))
         return sha256_of_json([names, *named]) if names and named else names
-    lists = [_below(dataset.root, name) for name in (dataset.train, dataset.test) if name is not None]
+    lists = [_path_below(dataset.root, name) for name in (dataset.train, dataset.test) if name is not None]
     if not all(path.is_file() for path in lists):
         return None
     return sha256_of_json([_file_digest(*_versioned(path)) for path in lists] + named)
@@ -102,7 +102,7 @@ def videos_digest(catalogue: Catalogue, *, report: Report | None = None) -> str 
     return sha256_of_json(sorted(zip(catalogue.table["clip"], digests, strict=True)))
 
 
-def _below(root: str | None, name: str) -> Path:
+def _path_below(root: str | None, name: str) -> Path:
     path = user_path(name)
     return path if root is None or path.is_absolute() else Path(root) / path
 

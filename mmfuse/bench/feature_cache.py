@@ -44,7 +44,7 @@ def use_cached_prefix(
         What computes them; `None` where the data give video.
     """
     width = model.frame_encoder.prefix_width(data.size)
-    if not data.views or model.augmentation.on or not _wanted(data, model, trainer, optimizations, width):
+    if not data.views or model.augmentation.on or not _is_worth_keeping(data, model, trainer, optimizations, width):
         return None
     compute = FrozenPrefix(model, trainer)
     # GPUs of several models round differently, and never share what they have computed.
@@ -93,7 +93,7 @@ class FrozenPrefix:
             return self._model.frame_encoder.frozen_prefix(video.to(self._model.device))
 
 
-def _wanted(
+def _is_worth_keeping(
     data: FewShotVideoDataModule, model: ActionRecognizer, trainer: L.Trainer, optimizations: Optimizations, width: int
 ) -> bool:
     if model.frame_encoder.first_trained_layer is None:

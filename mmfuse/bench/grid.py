@@ -59,7 +59,7 @@ DIAGNOSES = ("test_selection",)
 PRECISIONS = ("auto", "32-true", "16-mixed", "bf16-mixed", "bf16-true", "16-true", "64-true")
 
 
-def _listed(value: Any) -> Any:
+def _as_list(value: Any) -> Any:
     """One value where a list is meant stands for a list of one."""
     return value if isinstance(value, list) else [value]
 
@@ -108,7 +108,7 @@ Precision = Annotated[str, BeforeValidator(_precision)]
 Seconds = Annotated[float, BeforeValidator(no_boolean), Field(gt=0, le=1e9, allow_inf_nan=False)]
 Workers = Annotated[int, BeforeValidator(no_boolean), Field(ge=0, le=1024)]
 Devices = Annotated[int, BeforeValidator(no_boolean), Field(ge=1, le=1024)]
-Axis = (BeforeValidator(_listed), AfterValidator(_no_doubles), Field(min_length=1))
+Axis = (BeforeValidator(_as_list), AfterValidator(_no_doubles), Field(min_length=1))
 
 
 class GridPair(Pair):
@@ -174,23 +174,23 @@ def _stands_alone(method: str) -> bool:
 class Where(Strict):
     """Which cells an override is for; every key that is given must fit. Names may hold wildcards (`lora+*`)."""
 
-    datasets: Annotated[list[str] | None, BeforeValidator(_listed)] = None
-    splits: Annotated[list[Split] | None, BeforeValidator(_listed)] = None
-    shots: Annotated[list[ShotCount] | None, BeforeValidator(_listed)] = None
-    draws: Annotated[list[Seed] | None, BeforeValidator(_listed)] = None
-    seeds: Annotated[list[Seed] | None, BeforeValidator(_listed)] = None
-    pairs: Annotated[list[str] | None, BeforeValidator(_listed)] = None
+    datasets: Annotated[list[str] | None, BeforeValidator(_as_list)] = None
+    splits: Annotated[list[Split] | None, BeforeValidator(_as_list)] = None
+    shots: Annotated[list[ShotCount] | None, BeforeValidator(_as_list)] = None
+    draws: Annotated[list[Seed] | None, BeforeValidator(_as_list)] = None
+    seeds: Annotated[list[Seed] | None, BeforeValidator(_as_list)] = None
+    pairs: Annotated[list[str] | None, BeforeValidator(_as_list)] = None
 
     def fits(self, axes: Axes) -> bool:
         """Whether a cell is meant."""
         patterns = {axis: getattr(self, PLURALS[axis]) for axis in AXES}
         return all(
-            wanted is None or any(_same(value, pattern) for pattern in wanted)
+            wanted is None or any(_matches(value, pattern) for pattern in wanted)
             for value, wanted in zip(axes, patterns.values(), strict=True)
         )
 
 
-def _same(value: Any, pattern: Any) -> bool:
+def _matches(value: Any, pattern: Any) -> bool:
     return fnmatchcase(str(value), str(pattern))
 
 
@@ -216,7 +216,7 @@ class RunSettings(Strict):
     devices: Devices = 1
     gpu_share: Annotated[float, BeforeValidator(no_boolean), Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
     threads: Devices | None = None
-    loggers: Annotated[tuple[Logger, ...], BeforeValidator(_listed)] = ()
+    loggers: Annotated[tuple[Logger, ...], BeforeValidator(_as_list)] = ()
 
     @model_validator(mode="after")
     def _whole_devices(self) -> RunSettings:
@@ -254,9 +254,9 @@ class Grid(Strict):
     prompts: str | dict[Any, Any] | None = None
     protocol: str | None = None
     setting: Setting = "few-shot"
-    test_on: Annotated[tuple[Target, ...], BeforeValidator(_listed), AfterValidator(_no_doubles)] = ()
+    test_on: Annotated[tuple[Target, ...], BeforeValidator(_as_list), AfterValidator(_no_doubles)] = ()
     precision: Precision = "auto"
-    diagnose: Annotated[tuple[Diagnosis, ...], BeforeValidator(_listed), AfterValidator(_no_doubles)] = ()
+    diagnose: Annotated[tuple[Diagnosis, ...], BeforeValidator(_as_list), AfterValidator(_no_doubles)] = ()
     overrides: tuple[Override, ...] = ()
     run: RunSettings = RunSettings()
 
@@ -378,7 +378,7 @@ class LoadedGrid:
             for key, known in values.items():
                 exact = set(map(str, known))
                 for pattern in getattr(override.where, key) or ():
-                    if str(pattern) not in exact and not any(_same(value, pattern) for value in known):
+                    if str(pattern) not in exact and not any(_matches(value, pattern) for value in known):
                         problem = unknown(f"value of {key}", pattern, map(str, known))
                         raise self.source.error(["overrides", position, "where", key], str(problem))
 
@@ -435,7 +435,7 @@ class LoadedGrid:
             value = getattr(grid, group)
             for place, layer in layers:
                 if (change := getattr(layer, group)) is not None:
-                    value = self._changed(value, change, [*place, group])
+                    value = self._with_changes(value, change, [*place, group])
             settled[group] = value
         for _, layer in layers[1:]:
             if layer.precision is not None:
@@ -491,7 +491,7 @@ class LoadedGrid:
         except (MmfuseError, ValueError) as fault:
             raise self.source.error(place, str(fault)) from None
 
-    def _changed(self, value: Strict, change: dict[str, Any], place: list[str | int]) -> Strict:
+    def _with_changes(self, value: Strict, change: dict[str, Any], place: list[str | int]) -> Strict:
         # Another kind of fusion has other arguments: it starts afresh.
         kept = {} if "kind" in change else value.model_dump(exclude_unset=True)
         try:

@@ -26,7 +26,6 @@ from mmfuse.bench.device_faults import out_of_memory
 from mmfuse.bench.digests import known_inputs, videos_digest
 from mmfuse.bench.engines.ddp import run_on_ranks
 from mmfuse.bench.epoch_tests import TestAfterEachEpoch
-from mmfuse.bench.feature_cache import FrozenPrefix, use_cached_prefix
 from mmfuse.bench.job import Attempt, Job, Outcome, Progress, Report
 from mmfuse.bench.other_tests import Tested, evaluation_of, run_other_tests
 from mmfuse.bench.precision import resolve_precision
@@ -34,6 +33,7 @@ from mmfuse.bench.progress_callback import ProgressCallback
 from mmfuse.bench.prompt_files import prompts_of
 from mmfuse.bench.resolve import ResolvedCell, dataset_root, resolve
 from mmfuse.bench.tested_data import TestList, other_tests_digest, test_lists, trained_half
+from mmfuse.bench.testing import Tester
 from mmfuse.bench.tower_cache import LoadedTowers, load_towers
 from mmfuse.data.datamodule import FewShotVideoDataModule
 from mmfuse.errors import MmfuseError, MmfuseWarning
@@ -141,43 +141,25 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
             optimizations=job.optimizations,
             prompts=prompts_of(cell, data.catalogue),
         )
-        precision = resolve_precision(cell.precision, width=towers.image.tower.width)
+        diagnosis = _diagnosis(job, progress)
         callbacks: list[Callback] = [ProgressCallback(progress, epochs=cell.train.epochs)]
-        diagnosed = "test_selection" in job.diagnose and cell.shots != 0
-        diagnosis = TestAfterEachEpoch(progress, epochs=cell.train.epochs) if diagnosed else None
-        trainer = make_trainer(job, micro_batch, precision, [*callbacks, *([diagnosis] if diagnosis else [])])
+        callbacks += [diagnosis] if diagnosis else []
+        precision = resolve_precision(cell.precision, width=towers.image.tower.width)
+        trainer = make_trainer(job, micro_batch, precision, callbacks)
         if job.optimizations.chunks and trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
         # The files beside the weights say how pixels are normalised and what the layers do.
         tower = f"{towers.image.fingerprint}/{inputs.image_tower}"
-
-        def cached(data: FewShotVideoDataModule) -> FrozenPrefix | None:
-            return use_cached_prefix(data, model, trainer, optimizations=job.optimizations, fingerprint=tower)
-
-        prefixes = [cached(data)]
+        tester = Tester(model, trainer, optimizations=job.optimizations, tower=tower)
+        tester.keep_features(data)
         L.seed_everything(cell.training_seed, workers=True, verbose=False)
         begun = time.monotonic()
         if cell.shots != 0:
             trainer.fit(model, datamodule=data)
         middle = time.monotonic()
-        remarks = [_test(trainer, model, data)]
+        tester.test(data)
         end = time.monotonic()
-        found = dict(model.test_predictions)
-
-        def test(one: FewShotVideoDataModule) -> None:
-            prefixes.append(cached(one))
-            remarks.append(_test(trainer, model, one))
-
-        tested = run_other_tests(
-            others,
-            model,
-            make_data=lambda one: make_test_data(job, one, data),
-            templates=cell.templates,
-            sentences=lambda one: prompts_of(cell, one.catalogue),
-            test=test,
-        )
-        model.test_predictions = found
-        told = [prefix.note for prefix in prefixes if prefix]  # complete only now
+        tested = _test_others(job, others, model, data, tester)
     _refuse_changed(inputs, _inputs(known_inputs(cell), data, others), since="the cell began")
     return Trained(
         data=data,
@@ -189,31 +171,45 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
         precision=str(trainer.precision),
         device=environment.device_name(trainer.strategy.root_device),
         micro_batch=micro_batch,
-        notes=tuple(dict.fromkeys(filter(None, (data.features_fault, *told, *remarks, *not_compiled)))),
+        notes=tuple(dict.fromkeys(filter(None, (data.features_fault, *tester.remarks, *not_compiled)))),
         test_selection=diagnosis.found() if diagnosis else None,
         others=tuple(tested),
     )
+
+
+def _diagnosis(job: Job, progress: Report) -> TestAfterEachEpoch | None:
+    """What tests a cell after each epoch beside its training, where the grid asks for it and there is a training."""
+    if "test_selection" not in job.diagnose or job.cell.shots == 0:
+        return None
+    return TestAfterEachEpoch(progress, epochs=job.cell.train.epochs)
+
+
+def _test_others(
+    job: Job, others: Sequence[TestList], model: ActionRecognizer, trained: FewShotVideoDataModule, tester: Tester
+) -> list[Tested]:
+    """The tests beside the main one, whose predictions stay with the model."""
+
+    def test(data: FewShotVideoDataModule) -> None:
+        tester.keep_features(data)
+        tester.test(data)
+
+    found = dict(model.test_predictions)
+    tested = run_other_tests(
+        others,
+        model,
+        make_data=lambda one: make_test_data(job, one, trained),
+        templates=job.cell.templates,
+        sentences=lambda one: prompts_of(job.cell, one.catalogue),
+        test=test,
+    )
+    model.test_predictions = found
+    return tested
 
 
 def other_lists(job: Job, data: FewShotVideoDataModule) -> list[TestList]:
     """What a job's cell is tested on beside its main test list."""
     annotations = None if job.annotations is None else Path(job.annotations)
     return test_lists(job.cell, data.whole, data_root=job.data_root, annotations=annotations)
-
-
-def _test(trainer: L.Trainer, model: ActionRecognizer, data: FewShotVideoDataModule) -> str:
-    """Test; as often as memory runs out, again from the start with batches of half the size. Returns a remark."""
-    whole = data.batch_size
-    while True:
-        try:
-            trainer.test(model, datamodule=data, verbose=False)
-            return "" if data.batch_size == whole else f"out of memory in the test; tested {data.batch_size} at a time"
-        except Exception as error:
-            # The ranks of several devices must agree on their batches; they are all begun again.
-            if not out_of_memory(error) or data.batch_size == 1 or trainer.world_size > 1:
-                raise
-        data.batch_size = max(1, data.batch_size // 2)
-        environment.free_memory()
 
 
 class InputsChanged(MmfuseError):

@@ -179,16 +179,16 @@ class Session:
         entries = self._asked_for(self.possible_entries())
         problems: list[str] = []
         # What the data say is known only now: it may make more cells stale, and refuses what cannot run.
-        with _told(problems):
+        with _collected(problems):
             ready = prepare(
                 entries, data_root=self.request.root, will_run=self.to_run, annotations=self.request.annotations
             )
         if self.request.engine == "local":  # the nodes of a cluster may have what this machine has not
-            with _told(problems):
+            with _collected(problems):
                 check_towers([entry.cell for entry in self.to_run(entries)])
-            with _told(problems):
+            with _collected(problems):
                 check_lengths(entry.cell for entry in self.to_run(entries))
-            with _told(problems):
+            with _collected(problems):
                 self._refuse_absent_loggers()
         if problems:
             raise MmfuseError("\n".join(problems))
@@ -335,7 +335,7 @@ class Plan:
 
 
 @contextmanager
-def _told(problems: list[str]) -> Iterator[None]:
+def _collected(problems: list[str]) -> Iterator[None]:
     """Note what is wrong and go on, so that everything that is missing is told at once."""
     try:
         yield

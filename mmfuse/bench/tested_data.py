@@ -105,11 +105,11 @@ def test_lists(
         assert test.target is not None
         root = dataset_root(test.target, data_root)
         whole = load_catalogue(test.target.request(), split=test.split, root=root, annotations=annotations)
-        found.append(_unseen(test, whole, trained, zero_shot=cell.setting == "zero-shot"))
+        found.append(_target_list(test, whole, trained, zero_shot=cell.setting == "zero-shot"))
     return found
 
 
-def _unseen(test: Test, whole: Catalogue, trained: Catalogue, *, zero_shot: bool) -> TestList:
+def _target_list(test: Test, whole: Catalogue, trained: Catalogue, *, zero_shot: bool) -> TestList:
     """The classes of another data set that are tested."""
     assert test.target is not None
     overlap = overlapping(trained.class_names, whole.class_names)

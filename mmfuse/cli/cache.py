@@ -99,10 +99,10 @@ def _stores(request: CacheRequest, folder: Path) -> list[StoreContents]:
         ClipSelection("", shots, int(draw), frames=request.frames, size=request.size, damaged=request.damaged)
         for draw in request.draws.split(",")
     ]
-    return store_contents(selections, folder=folder, catalogue_of=lambda _: _named(request))
+    return store_contents(selections, folder=folder, catalogue_of=lambda _: _requested_catalogue(request))
 
 
-def _named(request: CacheRequest) -> Catalogue:
+def _requested_catalogue(request: CacheRequest) -> Catalogue:
     assert request.dataset is not None
     dataset = named(request.dataset)
     root = request.root if isinstance(dataset, str) else None

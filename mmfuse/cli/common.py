@@ -73,7 +73,7 @@ def run_app(app: typer.Typer, name: str) -> NoReturn:
         silence_stdout()
         code = DONE
     except Exception as error:
-        told = _told(error)
+        told = _error_message(error)
         if told is None:
             raise
         code = complain(name, told)
@@ -97,7 +97,7 @@ def _told_warnings(name: str) -> Iterator[None]:
         yield
 
 
-def _told(error: Exception) -> str | None:
+def _error_message(error: Exception) -> str | None:
     """What a user has to know of a fault; `None` where it is a fault of ours."""
     if isinstance(error, MmfuseError):
         return str(error)

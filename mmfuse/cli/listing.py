@@ -37,7 +37,7 @@ def show_list(what: str, *, json: bool) -> None:
         print_json(rows)
         return
     console = out()
-    shown = [[*map(_shown, row.values())] for row in rows]
+    shown = [[*map(_value_text, row.values())] for row in rows]
     *most, _ = (max(map(len, column)) + 2 for column in zip(rows[0], *shown, strict=True))
     if sum(most) + LAST_COLUMN <= console.width:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
@@ -49,13 +49,13 @@ def show_list(what: str, *, json: bool) -> None:
         return
     for row in rows:
         name, *others = row.items()
-        console.print(Text(_shown(name[1]), style="bold"))
+        console.print(Text(_value_text(name[1]), style="bold"))
         for key, value in others:
             if value:
-                console.print(Padding(Text(f"{key}: {_shown(value)}"), (0, 0, 0, 2)))
+                console.print(Padding(Text(f"{key}: {_value_text(value)}"), (0, 0, 0, 2)))
 
 
-def _shown(value: Any) -> str:
+def _value_text(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return "–" if value is None else str(value)

@@ -119,7 +119,7 @@ class _Watcher:
     def _running(self) -> dict[str, float]:
         return {line.job.cell.name: line.fraction for line in self._lines.values()}
 
-    def _left(self) -> str:
+    def _time_left(self) -> str:
         left = self._clock.left(self._running())
         return f"{duration(left)} left" if left is not None else "time left unknown yet"
 
@@ -165,7 +165,7 @@ class PlainView(_Watcher):
     def finished(self, worker: int, record: Record) -> None:
         """See `_Watcher`."""
         super().finished(worker, record)
-        self._print(f"{record.state:7} {title(record.cell)}  {_ending(record)}  ({self._left()})")
+        self._print(f"{record.state:7} {title(record.cell)}  {_ending(record)}  ({self._time_left()})")
 
     def skipped(self, job: Job) -> None:
         """See `_Watcher`."""
@@ -227,7 +227,7 @@ class LiveView(_Watcher):
         overall = overall_bar(
             share=clock.share(self._running()),
             counted=f"{clock.finished}/{self._total} cells",
-            time=f"{duration(clock.elapsed)} gone, {self._left()}",
+            time=f"{duration(clock.elapsed)} gone, {self._time_left()}",
             failed=self._failed,
             width=self._console.width,
         )

@@ -81,10 +81,10 @@ def same_classes(ours: Sequence[str], theirs: Sequence[str]) -> list[tuple[str, 
     >>> same_classes(["HorseRiding", "PullUps", "GolfSwing", "Archery"], ["golf", "ride_horse", "pullup", "draw_sword"])
     [('HorseRiding', 'ride_horse'), ('PullUps', 'pullup'), ('GolfSwing', 'golf')]
     """
-    others = [(name, _joined(name), _content(name)) for name in theirs]
+    others = [(name, _joined_words(name), _content(name)) for name in theirs]
     found = []
     for name in ours:
-        joined, content = _joined(name), _content(name)
+        joined, content = _joined_words(name), _content(name)
         alike = [
             (text != joined, words != content, other)
             for other, text, words in others
@@ -99,7 +99,7 @@ def _words(name: str) -> list[str]:
     return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W_a-zA-Z]+", name)]
 
 
-def _joined(name: str) -> str:
+def _joined_words(name: str) -> str:
     return _stem("".join(_words(name)))
 
 

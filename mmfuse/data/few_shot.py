@@ -175,7 +175,7 @@ def certify(catalogue: Catalogue, rows: pd.DataFrame, *, shots: Shots, draw: int
     known = expected[draw] if draw < len(expected) else None
     if known is not None and fingerprint(rows) != known:
         where = f"{catalogue.card.title} split {catalogue.split}"
-        raise MmfuseError(_other(f"draw {draw} at {shots} shots of {where}", catalogue))
+        raise MmfuseError(_not_certified(f"draw {draw} at {shots} shots of {where}", catalogue))
     return known is not None
 
 
@@ -192,11 +192,11 @@ def certify_test_list(catalogue: Catalogue) -> bool:
     if certificate is None:
         return False
     if fingerprint(catalogue.part("test")) != certificate.test:
-        raise MmfuseError(_other(f"the test list of {catalogue.card.title} split {catalogue.split}", catalogue))
+        raise MmfuseError(_not_certified(f"the test list of {catalogue.card.title} split {catalogue.split}", catalogue))
     return True
 
 
-def _other(what: str, catalogue: Catalogue) -> str:
+def _not_certified(what: str, catalogue: Catalogue) -> str:
     return (
         f"{what} is not the certified one: the annotation files are of another version, or clips were added, removed "
         f"or relabelled; fetch the official lists again (mmfuse data get {catalogue.name})"

@@ -208,13 +208,13 @@ def _candidates(wanted: ListFile, places: Sequence[Path]) -> Iterator[Path]:
     """Files of the list's name: at the published path first, then anywhere down to `DEPTH`."""
     seen = set()
     for place in places:
-        for path in itertools.chain([place / wanted.file], _below(place, wanted.name)):
+        for path in itertools.chain([place / wanted.file], _files_below(place, wanted.name)):
             if path not in seen and path.is_file():
                 seen.add(path)
                 yield path
 
 
-def _below(place: Path, name: str) -> Iterator[Path]:
+def _files_below(place: Path, name: str) -> Iterator[Path]:
     """Files called `name` down to `DEPTH` folders below a place, nearest first in each branch."""
     for folder, folders, files in os.walk(place, followlinks=True):
         if name in files:

@@ -113,17 +113,17 @@ def _parser(lines: Sequence[str]) -> Callable[[str, str], _Line]:
     """How the lines of a list are read: by its first one, so that a label that was lost is not taken for none."""
     first = lines[0].strip() if lines else ""
     unlabelled = "/" in first and not first.rpartition(" ")[2].isdecimal()
-    return _filed if unlabelled else _labelled
+    return _parse_filed if unlabelled else _parse_labelled
 
 
-def _filed(line: str, where: str) -> _Line:
+def _parse_filed(line: str, where: str) -> _Line:
     """A line `Class/clip`."""
     if not PurePosixPath(line).parent.name:
         raise MmfuseError(f"{where}: expected 'class/clip' as in the list's first line; found {line!r:.200}")
     return _Line(line, None, where)
 
 
-def _labelled(line: str, where: str) -> _Line:
+def _parse_labelled(line: str, where: str) -> _Line:
     """A line `clip label`."""
     name, _, label = line.rpartition(" ")
     # int() reads digits of all scripts, but not the likes of ², and not thousands of them.
@@ -134,10 +134,10 @@ def _labelled(line: str, where: str) -> _Line:
 
 def _row(catalogue: Catalogue, known: Mapping[str, list[int]], line: _Line, part: str) -> int:
     """The row of a line's clip, which must be in one part of the split."""
-    row = _named(line.clip, known, catalogue, line.where)
+    row = _row_of(line.clip, known, catalogue, line.where)
     if row is None:
         name, _, frames = line.clip.rpartition(" ")
-        if line.label is not None and frames.isdecimal() and _named(name, known, catalogue, line.where) is not None:
+        if line.label is not None and frames.isdecimal() and _row_of(name, known, catalogue, line.where) is not None:
             raise MmfuseError(
                 f"{line.where}: this is a list of raw frames (path frames label); give the one of videos (path label)"
             )
@@ -203,7 +203,7 @@ def _by_name(catalogue: Catalogue) -> dict[str, list[int]]:
     return known
 
 
-def _named(clip: str, known: Mapping[str, list[int]], catalogue: Catalogue, where: str) -> int | None:
+def _row_of(clip: str, known: Mapping[str, list[int]], catalogue: Catalogue, where: str) -> int | None:
     """The row of a clip as a list calls it; `None` where there is none.
 
     Raises:

@@ -215,7 +215,7 @@ def _check_on_hub(name: str, kind: str) -> list[str]:
             raise MmfuseError(f"{kind} tower {name!r} {unsupported.without_config(files)}")
         folder = Path(huggingface_hub.hf_hub_download(name, "config.json")).parent
     _refuse_unsupported(read_config(folder, name, kind), name, kind)
-    wanted = _wanted(files)
+    wanted = _wanted_files(files)
     if not any(file.endswith((".safetensors", ".bin")) for file in wanted):
         raise MmfuseError(f"{kind} tower {name!r} {unsupported.without_weights(files)}")
     if kind == "text" and not _has_tokenizer(files):
@@ -230,7 +230,7 @@ def _download(name: str, kind: str) -> Path:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted))
 
 
-def _wanted(files: Collection[str]) -> list[str]:
+def _wanted_files(files: Collection[str]) -> list[str]:
     """What a tower needs of the files of a repository: weights in one format, settings, and the tokenizer."""
     chosen = [file for file in files if file in (*CONFIGURATIONS, *VOCABULARIES, *VOCABULARY_SETTINGS)]
     for single, index in (SAFE, OLD):

@@ -44,12 +44,12 @@ class TrainablePositions:
         weight = self._weight()
         table = weight.reshape(-1, weight.shape[-1])  # (P, D)
         if not weight.requires_grad or (tokens.shape[1] == len(table) and height == width):
-            return self._own(self._embeddings, tokens, height, width)
+            return self._own_positions(self._embeddings, tokens, height, width)
         # What the model's own interpolation makes of a unit matrix is the matrix of that interpolation, (S, P).
         unit = torch.eye(len(table), device=table.device)
         with torch.no_grad():
             like = unit.new_empty(1, tokens.shape[1], len(table))  # of which it reads the shape
-            matrix = self._own(_OverUnitTable(self._embeddings, unit), like, height, width)
+            matrix = self._own_positions(_OverUnitTable(self._embeddings, unit), like, height, width)
         # A table that is only counted, on the meta device, knows no autocast.
         kind = table.device.type if torch.amp.is_autocast_available(table.device.type) else "cpu"
         with torch.autocast(kind, enabled=False):
@@ -62,7 +62,7 @@ class TrainablePositions:
             return embeddings.position_embedding.weight
         return embeddings.position_embeddings
 
-    def _own(self, embeddings: Any, tokens: Tensor, height: int, width: int) -> Tensor:
+    def _own_positions(self, embeddings: Any, tokens: Tensor, height: int, width: int) -> Tensor:
         return type(self._embeddings).interpolate_pos_encoding(embeddings, tokens, height, width)  # type: ignore[attr-defined]
 
 

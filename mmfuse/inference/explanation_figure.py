@@ -132,12 +132,12 @@ def _words(drawn: Figure, explanation: Explanation) -> None:
     letters = int(13 * (width - 2 * _MARGIN))
     plain: dict[str, Any] = {"parse_math": False}  # a dollar in a name is a dollar
     zero_shot = ", zero-shot" if told.zero_shot else ""
-    heading = f"{_shown(told.label, letters // 2)}: {100 * told.probability:.1f}%{zero_shot}"
+    heading = f"{_shorten(told.label, letters // 2)}: {100 * told.probability:.1f}%{zero_shot}"
     left = _MARGIN / width
     drawn.text(left, 1 - 0.14 / height, heading, fontsize=13, weight="bold", va="top", **plain)
-    others = ", ".join(f"{_shown(name, 24)} {100 * share:.1f}%" for name, share in told.top(4)[1:])
-    line = f"{_shown(told.path.name, 40)} ({explanation.count} frames); then {others}"
-    drawn.text(left, 1 - 0.42 / height, _shown(line, letters), fontsize=8, color=GREY, va="top", **plain)
+    others = ", ".join(f"{_shorten(name, 24)} {100 * share:.1f}%" for name, share in told.top(4)[1:])
+    line = f"{_shorten(told.path.name, 40)} ({explanation.count} frames); then {others}"
+    drawn.text(left, 1 - 0.42 / height, _shorten(line, letters), fontsize=8, color=GREY, va="top", **plain)
     total = sum(explanation.contributions)
     note = (
         f"What each frame adds to the class's logit over the mean of all logits: {explanation.grey:+.2f} for an evenly "
@@ -147,7 +147,7 @@ def _words(drawn: Figure, explanation: Explanation) -> None:
     drawn.text(left, 0.62 / height, textwrap.fill(note, int(1.35 * letters)), fontsize=7.5, color=GREY, va="top")
 
 
-def _shown(text: str, most: int) -> str:
+def _shorten(text: str, most: int) -> str:
     """A name on one line, without what cannot be drawn, cut where it is too long."""
     drawn = one_line("".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text))
     return drawn if len(drawn) <= most else drawn[: most - 1] + "…"

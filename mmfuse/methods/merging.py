@@ -29,10 +29,10 @@ class StandIns:
 
     def up_to_date(self, weights: Sequence[Tensor]) -> bool:
         """Whether these weights are those that the modules were made of."""
-        return len(weights) == len(self.made_of) and all(map(_same, weights, self.made_of))
+        return len(weights) == len(self.made_of) and all(map(_same_weight, weights, self.made_of))
 
 
-def _same(weight: Tensor, other: Tensor) -> bool:
+def _same_weight(weight: Tensor, other: Tensor) -> bool:
     return weight.dtype == other.dtype and weight.device == other.device and torch.equal(weight, other)
 
 

@@ -57,10 +57,10 @@ class Selective(Method):
         for path, module in tower.model.named_modules():
             for name, _ in module.named_parameters(recurse=False):
                 used = not any(part in tower.unused for part in [*path.split("."), name])
-                if used and self._wanted(module, name):
+                if used and self._is_trained(module, name):
                     yield path, module, name
 
-    def _wanted(self, module: nn.Module, name: str) -> bool:
+    def _is_trained(self, module: nn.Module, name: str) -> bool:
         raise NotImplementedError
 
     def switch(self, on: bool) -> None:
@@ -72,19 +72,19 @@ class Selective(Method):
 class Full(Selective):
     """Fine-tune every weight of the tower: the upper reference, not parameter-efficient."""
 
-    def _wanted(self, module: nn.Module, name: str) -> bool:
+    def _is_trained(self, module: nn.Module, name: str) -> bool:
         return True
 
 
 class BitFit(Selective):
     """BitFit (Ben Zaken et al. 2022): all biases of the tower, those of its norms and of its embedding included."""
 
-    def _wanted(self, module: nn.Module, name: str) -> bool:
+    def _is_trained(self, module: nn.Module, name: str) -> bool:
         return name.endswith("bias")
 
 
 class LayerNormTuning(Selective):
     """Weights and biases of all layer norms (Basu et al. 2024, and others before)."""
 
-    def _wanted(self, module: nn.Module, name: str) -> bool:
+    def _is_trained(self, module: nn.Module, name: str) -> bool:
         return isinstance(module, nn.LayerNorm)

@@ -383,9 +383,9 @@ class ActionRecognizer(L.LightningModule):
         """
         if self.training:
             self._augmented += 1
-        return self._loss_and_hits(self._labelled(batch), place=(1, self._augmented))[0]
+        return self._loss_and_hits(self._as_labelled_batch(batch), place=(1, self._augmented))[0]
 
-    def _labelled(self, batch: Any) -> dict[str, Tensor]:
+    def _as_labelled_batch(self, batch: Any) -> dict[str, Tensor]:
         """A batch as a dictionary, with a label for each clip."""
         return as_batch(batch, classes=len(self.class_names))
 
@@ -458,12 +458,12 @@ class ActionRecognizer(L.LightningModule):
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Check the range of labels while they are on the CPU; on a GPU each step would wait for the answer."""
         if not self.trainer.predicting and self.device.type != "cpu":
-            self._labelled(batch)
+            self._as_labelled_batch(batch)
         return batch
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
         """Cross-entropy of one batch, logged as `train/loss`, and `train/top1` over the epoch."""
-        given = self._labelled(batch)
+        given = self._as_labelled_batch(batch)
         loss, hits = self._loss_and_hits(given, place=(0, self.current_epoch, batch_index, self.global_rank))
         self._sum_of_losses = loss.detach() + self._sum_of_losses
         if batch_index % LOOK_EVERY == LOOK_EVERY - 1:
@@ -487,7 +487,7 @@ class ActionRecognizer(L.LightningModule):
 
     def validation_step(self, batch: Any, batch_index: int, dataloader_idx: int = 0) -> None:
         """Log `val/loss` and `val/top1` on clips held out of the training list; nothing is selected by them."""
-        given = self._labelled(batch)
+        given = self._as_labelled_batch(batch)
         logits, labels = self._logits(given), given["label"]
         found = {"loss": self._cross_entropy(logits, labels), "top1": (logits.argmax(dim=-1) == labels).float().mean()}
         for name, value in found.items():
@@ -521,7 +521,7 @@ class ActionRecognizer(L.LightningModule):
 
     def test_step(self, batch: Any, batch_index: int, dataloader_idx: int = 0) -> None:
         """Collect the predictions of one batch."""
-        given = self._labelled(batch)
+        given = self._as_labelled_batch(batch)
         processes, rank = self.trainer.world_size, self.trainer.global_rank
         index = with_index(given, seen=self.metrics.clips, rank=rank, processes=processes)
         self.metrics.update(self._probabilities(given), given["label"], index)

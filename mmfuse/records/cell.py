@@ -31,7 +31,7 @@ LARGEST_ARGUMENT = 1e9
 """Of the numbers among the arguments of methods and fusions, which say themselves what they can work with."""
 
 
-def _named(what: str, refuse: Callable[..., None]) -> AfterValidator:
+def _name_validator(what: str, refuse: Callable[..., None]) -> AfterValidator:
     """A validator of names."""
 
     def check(name: str) -> str:
@@ -65,7 +65,7 @@ class Source(Strict):
     `damaged: keep` shows the frames that can be read of a damaged video, which otherwise fails its cells.
     """
 
-    name: Annotated[str, Field(min_length=1, max_length=80), _named("data set", refuse_name)]
+    name: Annotated[str, Field(min_length=1, max_length=80), _name_validator("data set", refuse_name)]
     root: str | None = None
     train: str | None = None
     test: str | None = None
@@ -294,7 +294,7 @@ def _method(tower: str) -> BeforeValidator:
 class Pair(Strict):
     """A method for each tower under the name that tables show."""
 
-    name: Annotated[str, Field(min_length=1, max_length=80), _named("pair", refuse_unprintable)]
+    name: Annotated[str, Field(min_length=1, max_length=80), _name_validator("pair", refuse_unprintable)]
     image: Annotated[dict[str, Any], _method(IMAGE)]
     text: Annotated[dict[str, Any], _method(TEXT)]
 
@@ -423,7 +423,7 @@ class Cell(Strict):
         differing = {
             key: value
             for key, value in flattened(self.config()).items()
-            if key not in pinned or not _same(value, pinned[key])
+            if key not in pinned or not _is_default(value, pinned[key])
         }
         return sha256_of_json({"protocol": protocol.PROTOCOL, **differing})
 
@@ -507,10 +507,10 @@ def _defaults_of(settings: BaseModel, prefix: str = "") -> dict[str, Any]:
     return defaults
 
 
-def _same(value: Any, default: Any) -> bool:
+def _is_default(value: Any, default: Any) -> bool:
     """Whether a setting is its default; `True` is not 1, and a list of the same values is the same as a tuple."""
     if isinstance(value, list | tuple) and isinstance(default, list | tuple):
-        return len(value) == len(default) and all(map(_same, value, default))
+        return len(value) == len(default) and all(map(_is_default, value, default))
     return isinstance(value, bool) is isinstance(default, bool) and bool(value == default)
 
 

@@ -34,7 +34,7 @@ class _Condition:
     def told(self) -> dict[str, Any]:
         """Settings and inputs under the names that a row shows."""
         digests = {name.replace("_", " "): digest[:_SHOWN_DIGITS] for name, digest in self.inputs.items()}
-        return {**{_short(key): value for key, value in self.settings.items()}, **digests}
+        return {**{_short_name(key): value for key, value in self.settings.items()}, **digests}
 
 
 def variants(entries: Iterable[Entry]) -> list[str]:
@@ -111,10 +111,10 @@ def _varying(members: Sequence[Mapping[str, Any]]) -> Iterable[str]:
 
 
 def _text(told: Mapping[str, Any], keys: Iterable[str]) -> str:
-    return ", ".join(f"{key} {_value(told[key])}" for key in keys if key in told)
+    return ", ".join(f"{key} {_as_text(told[key])}" for key in keys if key in told)
 
 
-def _value(value: Any) -> str:
+def _as_text(value: Any) -> str:
     if value is None:
         return "default"
     if isinstance(value, bool):
@@ -122,6 +122,6 @@ def _value(value: Any) -> str:
     return str(value)
 
 
-def _short(key: str) -> str:
+def _short_name(key: str) -> str:
     """A setting as a row names it: `epochs` for `train.epochs`, `image.rank` for `pair.image.rank`."""
     return key.removeprefix("train.").removeprefix("recipes.").removeprefix("pair.")

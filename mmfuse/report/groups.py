@@ -171,7 +171,7 @@ def groups(entries: Iterable[Entry], folder: ResultsFolder, *, baseline: str | N
             folder,
             baseline,
             planned=tuple(entry for test, entry in members if not test.name),
-            shown=_tested(members[0][1].cell, members[0][0]),
+            shown=_as_tested_on(members[0][1].cell, members[0][0]),
         )
         for (label, split), members in found.items()
     ]
@@ -182,8 +182,8 @@ def _view(entry: Entry, test: Test) -> Entry:
     cell = entry.cell
     if test.label == cell.dataset.name and not test.name:
         return entry
-    seen = _tested(cell, test)
-    seen = _changed(seen, dataset=seen.dataset.model_copy(update={"name": test.label}))
+    seen = _as_tested_on(cell, test)
+    seen = _with_settings(seen, dataset=seen.dataset.model_copy(update={"name": test.label}))
     planned = replace(entry.planned, cell=seen)
     if entry.record is None or not test.name:
         return replace(entry, planned=planned, origin=entry)
@@ -197,15 +197,15 @@ def _view(entry: Entry, test: Test) -> Entry:
     return replace(entry, planned=planned, record=entry.record.model_copy(update=update), origin=entry)
 
 
-def _tested(cell: Cell, test: Test) -> Cell:
+def _as_tested_on(cell: Cell, test: Test) -> Cell:
     """A cell with the data set and the split that it is tested on."""
     if test.target is None:
         return cell
     # Whose lists were trained on is still told.
     place = {name: getattr(test.target, name) for name in Source.model_fields}
-    return _changed(cell, dataset=cell.dataset.model_copy(update=place), split=test.split)
+    return _with_settings(cell, dataset=cell.dataset.model_copy(update=place), split=test.split)
 
 
-def _changed(cell: Cell, **settings: Any) -> Cell:
+def _with_settings(cell: Cell, **settings: Any) -> Cell:
     # Constructed anew and not copied: a copy would bring along the hashes that the cell has computed of itself.
     return Cell.model_construct(**{**{name: getattr(cell, name) for name in Cell.model_fields}, **settings})

@@ -85,7 +85,7 @@ def draws_for(
             draws=draws, spread=spread, rows=rows, comparisons=comparisons, share=share, power=power
         )
 
-    return _first(enough, 2)
+    return _smallest_that_holds(enough, 2)
 
 
 def draws_to_decide(
@@ -110,10 +110,10 @@ def draws_to_decide(
         half, bound = (float(special.stdtrit(free, 1 - tail)) * error for tail in (two_sided / 2, two_sided))
         return abs(mean) > half or abs(mean) + bound < margin
 
-    return _first(decided, draws + 1)
+    return _smallest_that_holds(decided, draws + 1)
 
 
-def _first(holds: Callable[[int], bool], low: int) -> int | None:
+def _smallest_that_holds(holds: Callable[[int], bool], low: int) -> int | None:
     """The first number from `low` to `MOST_DRAWS` at which a condition holds that stays true from there on."""
     high = MOST_DRAWS
     if not holds(high):

@@ -92,7 +92,7 @@ def store_contents(
             selection.test_clips,
         )
         if key not in drawn:
-            drawn[key] = _wanted(catalogue, selection)
+            drawn[key] = _wanted_clips(catalogue, selection)
         sampling = selection.sampling(catalogue)
         store = ClipStore(folder, dataset=catalogue.name, sampling=sampling)
         need = found.setdefault((catalogue.name, sampling), StoreContents(store))
@@ -101,7 +101,7 @@ def store_contents(
     return list(found.values())
 
 
-def _wanted(catalogue: Catalogue, selection: ClipSelection) -> list[WantedClip]:
+def _wanted_clips(catalogue: Catalogue, selection: ClipSelection) -> list[WantedClip]:
     rows = _trained_on(catalogue, selection)
     if selection.protocol is not None:
         few_shot.certify_test_list(catalogue)

@@ -34,8 +34,8 @@ def dataset_folder(root: Path, name: str) -> Path:
     root = user_path(root).absolute()
     if not root.is_dir():
         return root
-    wanted = {_plain(name)}
-    inside = [entry for entry in sorted(root.iterdir()) if _plain(entry.name) in wanted and entry.is_dir()]
+    wanted = {_plain_name(name)}
+    inside = [entry for entry in sorted(root.iterdir()) if _plain_name(entry.name) in wanted and entry.is_dir()]
     return inside[0] if inside else root
 
 
@@ -48,7 +48,7 @@ def find_videos(table: pd.DataFrame, folder: Path) -> Found:
     paths, missing, used = [], [], set()
     for clip, published in zip(table["clip"], table["path"], strict=True):
         wanted = Path(published)
-        match = _best(by_name.get(wanted.stem.casefold(), []), wanted)
+        match = _best_match(by_name.get(wanted.stem.casefold(), []), wanted)
         if match is None:
             missing.append(clip)
             paths.append(str(published))
@@ -59,7 +59,7 @@ def find_videos(table: pd.DataFrame, folder: Path) -> Found:
     return Found(paths, missing, extra, below.passed_over | below.unreadable)
 
 
-def _best(matches: list[Path], wanted: Path) -> Path | None:
+def _best_match(matches: list[Path], wanted: Path) -> Path | None:
     if len(matches) <= 1:
         return matches[0] if matches else None
     # The same name twice: a copy in another folder, or the same clip converted to another container.
@@ -68,5 +68,5 @@ def _best(matches: list[Path], wanted: Path) -> Path | None:
     return min(candidates, key=lambda path: (path.suffix.lower() != wanted.suffix.lower(), str(path)))
 
 
-def _plain(name: str) -> str:
+def _plain_name(name: str) -> str:
     return "".join(letter for letter in name.casefold() if letter.isalnum())

@@ -166,7 +166,7 @@ def _render(
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
-        finalize=_shown,
+        finalize=_without_folders,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -206,7 +206,7 @@ def _render(
     )
 
 
-def _shown(value: object) -> object:
+def _without_folders(value: object) -> object:
     """What an expression of a template puts on the page: what is not Markup, without the folders of this machine."""
     return without_folders(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 

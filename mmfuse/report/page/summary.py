@@ -103,7 +103,7 @@ class Summary:
         text = _fill(
             "<b>{pair}</b>, {below}, with {weights} trained weights ({share:.1%} of its)",
             pair=cheaper.pair,
-            below=_below(mean),
+            below=_distance_in_words(mean),
             weights=f"{cheaper.weights:,.0f}",
             share=cheaper.share,
         )
@@ -402,7 +402,7 @@ def over_data_sets(overall: Overall, *, margin: float) -> Markup:
         "({verdict}).",
         n=len(overall.blocks),
         pair=best.name,
-        gain=_told(best.gain, overall),
+        gain=_gain_in_words(best.gain, overall),
         baseline=_join(overall.baselines),
         verdict=verdict,
     )
@@ -415,13 +415,13 @@ def over_data_sets(overall: Overall, *, margin: float) -> Markup:
         "trained weights in place of {price}.",
         margin=margin,
         pair=cheapest.name,
-        gain=_told(cheapest.gain, overall),
+        gain=_gain_in_words(cheapest.gain, overall),
         weights=cheapest.weights.text or "?",
         price=best.weights.text or "?",
     )
 
 
-def _told(gain: Value, overall: Overall) -> str:
+def _gain_in_words(gain: Value, overall: Overall) -> str:
     """A mean gain, without an interval where draws were added by what was seen."""
     mean = gain.mean
     assert mean is not None
@@ -437,7 +437,7 @@ def _fill(text: str, **values: object) -> Markup:
     return Markup(text).format(**values)
 
 
-def _below(mean: Mean) -> str:
+def _distance_in_words(mean: Mean) -> str:
     """How far something is below another, in words."""
     interval = Value(replace(mean, mean=abs(mean.mean))).number()
     return f"{interval} points {'below' if mean.mean >= 0 else 'above'}"

@@ -87,18 +87,18 @@ class Forest:
         return panel.gains[pair].mean if pair in panel.gains else None
 
     @property
-    def _given(self) -> list[Gain]:
+    def _known_gains(self) -> list[Gain]:
         return [gain for panel in self.panels for gain in panel.gains.values()]
 
     @property
     def tested(self) -> bool:
         """Whether any gain has a verdict."""
-        return any(gain.verdict not in ("", UNTESTED) for gain in self._given)
+        return any(gain.verdict not in ("", UNTESTED) for gain in self._known_gains)
 
     @property
     def judged(self) -> bool:
         """Whether any verdict is one of draws that were added, which no star tells."""
-        return any(gain.verdict not in ("", UNTESTED) and not gain.value.verdict for gain in self._given)
+        return any(gain.verdict not in ("", UNTESTED) and not gain.value.verdict for gain in self._known_gains)
 
     @cached_property
     def scale(self) -> Scale:

@@ -69,7 +69,7 @@ def against_shots(plots: Plots, styles: PairStyles) -> Markup | None:
     every = plots.series
     if not every:
         return None
-    named = _named(every, styles)
+    named = _with_names(every, styles)
     frame = Frame(
         width=640,
         height=max(330.0, LINE * len(named) + 64),
@@ -95,7 +95,7 @@ def against_shots(plots: Plots, styles: PairStyles) -> Markup | None:
     return picture(frame, parts, label=label + "The table of accuracies holds the same numbers.")
 
 
-def _named(every: list[Series], styles: PairStyles) -> list[Series]:
+def _with_names(every: list[Series], styles: PairStyles) -> list[Series]:
     """The series that are named: all of them, or of very many those that stand out and the highest of the rest."""
     order = sorted(every, key=lambda one: (styles[one.pair].key == REST, -one.points[-1][0], -one.points[-1][1].mean))
     return order[:MOST_NAMES]

@@ -53,7 +53,7 @@ def _draw(axes: Axes, forest: Forest, panel: Panel, *, named: bool) -> None:
         if gain is not None and gain.mean is not None:
             _row(axes, at, gain)
             axes.annotate(
-                _told(gain),
+                _gain_in_words(gain),
                 (1, at),
                 xycoords=("axes fraction", "data"),
                 xytext=(4, 0),
@@ -90,7 +90,7 @@ def _row(axes: Axes, at: int, gain: Gain) -> None:
     axes.plot([mean.mean], [at], marker, color=colour, markerfacecolor=filled, markeredgewidth=0.9, markersize=3.4)
 
 
-def _told(gain: Gain) -> str:
+def _gain_in_words(gain: Gain) -> str:
     """The number with its mark, and what it lacks."""
     number = gain.value.number(minus="\N{MINUS SIGN}") + ("*" if gain.value.significant else "")
     return f"{number} ({gain.lacking})" if gain.lacking else number

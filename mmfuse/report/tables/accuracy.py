@@ -279,7 +279,7 @@ class Comparison:
         """Gains over the frozen towers by column and row; p-values are corrected over all of them."""
         columns = [[self._gain(row, span) for row in self.group.pairs] for span in spans]
         corrected = iter(holm([value.p for column in columns for value in column]))
-        return [[_marked(value, next(corrected)) for value in column] for column in columns]
+        return [[_with_mark(value, next(corrected)) for value in column] for column in columns]
 
     def _gain(self, row: str, span: Span) -> Value:
         """A gain with its uncorrected p."""
@@ -297,5 +297,5 @@ class Comparison:
         return Value(gain, planned, gaps, signed=True, p=p, behind=cells)
 
 
-def _marked(value: Value, p: float | None) -> Value:
+def _with_mark(value: Value, p: float | None) -> Value:
     return replace(value, p=p, significant=None if p is None else p < LEVEL)

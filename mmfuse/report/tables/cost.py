@@ -65,7 +65,7 @@ def cost_table(group: Group) -> Table:
     rows = []
     for pair in group.pairs:
         entries = group.of(pair, shots)
-        rows.append(Row(pair, tuple(_value(entries, read, decimals) for _, read, decimals in COLUMNS)))
+        rows.append(Row(pair, tuple(_cost_value(entries, read, decimals) for _, read, decimals in COLUMNS)))
     devices = sorted({record.provenance.device or "unknown" for record in finished(group.entries)})
     return Table(
         key="cost",
@@ -86,7 +86,7 @@ def cost_table(group: Group) -> Table:
     )
 
 
-def _value(entries: list[Entry], read: Read, decimals: int) -> Value:
+def _cost_value(entries: list[Entry], read: Read, decimals: int) -> Value:
     gaps = gaps_of(entries)
     values = [value for record in finished(entries) if (value := read(record)) is not None]
     if not values:

@@ -40,14 +40,14 @@ def as_html(table: Table) -> str:
         "<tbody>",
     ]
     for row in table.rows:
-        values = "".join(f"<td>{_value(value)}</td>" for value in row.values)
+        values = "".join(f"<td>{_value_cell(value)}</td>" for value in row.values)
         rule = ' class="rule"' if row.rule_above else ""
         lines.append(f'<tr{rule}><th scope="row">{escape(row.name)}</th>{values}</tr>')
     lines += ["</tbody></table></div>", f'<p class="notes">{"<br>".join(escape(note) for note in table.notes)}</p>']
     return "\n".join(lines)
 
 
-def _value(value: Value) -> str:
+def _value_cell(value: Value) -> str:
     if value.text is not None:
         return escape(value.text)
     number = escape(value.number())

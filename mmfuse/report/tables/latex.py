@@ -112,11 +112,11 @@ def _width(table: Table, columns: Sequence[Sequence[Value]]) -> int:
     widths = [max(len(text) for text in (table.corner, *(row.name for row in table.rows)))]
     for head, values in zip(table.columns, columns, strict=True):
         words = max((len(line) for line in _broken(head, HEAD)), default=0)
-        widths.append(max([words, *(len(_plain(value)) for value in values)]))
+        widths.append(max([words, *(len(_plain_cell(value)) for value in values)]))
     return sum(widths) + 2 * len(table.columns)
 
 
-def _plain(value: Value) -> str:
+def _plain_cell(value: Value) -> str:
     return value.text if value.text is not None else value.number() or value.gap()
 
 

@@ -119,7 +119,7 @@ def views_note(group: Group) -> list[str]:
 
 def same_clips(group: Group) -> list[str]:
     """Where the interval over draws is over repeated trainings."""
-    same = [one for one in group.shots if one == "all" or _listed(group, one)]
+    same = [one for one in group.shots if one == "all" or _is_from_list(group, one)]
     if len(group.draws) < 2 or not same:
         return []
     which = " and ".join(f"K={one}" for one in same)
@@ -135,7 +135,7 @@ def published_lists(group: Group) -> list[str]:
     ]
 
 
-def _listed(group: Group, shots: Any) -> bool:
+def _is_from_list(group: Group, shots: Any) -> bool:
     """Whether a published list takes the place of the draws."""
     return any(entry.cell.shots == shots and entry.cell.train_list is not None for entry in group.entries)
 

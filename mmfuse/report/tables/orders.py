@@ -75,7 +75,7 @@ def ordered(entries: Sequence[Entry], folder: ResultsFolder, orders: Orders) -> 
             raise unknown("table", name, NAMES)
     _check_metric(entries, orders.metric)
     found = all_tables(_groups(entries, folder, orders), metric=orders.metric)
-    wanted = _named(found, orders)
+    wanted = _select_tables(found, orders)
     wanted = [_only_pairs(table, orders) for table in wanted]
     return _sorted(wanted, orders.sort) if orders.sort else wanted
 
@@ -114,7 +114,7 @@ def _is_of_pairs(text: str) -> bool:
     return set(parse_only([text])) == {"pair"}
 
 
-def _named(found: Sequence[Table], orders: Orders) -> list[Table]:
+def _select_tables(found: Sequence[Table], orders: Orders) -> list[Table]:
     if orders.every:
         return list(found)
     names = orders.names or (FIRST,)

@@ -21,7 +21,7 @@ def overall_notes(overall: Overall) -> tuple[str, ...]:
         notes += [_gain(overall), *_verdict(overall)]
     elif not overall.baselines:
         notes.append("No pair of frozen towers is here to measure gains against; --baseline PAIR names another one.")
-    notes += [_rank(overall), _cost(overall), *_incomplete(overall), *_seen(overall)]
+    notes += [_rank(overall), _cost(overall), *_incomplete(overall), *_views_note(overall)]
     for comparison in overall.comparisons:
         for told in (*same_clips(comparison.group), *cautions(comparison.group, ())):
             # Several data sets often have the same to say.
@@ -29,7 +29,7 @@ def overall_notes(overall: Overall) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _seen(overall: Overall) -> list[str]:
+def _views_note(overall: Overall) -> list[str]:
     """What was seen of a test video, and whose lists were trained on; by data set where these differ."""
     groups = [comparison.group for comparison in overall.comparisons]
     told = {group.title: [*views_note(group), *published_lists(group)] for group in groups}

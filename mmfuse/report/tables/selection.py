@@ -43,7 +43,7 @@ def selection_table(group: Group) -> Table | None:
             Row(
                 pair,
                 tuple(
-                    _value(group.of(pair, shots), read, written)
+                    _selection_value(group.of(pair, shots), read, written)
                     for shots in group.shots
                     for _, read, written in COLUMNS
                 ),
@@ -57,7 +57,7 @@ def selection_table(group: Group) -> Table | None:
     )
 
 
-def _value(entries: list[Entry], read: Callable[[TestSelection], float], written: str) -> Value:
+def _selection_value(entries: list[Entry], read: Callable[[TestSelection], float], written: str) -> Value:
     gaps = gaps_of(entries)
     values = [read(record.test_selection) for record in finished(entries) if record.test_selection is not None]
     if not values:

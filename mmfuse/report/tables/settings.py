@@ -55,7 +55,8 @@ def _base_to_novel(base: Comparison, novel: Comparison) -> Table:
         ]
     dataset = base.group.dataset.removesuffix(" (base)")
     rows = [
-        Row(row, tuple(value for span in spans for value in _three(base, novel, row, span))) for row in base.group.pairs
+        Row(row, tuple(value for span in spans for value in _base_novel_mean(base, novel, row, span)))
+        for row in base.group.pairs
     ]
     return Table(
         key="base-to-novel",
@@ -74,9 +75,9 @@ def _base_to_novel(base: Comparison, novel: Comparison) -> Table:
     )
 
 
-def _three(base: Comparison, novel: Comparison, row: str, span: Span) -> list[Value]:
+def _base_novel_mean(base: Comparison, novel: Comparison, row: str, span: Span) -> list[Value]:
     """Base, novel and harmonic mean of one row."""
-    both = [_value(one, row, span) for one in (base, novel)]
+    both = [_value_of(one, row, span) for one in (base, novel)]
     cells = base.group.of(row, span[0])
     if row not in novel.group.pairs:
         return [*both, Value(gaps=gaps_of(cells))]
@@ -90,7 +91,7 @@ def _three(base: Comparison, novel: Comparison, row: str, span: Span) -> list[Va
     return [*both, Value(mean, planned, gaps_of(cells), behind=tuple(cells))]
 
 
-def _value(comparison: Comparison, row: str, span: Span) -> Value:
+def _value_of(comparison: Comparison, row: str, span: Span) -> Value:
     if row not in comparison.group.pairs or span not in comparison.spans:
         return Value()
     column = comparison.spans.index(span)
@@ -107,7 +108,7 @@ def _over_splits(splits: Sequence[Comparison]) -> Table:
         title=f"{first.group.dataset}: {METRICS[first.metric]} accuracy in % over {len(splits)} splits",
         corner="image+text",
         columns=tuple(f"K={one}" for one in shots),
-        rows=tuple(Row(row, tuple(_over(splits, row, (one,)) for one in shots)) for row in rows),
+        rows=tuple(Row(row, tuple(_over_splits_value(splits, row, (one,)) for one in shots)) for row in rows),
         notes=(
             "± is here the standard deviation over the splits, as the field reports it, and no interval: the splits of "
             "a data set share clips. Nothing is tested between rows of this table.",
@@ -117,8 +118,8 @@ def _over_splits(splits: Sequence[Comparison]) -> Table:
     )
 
 
-def _over(splits: Sequence[Comparison], row: str, span: Span) -> Value:
-    values = [_value(comparison, row, span) for comparison in splits]
+def _over_splits_value(splits: Sequence[Comparison], row: str, span: Span) -> Value:
+    values = [_value_of(comparison, row, span) for comparison in splits]
     cells = tuple(entry for comparison in splits for entry in comparison.group.of(row, span[0]))
     known = [value.mean.mean for value in values if value.mean is not None]
     lacking = "" if len(known) == len(splits) else f"{len(known)}/{len(splits)} splits"

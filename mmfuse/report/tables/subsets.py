@@ -23,7 +23,9 @@ def subsets_table(group: Group) -> Table | None:
     if not named:
         return None
     spans = [(name, frozenset(labels), shots) for name, labels in named.items() for shots in group.shots]
-    rows = [Row(row, tuple(_value(group, group.of(row, shots), of) for _, of, shots in spans)) for row in group.pairs]
+    rows = [
+        Row(row, tuple(_subset_value(group, group.of(row, shots), of) for _, of, shots in spans)) for row in group.pairs
+    ]
     told = [f"{name}: {len(of)} classes, {group.recognised.clips_of(of):,} test clips" for name, of in _sets(named)]
     return Table(
         key="subsets",
@@ -45,7 +47,7 @@ def _sets(named: dict[str, tuple[int, ...]]) -> list[tuple[str, frozenset[int]]]
     return [(name, frozenset(labels)) for name, labels in named.items()]
 
 
-def _value(group: Group, entries: Sequence[Entry], classes: Collection[int]) -> Value:
+def _subset_value(group: Group, entries: Sequence[Entry], classes: Collection[int]) -> Value:
     by_draw: dict[int, list[float]] = defaultdict(list)
     for record in finished(entries):
         if (share := group.recognised.share_of(record, classes)) is not None:

@@ -36,13 +36,13 @@ def tidy(tables: Sequence[Table]) -> list[dict[str, Any]]:
             "row": row.name,
             "column": table.columns[at],
             **{axis: axes.get(axis) for axis in ordered},
-            **_value(row.values[at]),
+            **_value_columns(row.values[at]),
         }
         for (table, row, at), axes in zip(places, found, strict=True)
     ]
 
 
-def _value(value: Value) -> dict[str, Any]:
+def _value_columns(value: Value) -> dict[str, Any]:
     mean = value.mean
     low, high = value.bounds or (None, None)
     if mean is not None and mean.half is not None:

@@ -19,7 +19,8 @@ def verdict_table(group: Group) -> Table | None:
         corner="image+text",
         columns=tuple(f"K={shots}" for shots in group.shots),
         rows=tuple(
-            Row(pair, tuple(Value(text=_told(found.get((pair, shots)))) for shots in group.shots)) for pair in pairs
+            Row(pair, tuple(Value(text=_verdict_in_words(found.get((pair, shots)))) for shots in group.shots))
+            for pair in pairs
         ),
         notes=(
             "Verdict, gain in points of top-1 and draws; ± is the interval that the verdict is read off. All verdicts "
@@ -31,7 +32,7 @@ def verdict_table(group: Group) -> Table | None:
     )
 
 
-def _told(decision: Decision | None) -> str:
+def _verdict_in_words(decision: Decision | None) -> str:
     if decision is None or (decision.verdict is None and decision.gain is None):
         return "–"
     if decision.gain is None or decision.half is None:
