@@ -21,10 +21,12 @@ class ProgressCallback(Callback):
     """
 
     def __init__(self, report: Report, *, epochs: int, every: float = EVERY) -> None:
-        """Args:
-        report: told after the first batch of training and test, and then now and again.
-        epochs: of the training.
-        every: seconds from one report to the next.
+        """Report on one cell.
+
+        Args:
+            report: told after the first batch of training and test, and then now and again.
+            epochs: of the training.
+            every: seconds from one report to the next.
         """
         self._every = every
         self._told = -math.inf

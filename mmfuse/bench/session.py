@@ -420,9 +420,9 @@ def run_grid(
     session = Session(
         Request(
             grid=grid,
-            results=_path(results),
-            data_root=_path(data_root),
-            annotations=_path(annotations),
+            results=_optional_path(results),
+            data_root=_optional_path(data_root),
+            annotations=_optional_path(annotations),
             only=only,
             workers=workers,
             engine=engine,
@@ -441,5 +441,5 @@ def run_grid(
     return session.folder
 
 
-def _path(given: Path | str | None) -> Path | None:
+def _optional_path(given: Path | str | None) -> Path | None:
     return None if given is None else user_path(given)

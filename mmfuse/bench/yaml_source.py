@@ -24,9 +24,11 @@ class YamlSource:
     """
 
     def __init__(self, path: Path, text: str | None = None) -> None:
-        """Args:
-        path: the file.
-        text: its content, where it is not to be read; the path is then its name in messages.
+        """Read the file, or the text in its place.
+
+        Args:
+            path: the file.
+            text: its content, where it is not to be read; the path is then its name in messages.
         """
         self.path = path
         try:

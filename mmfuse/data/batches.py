@@ -46,11 +46,13 @@ class EpochBatches(DistributedSampler[Request]):
     def __init__(
         self, count: int, *, batch_size: int, shuffle: bool, seed: int, processes: int = 1, rank: int = 0
     ) -> None:
-        """Args:
-        count: rows of the table.
-        batch_size: rows of a full batch in one process.
-        shuffle: a new order each epoch, from (seed, epoch) alone.
-        processes, rank: how many processes share the rows, and which one this is.
+        """Divide the rows of a table into batches.
+
+        Args:
+            count: rows of the table.
+            batch_size: rows of a full batch in one process.
+            shuffle: a new order each epoch, from (seed, epoch) alone.
+            processes, rank: how many processes share the rows, and which one this is.
 
         Raises:
             MmfuseError: there are more processes than rows.
@@ -109,17 +111,19 @@ class ClipBatches(Dataset[Batch]):
         views: int | None = None,
         test_views: Views = ONE_VIEW,
     ) -> None:
-        """Args:
-        clips: rows with `clip`, `path` and `label`.
-        source: where frames come from.
-        frames, size: T and S.
-        training: a random frame of each segment and a random crop, else centres.
-        candidates: see `mmfuse.data.frames.sampling.segment_places`.
-        flip: mirror half of the clips in training.
-        seed: of everything random here, with the epoch and the clip.
-        views: V, how many views of a clip training goes round; the same ones for every seed and draw, so that what a
-            frozen tower makes of them can be shared. None: a new view every epoch.
-        test_views: how often, and where, a clip is looked at that is not trained on.
+        """Show the clips of a table, in training or in a test.
+
+        Args:
+            clips: rows with `clip`, `path` and `label`.
+            source: where frames come from.
+            frames, size: T and S.
+            training: a random frame of each segment and a random crop, else centres.
+            candidates: see `mmfuse.data.frames.sampling.segment_places`.
+            flip: mirror half of the clips in training.
+            seed: of everything random here, with the epoch and the clip.
+            views: V, how many views of a clip training goes round; the same ones for every seed and draw, so that what
+                a frozen tower makes of them can be shared. None: a new view every epoch.
+            test_views: how often, and where, a clip is looked at that is not trained on.
         """
         self._clips: list[str] = clips["clip"].tolist()
         self._paths: list[str] = clips["path"].tolist()

@@ -25,7 +25,7 @@ from mmfuse.data.frames.views import ONE_VIEW, Views
 from mmfuse.data.published_lists import read_list, training_clips
 from mmfuse.data.tiny import make_clips
 from mmfuse.errors import MmfuseError
-from mmfuse.utils.files import user_path
+from mmfuse.utils.files import absolute_path
 
 MEMORY_BUDGET = 2**30
 
@@ -116,7 +116,7 @@ class FewShotVideoDataModule(L.LightningDataModule):
             few_shot.plain_number, (shots, draw, split, frames, size, views, batch_size, seed, num_workers)
         )
         _check(frames=frames, size=size, batch_size=batch_size, num_workers=num_workers, validation=validation)
-        whole = load_catalogue(dataset, split=split, root=_path(root), annotations=_path(annotations))
+        whole = load_catalogue(dataset, split=split, root=absolute_path(root), annotations=absolute_path(annotations))
         whole.warn()
         self.whole: Catalogue = whole
         """The data set with all classes."""
@@ -134,7 +134,7 @@ class FewShotVideoDataModule(L.LightningDataModule):
         self.num_workers = num_workers
         self.certified = False
         """Whether draw and test list have the fingerprints on record; False where none are on record."""
-        drawn = self._drawn(whole, shots, draw, _path(train_list), protocol)
+        drawn = self._drawn(whole, shots, draw, absolute_path(train_list), protocol)
         self.draw_fingerprint = few_shot.fingerprint(drawn)
         self.train_clips, self.validation_clips = few_shot.hold_out(self.catalogue, drawn, share=validation)
         self.test_clips = self.catalogue.part("test")
@@ -143,7 +143,7 @@ class FewShotVideoDataModule(L.LightningDataModule):
         self._memory = CachedFrames(
             self._decoding, frames=self.frames, candidates=self.card.candidates, budget=memory_budget
         )
-        self._clip_store = self._store_in(_path(store))
+        self._clip_store = self._store_in(absolute_path(store))
         self._ready = False
         self._features: Features | None = None
         self._order: EpochBatches | None = None
@@ -346,10 +346,6 @@ class FewShotVideoDataModule(L.LightningDataModule):
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
-
-
-def _path(given: Path | str | None) -> Path | None:
-    return None if given is None else user_path(given).absolute()
 
 
 def _check(**settings: float | int | None) -> None:

@@ -103,8 +103,10 @@ class Verified:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Args:
-        folder: that holds the records and their predictions.
+        """Read what was found in order before.
+
+        Args:
+            folder: that holds the records and their predictions.
         """
         self._folder = folder
         self._file = cache_folder() / "verified" / f"{sha256_of_json(str(folder.absolute()))[:32]}.json"

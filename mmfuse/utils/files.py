@@ -21,6 +21,11 @@ def user_path(path: Path | str) -> Path:
     return Path(os.path.expanduser(path))
 
 
+def absolute_path(given: Path | str | None) -> Path | None:
+    """As `user_path`, from the root; nothing for nothing."""
+    return None if given is None else user_path(given).absolute()
+
+
 def cache_folder() -> Path:
     """The folder for what can be made again: `$MMFUSE_CACHE`, else `mmfuse` in the user's cache folder."""
     if own := os.environ.get("MMFUSE_CACHE"):

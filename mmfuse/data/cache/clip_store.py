@@ -83,10 +83,12 @@ class ClipStore:
     """A folder of decoded clips."""
 
     def __init__(self, folder: Path, *, dataset: str, sampling: StoreFormat) -> None:
-        """Args:
-        folder: of all stores; this one is `<folder>/<dataset>/<sampling>`.
-        dataset: the data set's name.
-        sampling: what is kept of a clip.
+        """Name the store; nothing is read or written yet.
+
+        Args:
+            folder: of all stores; this one is `<folder>/<dataset>/<sampling>`.
+            dataset: the data set's name.
+            sampling: what is kept of a clip.
         """
         self.dataset = dataset
         self.sampling = sampling
@@ -183,10 +185,12 @@ class StoreReader:
     """Frames from the store, memory-mapped; what it lacks is decoded when first asked for: a `FrameSource`."""
 
     def __init__(self, store: ClipStore, wanted: dict[str, WantedClip], otherwise: FrameSource) -> None:
-        """Args:
-        store: where clips are kept.
-        wanted: path of a video -> what is kept of it.
-        otherwise: see `ClipStore.reader`.
+        """Read clips of a store, and from elsewhere what it lacks.
+
+        Args:
+            store: where clips are kept.
+            wanted: path of a video -> what is kept of it.
+            otherwise: see `ClipStore.reader`.
         """
         self._store = store
         self._wanted = wanted

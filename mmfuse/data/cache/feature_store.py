@@ -61,12 +61,14 @@ class FeatureStore:
     """
 
     def __init__(self, folder: Path, *, clips: int, views: int, frames: int, width: int, memory: int = MEMORY) -> None:
-        """Args:
-        folder: one for each (data set, tower, sampling); made if absent.
-        clips: rows of the data set's table.
-        views: V, of training with one more for testing, or those of a test that has several.
-        frames, width: T and F.
-        memory: bytes of features that may be kept in memory where they cannot be written.
+        """Open the store, or make it.
+
+        Args:
+            folder: one for each (data set, tower, sampling); made if absent.
+            clips: rows of the data set's table.
+            views: V, of training with one more for testing, or those of a test that has several.
+            frames, width: T and F.
+            memory: bytes of features that may be kept in memory where they cannot be written.
         """
         self._shape = (frames, width)
         self._views = views
@@ -183,12 +185,14 @@ class FeatureBatches(Dataset[Batch]):
     def __init__(
         self, clips: ClipBatches, *, rows: Sequence[int], paths: Sequence[str], store: FeatureStore, compute: Compute
     ) -> None:
-        """Args:
-        clips: where frames and labels come from.
-        rows: the place of each of its clips in the data set's whole table.
-        paths: the video of each of its clips.
-        store: what is known already.
-        compute: the frozen tower.
+        """Serve features in the place of the frames of these clips.
+
+        Args:
+            clips: where frames and labels come from.
+            rows: the place of each of its clips in the data set's whole table.
+            paths: the video of each of its clips.
+            store: what is known already.
+            compute: the frozen tower.
         """
         self._clips = clips
         self._rows = list(rows)
@@ -239,11 +243,13 @@ class Features:
     def __init__(
         self, compute: Compute, *, frames: int, views: int, width: int, key: dict[str, object], folder: Path | None
     ) -> None:
-        """Args:
-        compute: the tower.
-        frames, views, width: T, V and F.
-        key: all that the features depend on besides the clips.
-        folder: where they are kept; by default in the cache folder.
+        """Open the stores of a tower when batches are first asked for.
+
+        Args:
+            compute: the tower.
+            frames, views, width: T, V and F.
+            key: all that the features depend on besides the clips.
+            folder: where they are kept; by default in the cache folder.
         """
         self._compute = compute
         self._shape = {"frames": frames, "width": width}

@@ -81,11 +81,13 @@ class CachedFrames:
     """Frames from memory after the first look, for as many clips as the budget has room for."""
 
     def __init__(self, source: DecodedFrames, *, frames: int, candidates: int | None, budget: int) -> None:
-        """Args:
-        source: what to decode with.
-        frames: T, frames sampled of a clip.
-        candidates: see `mmfuse.data.frames.sampling.candidate_frames`.
-        budget: bytes that may be kept.
+        """Keep nothing yet; clips are decoded when they are first asked for.
+
+        Args:
+            source: what to decode with.
+            frames: T, frames sampled of a clip.
+            candidates: see `mmfuse.data.frames.sampling.candidate_frames`.
+            budget: bytes that may be kept.
         """
         self._source = source
         self._frames = frames
