@@ -346,7 +346,7 @@ def test_ctrl_c_ends_a_training_with_130(world: Path) -> None:
         (["--pair", "lora+adaptor"], "did you mean 'adapter'?"),
         (["--shots", "40"], "at most 32"),
         (["--shots", "few"], "shots"),
-        (["--shots", "0"], ": shots: input should be greater than or equal to 1; got 0"),
+        (["--shots", "0"], "shots is a whole number from 1, or 'all'; not '0'"),
         (["--damaged", "kep"], "Invalid value for '--damaged': 'kep' is not one of 'error', 'keep'"),
         (["--set", "train.epoch=3"], "did you mean 'epochs'?"),
         (["--set", "fusion.kind=laet"], "did you mean 'late'?"),
