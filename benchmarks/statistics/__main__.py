@@ -21,9 +21,8 @@ from collections.abc import Iterable
 from benchmarks.statistics.designs import null, real
 from benchmarks.statistics.generate import Design
 from benchmarks.statistics.judge import Outcome, Rate, run
+from benchmarks.statistics.pages import PAGE, publish
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "tables.md"
-BEGIN, END = "<!-- simulation:begin -->\n", "<!-- simulation:end -->"
 TABLES, QUICK = 1000, 20
 
 
@@ -93,11 +92,7 @@ def main(given: list[str]) -> None:
     kinds = [[d for d in designs if options.only in d.name] for designs in (null(), real())]
     nulls, reals = (simulated(designs, tables=tables, seed=options.seed) for designs in kinds)
     text = page(nulls or reals, reals, command=f"python benchmarks/statistics --tables {tables}")
-    if options.write:
-        before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-        PAGE.write_text(before + BEGIN + text + END + rest.partition(END)[2], encoding="utf-8")
-    else:
-        print(text)
+    publish(text, name="simulation", write=options.write)
 
 
 if __name__ == "__main__":

@@ -16,18 +16,16 @@ import sys
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
 from benchmarks.statistics.designs import GAINS, HMDB51, UCF101
 from benchmarks.statistics.generate import Design, simulate
 from benchmarks.statistics.judge import Rate
+from benchmarks.statistics.pages import PAGE, publish
 from mmfuse.report.over_datasets import FEWEST_DATASETS, combined, friedman, rank_bounds
 from mmfuse.report.statistics import LEVEL, Array, Differences, differences, holm
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "tables.md"
-BEGIN, END = "<!-- data sets:begin -->\n", "<!-- data sets:end -->"
 TABLES, QUICK = 2000, 20
 DIVING48 = (1970, 76)
 
@@ -289,11 +287,7 @@ def main(given: list[str]) -> None:
     found = [simulated(kinds, tables=count, seed=options.seed) for kinds, count in every]
     command = "python -m benchmarks.statistics.over_datasets" + ("" if tables == TABLES else f" --tables {tables}")
     text = page(*found, command=command, tables=tables)
-    if options.write:
-        before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-        PAGE.write_text(before + BEGIN + text + END + rest.partition(END)[2], encoding="utf-8")
-    else:
-        print(text)
+    publish(text, name="data sets", write=options.write)
 
 
 if __name__ == "__main__":

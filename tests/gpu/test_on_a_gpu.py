@@ -97,9 +97,9 @@ def test_two_workers_give_the_numbers_of_one(tmp_path: Path) -> None:
     assert found[0] == found[1]
 
 
-def test_a_gpu_and_the_processor_agree() -> None:
-    """In full precision, towers of random weights, before training: only the order of sums differs."""
-    model = ActionRecognizer(
+def adapted_model() -> ActionRecognizer:
+    """Small towers of random weights, both adapted."""
+    return ActionRecognizer(
         small.PHRASES,
         image_encoder=small.image_tower(),
         text_encoder=small.text_tower(),
@@ -107,7 +107,12 @@ def test_a_gpu_and_the_processor_agree() -> None:
         text_method="adapter",
         fusion={"kind": "joint", "width": 16},
         frames=4,
-    ).eval()
+    )
+
+
+def test_a_gpu_and_the_processor_agree() -> None:
+    """In full precision, towers of random weights, before training: only the order of sums differs."""
+    model = adapted_model().eval()
     with torch.no_grad():
         on_cpu = model(small.clips())
         on_gpu = model.cuda()(small.clips().cuda()).cpu()
@@ -164,15 +169,7 @@ def test_an_assert_on_the_device_costs_no_other_cell(clips: dict[str, str], towe
 
 
 def test_no_training_step_waits_for_the_device() -> None:
-    model = ActionRecognizer(
-        small.PHRASES,
-        image_encoder=small.image_tower(),
-        text_encoder=small.text_tower(),
-        image_method="dora",
-        text_method="adapter",
-        fusion={"kind": "joint", "width": 16},
-        frames=4,
-    )
+    model = adapted_model()
     model.cuda().train()
     optimizer, schedule = model.optimizer_and_schedule(steps=4)
     batch = {"video": small.clips().cuda(), "label": torch.tensor([0, 1, 2]).cuda()}
