@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from mmfuse.bench.grid import GridPair, Precision, dataset_names
+from mmfuse.bench.grid import dataset_names
+from mmfuse.bench.grid_keys import GridPair, Precision
 from mmfuse.bench.job import Job, Outcome
 from mmfuse.bench.prompt_files import read_prompts
 from mmfuse.cli.common import DONE, FAILED, complain, notes, out, print_json

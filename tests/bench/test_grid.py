@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from mmfuse.bench import grid
 from mmfuse.bench.added_draws import first_cells
 from mmfuse.bench.arithmetic import gpu_hours
-from mmfuse.bench.grid import RunSettings, grid_names, load_grid
+from mmfuse.bench.grid import grid_names, load_grid
+from mmfuse.bench.grid_keys import RunSettings
 from mmfuse.bench.plan import select
 from mmfuse.cli.run import hours_in_words
 from mmfuse.errors import MmfuseError
