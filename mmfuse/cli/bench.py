@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from mmfuse.cli import verbs
-from mmfuse.cli.common import Annotations, AsJson, DataRoot, WholeHelp, run_app
+from mmfuse.cli.common import WholeHelp, run_app
+from mmfuse.cli.options import takes_options_of
 from mmfuse.errors import MmfuseError
 
 app = typer.Typer(
@@ -22,25 +23,11 @@ verbs.add_verbs(app)
 
 
 @app.callback()
+@takes_options_of(verbs.run)
 def bench(
     context: typer.Context,
-    grid: verbs.GridName = None,
-    results: verbs.ResultsOfRun = None,
-    data_root: DataRoot = None,
-    annotations: Annotations = None,
-    only: verbs.Only = None,
-    workers: verbs.Workers = None,
-    engine: verbs.EngineName = "local",
-    dry_run: verbs.DryRun = False,
-    retry_failed: verbs.RetryFailed = False,
-    rerun: verbs.Rerun = None,
-    fail_fast: verbs.FailFast = False,
-    time_limit: verbs.TimeLimit = None,
-    store: verbs.Store = "auto",
-    speed: verbs.Switches = None,
-    calibrate: verbs.Calibrate = False,
-    json: AsJson = False,
     version: Annotated[bool, typer.Option("--version", help="Print versions and stop.")] = False,
+    **options: Any,
 ) -> None:
     """Run a grid, which needs no command, or one of the commands below."""
     if version:
@@ -51,24 +38,7 @@ def bench(
     if context.invoked_subcommand is not None:
         _refuse_misplaced_options(context, context.invoked_subcommand)
         return
-    verbs.run(
-        grid=grid,
-        results=results,
-        data_root=data_root,
-        annotations=annotations,
-        only=only,
-        workers=workers,
-        engine=engine,
-        dry_run=dry_run,
-        retry_failed=retry_failed,
-        rerun=rerun,
-        fail_fast=fail_fast,
-        time_limit=time_limit,
-        store=store,
-        speed=speed,
-        calibrate=calibrate,
-        json=json,
-    )
+    verbs.run(**options)
 
 
 def _refuse_misplaced_options(context: typer.Context, verb: str) -> None:

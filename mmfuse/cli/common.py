@@ -10,39 +10,18 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import typer
 import typer.core
 from rich.console import Console
 
 from mmfuse.errors import MmfuseError, MmfuseWarning
+from mmfuse.utils.resources import grids_folder
 from mmfuse.utils.streams import prepare_streams, silence_stdout
 from mmfuse.utils.terminal import UNSAFE, SafeConsole, visible
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
-
-
-# Options that several commands have.
-DataRoot = Annotated[
-    Path | None, typer.Option(help="Folder that holds the data sets; default $MMFUSE_DATA, else ./data.")
-]
-Annotations = Annotated[
-    Path | None,
-    typer.Option(help="Folder with the official lists; default below the data, else $MMFUSE_ANNOTATIONS."),
-]
-Protocol = Annotated[
-    str | None,
-    typer.Option(
-        help="Published few-shot lists in place of a draw: vifi (K = 2, 4, 8, 16) or ju (K = 5, draws 0 to 9). Their "
-        "files are yours to bring: mmfuse data get NAME --protocol."
-    ),
-]
-Damaged = Annotated[
-    Literal["error", "keep"],
-    typer.Option(help="Damaged videos: stop at them, or keep the frames that can be read."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
 class WholeHelp(typer.core.TyperGroup):
@@ -54,6 +33,22 @@ class WholeHelp(typer.core.TyperGroup):
         if command is not None and command.help and not command.short_help:
             command.short_help = " ".join(command.help.partition("\n\n")[0].split())
         return command
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """See `TyperGroup`; a grid in the place of a command is told how to be run."""
+        try:
+            return super().resolve_command(ctx, args)
+        except Exception as error:
+            told = getattr(error, "message", None)  # of a usage error, whose kind typer does not export
+            if told is None or "run" not in self.commands or not _is_grid(args[0]):
+                raise
+            error.message = f"{told.rstrip('.')}, but there is such a grid: {ctx.command_path} run {args[0]}"  # type: ignore[attr-defined]
+            raise
+
+
+def _is_grid(word: str) -> bool:
+    named = (grids_folder() / f"{word}.yaml").is_file()
+    return named or (word.endswith((".yaml", ".yml")) and Path(word).is_file())
 
 
 def run_app(app: typer.Typer, name: str) -> NoReturn:

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from mmfuse.cli import completion
-from mmfuse.cli.common import DONE, FAILED, AsJson, Damaged, Protocol, WholeHelp
+from mmfuse.cli import completion, options
+from mmfuse.cli.common import DONE, FAILED, WholeHelp
+from mmfuse.cli.options import AsJson
 
 app = typer.Typer(
     cls=WholeHelp,
@@ -30,22 +31,18 @@ NameOrFolder = Annotated[
     str,
     _argument(f"A data set: {KNOWN}, or a folder of your own with train.csv and test.csv, or with train/ and test/."),
 ]
-Root = Annotated[Path | None, typer.Option(help="Folder with the videos.")]
-Lists = Annotated[Path | None, typer.Option(help="Folder with the official lists; default below --root.")]
-Split = Annotated[int, typer.Option(help="Which official split, counted from 1.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="How many processes work; by default one a core.")]
 
 
 @app.command()
 def check(
     dataset: NameOrFolder,
-    root: Root = None,
-    annotations: Lists = None,
-    split: Split = 1,
+    root: options.Root = None,
+    annotations: options.ListsBelowRoot = None,
+    split: options.Split = 1,
     decode: Annotated[
         bool, typer.Option("--decode", help="Decode every frame. A check that was interrupted is resumed.")
     ] = False,
-    workers: Workers = None,
+    workers: options.Processes = None,
     json: AsJson = False,
 ) -> None:
     """Compare the folder of a data set with its official lists and look into every file."""
@@ -60,12 +57,12 @@ def check(
 @app.command()
 def split(
     dataset: NameOrFolder,
-    shots: Annotated[str, typer.Option(help="Training clips a class, or all.")],
-    draw: Annotated[int, typer.Option(help="Which draw, counted from 0.")] = 0,
-    protocol: Protocol = None,
-    split: Split = 1,
-    root: Root = None,
-    annotations: Lists = None,
+    shots: options.Shots,
+    draw: options.Draw = 0,
+    protocol: options.Protocol = None,
+    split: options.Split = 1,
+    root: options.Root = None,
+    annotations: options.ListsBelowRoot = None,
 ) -> None:
     """Print the training clips of a draw as CSV: clip,label,class,group."""
     from mmfuse.cli import datasets
@@ -78,7 +75,7 @@ def split(
 @app.command()
 def get(
     dataset: KnownName,
-    root: Root = None,
+    root: options.Root = None,
     unpack: Annotated[
         list[Path] | None,
         typer.Option(metavar="ARCHIVE", help="Unpack a downloaded archive into --root. May be repeated."),
@@ -86,10 +83,11 @@ def get(
     protocol: Annotated[
         str | None,
         typer.Option(
-            help="Describe the lists of a published protocol instead: vifi, ju. --annotations DIR checks a copy."
+            metavar="vifi|ju",
+            help="Describe the lists of a published protocol instead; with --annotations DIR, check a copy of them.",
         ),
     ] = None,
-    annotations: Lists = None,
+    annotations: options.ListsBelowRoot = None,
 ) -> None:
     """Print where a data set is published and the layout of its folder, or unpack its archives."""
     from mmfuse.cli import datasets
@@ -111,24 +109,31 @@ def cache(
     ] = None,
     grid: Annotated[
         str | None,
-        typer.Option(help="A grid's name or file: all the clips that its cells read.", autocompletion=completion.grids),
+        typer.Option(
+            metavar="NAME|FILE",
+            help="A grid's name or file: all the clips that its cells read.",
+            autocompletion=completion.grids,
+        ),
     ] = None,
-    root: Annotated[Path | None, typer.Option(help="Folder with the videos; with --grid, with the data sets.")] = None,
+    root: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder with the videos; with --grid, with the data sets.")
+    ] = None,
     store: Annotated[
-        Path | None, typer.Option(help="The folder of the clip store; by default in the cache folder.")
+        Path | None, typer.Option(metavar="DIR", help="The folder of the clip store; by default in the cache folder.")
     ] = None,
-    annotations: Lists = None,
-    split: Split = 1,
-    shots: Annotated[str, typer.Option(help="Training clips a class, or all.")] = "all",
-    draws: Annotated[str, typer.Option(help="Draws to keep, such as 0,1,2.")] = "0",
+    annotations: options.ListsBelowRoot = None,
+    split: options.Split = 1,
+    shots: options.Shots = "all",
+    draws: Annotated[str, typer.Option(metavar="N,N…", help="Draws to keep, such as 0,1,2.")] = "0",
     frames: Annotated[
-        int | None, typer.Option(min=1, help="Frames of a clip; by default those of the data set.")
+        int | None, typer.Option(metavar="N", min=1, help="Frames of a clip; by default those of the data set.")
     ] = None,
     size: Annotated[
-        int | None, typer.Option(min=1, help="Side of the squares in pixels; by default that of the data set.")
+        int | None,
+        typer.Option(metavar="N", min=1, help="Side of the squares in pixels; by default that of the data set."),
     ] = None,
-    workers: Workers = None,
-    damaged: Damaged = "error",
+    workers: options.Processes = None,
+    damaged: options.Damaged = "error",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print how much of the disk is needed, and stop.")] = False,
     json: AsJson = False,
 ) -> None:
@@ -154,7 +159,7 @@ def cache(
 @app.command()
 def certify(
     dataset: KnownName,
-    annotations: Lists = None,
+    annotations: options.ListsBelowRoot = None,
     write: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the fingerprints instead of comparing them.")
     ] = None,

@@ -7,8 +7,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from mmfuse.cli import completion, data, verbs
-from mmfuse.cli.common import Annotations, AsJson, Damaged, DataRoot, Protocol, WholeHelp, run_app
+from mmfuse.cli import completion, data, options, verbs
+from mmfuse.cli.common import WholeHelp, run_app
+from mmfuse.cli.options import AsJson
 from mmfuse.utils.interrupts import undisturbed
 
 app = typer.Typer(
@@ -42,23 +43,24 @@ def train(
     dataset: Annotated[
         str,
         typer.Option(
+            metavar="NAME|DIR",
             help="A data set by name, or a folder of your own (see mmfuse data check).",
             autocompletion=completion.datasets,
         ),
     ],
-    shots: Annotated[
+    shots: options.Shots,
+    pair: Annotated[
         str,
         typer.Option(
-            help="Training clips a class, or all.", autocompletion=completion.one_of("2", "4", "8", "16", "all")
+            metavar="PAIR",
+            help="Methods as image+text, such as dora+adapter.",
+            autocompletion=completion.pairs,
         ),
     ],
-    pair: Annotated[
-        str, typer.Option(help="Methods as image+text, such as dora+adapter.", autocompletion=completion.pairs)
-    ],
-    out: Annotated[Path, typer.Option(help="Folder for the model, its record and its predictions.")],
-    draw: Annotated[int, typer.Option(help="Which training clips.", min=0)] = 0,
-    protocol: Protocol = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training clips.")] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the model, its record and its predictions.")],
+    draw: options.Draw = 0,
+    protocol: options.Protocol = None,
+    epochs: Annotated[int | None, typer.Option(metavar="N", help="Passes over the training clips.")] = None,
     prompts: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Sentences for each class, in YAML or JSON, in the place of the templates."),
@@ -71,15 +73,16 @@ def train(
             help="A setting, such as train.method_lr=1e-3, fusion.kind=late or image.rank=16. May be repeated.",
         ),
     ] = None,
-    data_root: DataRoot = None,
-    annotations: Annotations = None,
+    data_root: options.DataRoot = None,
+    annotations: options.Annotations = None,
     threads: Annotated[
         int | None,
         typer.Option(
-            help="CPU threads; by default all. With 1 the numbers are those of a grid's cell to the last digit."
+            metavar="N",
+            help="CPU threads; by default all. With 1 the numbers are those of a grid's cell to the last digit.",
         ),
     ] = None,
-    damaged: Damaged = "error",
+    damaged: options.Damaged = "error",
     json: AsJson = False,
 ) -> None:
     """Train and test one model, and keep it."""
@@ -113,7 +116,7 @@ def predict(
     videos: Annotated[
         list[Path], typer.Argument(metavar="VIDEO", help="Video files, or folders whose videos are meant.")
     ],
-    top: Annotated[int, typer.Option(help="How many classes to show.")] = 5,
+    top: Annotated[int, typer.Option(metavar="N", help="How many classes to show.")] = 5,
     classes: Annotated[
         str | None,
         typer.Option(
@@ -130,8 +133,8 @@ def predict(
         Path | None,
         typer.Option(metavar="PICTURE", help="Draw the sampled frames and each one's share in the decision."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Videos that go through the towers together.")] = 8,
-    damaged: Damaged = "error",
+    batch_size: Annotated[int, typer.Option(metavar="N", help="How many videos go through the towers together.")] = 8,
+    damaged: options.Damaged = "error",
     json: AsJson = False,
 ) -> None:
     """Name the action in videos."""

@@ -10,7 +10,7 @@ from mmfuse.bench.estimate import Estimator, time_left, work_of
 from mmfuse.bench.job import Progress
 from mmfuse.cli.common import duration, out, print_json
 from mmfuse.cli.widgets import MAP_ROWS, grid_map, overall_bar, title, whole_fraction, worker_lines
-from mmfuse.errors import MmfuseError, unknown
+from mmfuse.errors import unknown
 from mmfuse.records.cell import Cell
 from mmfuse.records.decisions import Decision, decisions, open_questions
 from mmfuse.records.folder import ResultsFolder
@@ -26,10 +26,7 @@ def open_results(path: Path) -> list[Entry]:
     Raises:
         MmfuseError: it is no results folder, or one of another version.
     """
-    folder = ResultsFolder(path)
-    if not folder.exists:
-        raise MmfuseError(f"{path} holds no results; run a grid first: mmfuse-bench --grid NAME --results {path}")
-    return read_entries(folder)
+    return read_entries(ResultsFolder.existing(path))
 
 
 def show_status(path: Path, *, json: bool) -> None:

@@ -3,112 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mmfuse.cli import completion
-from mmfuse.cli.common import Annotations, AsJson, DataRoot
+from mmfuse.cli import completion, options
+from mmfuse.cli.options import AsJson, Results, ResultsArgument
 from mmfuse.errors import MmfuseError
-from mmfuse.model.optimizations import DEFAULT_OPTIMIZATIONS, Optimizations
+from mmfuse.model.optimizations import Optimizations
 from mmfuse.report.tables.names import NAMES, STYLES
-
-USUALLY = {
-    state: [name for name, on in asdict(DEFAULT_OPTIMIZATIONS).items() if on == (state == "on")]
-    for state in ("on", "off")
-}
-"""The switches of `--speed` by where they stand."""
-
-Results = Annotated[Path, typer.Option(help="The results folder of a grid.")]
-Style = Annotated[
-    str,
-    typer.Option(
-        "--format",
-        help=f"How tables are written: {', '.join(STYLES)}.",
-        autocompletion=completion.one_of(*STYLES),
-    ),
-]
-
-# The options of a run.
-GridName = Annotated[
-    str | None,
-    typer.Option(
-        help="The name of a grid that ships with the package, or a grid file.", autocompletion=completion.grids
-    ),
-]
-ResultsOfRun = Annotated[Path | None, typer.Option(help="The results folder; by default results/<grid>.")]
-Only = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="KEY=VALUE",
-        help="Run only the cells that fit, such as pair=dora+adapter or shots=2,4. May be repeated.",
-    ),
-]
-Workers = Annotated[int | None, typer.Option(help="How many cells run at a time; by default one a device or core.")]
-EngineName = Annotated[
-    str, typer.Option(help="Where cells run: local or ray.", autocompletion=completion.one_of("local", "ray"))
-]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="List the cells and stop. This needs neither data nor weights.")
-]
-RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.")]
-Rerun = Annotated[
-    str | None,
-    typer.Option(
-        metavar="stale|all",
-        help="Run cells again: those whose inputs have changed, or all.",
-        autocompletion=completion.one_of("stale", "all"),
-    ),
-]
-FailFast = Annotated[bool, typer.Option("--fail-fast", help="Begin no further cell after one has failed.")]
-TimeLimit = Annotated[float | None, typer.Option(help="Stop a cell after this many seconds.")]
-Store = Annotated[
-    str,
-    typer.Option(
-        metavar="auto|off|DIR",
-        help="Keep decoded clips for all cells: in the cache folder where a quarter of the free disk is enough, "
-        "not at all, or in DIR.",
-    ),
-]
-Switches = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="KEY=on|off",
-        help=f"Switch an optimisation: {', '.join(USUALLY['on'])} (on by default), {', '.join(USUALLY['off'])} "
-        "(off by default). May be repeated.",
-        autocompletion=completion.switches,
-    ),
-]
-Calibrate = Annotated[
-    bool, typer.Option("--calibrate", help="Measure this device first; --dry-run then tells times from it.")
-]
 
 
 def run(
-    grid: GridName = None,
-    results: ResultsOfRun = None,
-    data_root: DataRoot = None,
-    annotations: Annotations = None,
-    only: Only = None,
-    workers: Workers = None,
-    engine: EngineName = "local",
-    dry_run: DryRun = False,
-    retry_failed: RetryFailed = False,
-    rerun: Rerun = None,
-    fail_fast: FailFast = False,
-    time_limit: TimeLimit = None,
-    store: Store = "auto",
-    speed: Switches = None,
-    calibrate: Calibrate = False,
+    name: options.GridArgument = None,
+    grid: options.GridName = None,
+    results: options.ResultsOfRun = None,
+    data_root: options.DataRoot = None,
+    annotations: options.Annotations = None,
+    only: options.Only = None,
+    workers: options.Workers = None,
+    engine: options.EngineName = "local",
+    dry_run: options.DryRun = False,
+    retry_failed: options.RetryFailed = False,
+    rerun: options.Rerun = None,
+    fail_fast: options.FailFast = False,
+    time_limit: options.TimeLimit = None,
+    store: options.Store = "auto",
+    speed: options.Switches = None,
+    calibrate: options.Calibrate = False,
     json: AsJson = False,
 ) -> None:
     """Run the cells of a grid that have no result yet, and print the tables."""
-    if grid is None:
-        from mmfuse.bench.grid import grid_names
-
-        raise MmfuseError(f"name a grid by --grid NAME|FILE (known: {', '.join(grid_names())}), or see --help")
+    grid = _one_grid(name, grid)
     from mmfuse.bench.session import Request, Session
     from mmfuse.cli import run as running
 
@@ -133,29 +60,52 @@ def run(
     raise typer.Exit(running.show_plan(session, output) if dry_run else running.run(session, output))
 
 
-def status(results: Results, json: AsJson = False) -> None:
+def _one_grid(name: str | None, option: str | None) -> str:
+    """The grid that is to run, which is named once.
+
+    Raises:
+        MmfuseError: none is named, or two are.
+    """
+    if name is not None and option is not None and name != option:
+        raise MmfuseError(f"two grids are named, {name!r} and --grid {option}; leave out one of them")
+    grid = name if name is not None else option
+    if grid is None:
+        from mmfuse.bench.grid import grid_names
+
+        raise MmfuseError(f"name a grid by --grid NAME|FILE (known: {', '.join(grid_names())}), or see --help")
+    return grid
+
+
+def _chosen(argument: Path | None, option: Path | None) -> Path:
+    from mmfuse.cli.chosen import chosen_results
+
+    return chosen_results(argument, option)
+
+
+def status(argument: ResultsArgument = None, results: Results = None, json: AsJson = False) -> None:
     """Show how far a results folder is, also while another terminal runs it."""
     from mmfuse.cli.status import show_status
 
-    show_status(results, json=json)
+    show_status(_chosen(argument, results), json=json)
 
 
 def tables(
-    results: Results,
+    argument: ResultsArgument = None,
+    results: Results = None,
     table: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help=f"Which table: {', '.join(NAMES)}. May be repeated; by default overall.",
+            help=f"Which table to print: {', '.join(NAMES)}. May be repeated; by default overall.",
             autocompletion=completion.one_of(*NAMES),
         ),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="All tables.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Print all tables.")] = False,
     metric: Annotated[
         str | None,
         typer.Option(
             metavar="top1|top5|mean_class",
-            help="What is measured; by default top1.",
+            help="Which accuracy is shown; by default top1.",
             autocompletion=completion.one_of("top1", "top5", "mean_class"),
         ),
     ] = None,
@@ -163,8 +113,8 @@ def tables(
         list[str] | None,
         typer.Option(
             metavar="KEY=VALUE",
-            help="Only what fits, such as pair=dora+adapter or shots=2,4. Repeatable. Marks and ranks are those of "
-            "all pairs.",
+            help="Show only what fits, such as pair=dora+adapter or shots=2,4. Marks and ranks are those of all "
+            "pairs. May be repeated.",
         ),
     ] = None,
     sort: Annotated[
@@ -182,12 +132,15 @@ def tables(
             autocompletion=completion.pairs,
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="A file to write: .md, .tex, .csv, .json or .html.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A file to write: .md, .tex, .csv, .json or .html.")
+    ] = None,
     style: Annotated[
         str | None,
         typer.Option(
             "--format",
-            help=f"How tables are written: {', '.join(STYLES)}.",
+            metavar="FORMAT",
+            help=f"How tables are written: {', '.join(STYLES)}; by default for a terminal, or as --out is called.",
             autocompletion=completion.one_of(*STYLES),
         ),
     ] = None,
@@ -198,14 +151,15 @@ def tables(
     from mmfuse.report.tables.orders import Orders
 
     orders = Orders(names=table or [], every=every, metric=metric, only=only or [], sort=sort, baseline=baseline)
-    show_tables(results, orders, Destination(style=style, out=out, json=json))
+    show_tables(_chosen(argument, results), orders, Destination(style=style, out=out, json=json))
 
 
 def report(
-    results: Results,
-    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
-    data_root: DataRoot = None,
-    annotations: Annotations = None,
+    argument: ResultsArgument = None,
+    results: Results = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The HTML file to write.")] = Path("report.html"),
+    data_root: options.DataRoot = None,
+    annotations: options.Annotations = None,
     frames: Annotated[
         bool, typer.Option("--frames/--no-frames", help="Show frames of the hardest clips, where the videos are.")
     ] = True,
@@ -213,18 +167,26 @@ def report(
     """Write a report that opens offline: one HTML file with tables, plots, classes, hard clips and provenance."""
     from mmfuse.cli.report import write_report
 
-    write_report(results, out=out, data_root=data_root, annotations=annotations, frames=frames)
+    write_report(_chosen(argument, results), out=out, data_root=data_root, annotations=annotations, frames=frames)
 
 
 def figures(
-    results: Results,
-    out: Annotated[Path, typer.Option(help="The folder to write to.")] = Path("figures"),
-    pair: Annotated[str | None, typer.Option(help="Whose classes are shown; default the pair that is highest.")] = None,
+    argument: ResultsArgument = None,
+    results: Results = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write to.")] = Path("figures"),
+    pair: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PAIR",
+            help="The pair whose classes are shown; by default the one that is highest.",
+            autocompletion=completion.pairs,
+        ),
+    ] = None,
 ) -> None:
     """Write the report's plots for a paper, as PDF and PNG."""
     from mmfuse.cli.report import write_figures
 
-    write_figures(results, out=out, pair=pair)
+    write_figures(_chosen(argument, results), out=out, pair=pair)
 
 
 def compare(
@@ -237,13 +199,14 @@ def compare(
     theirs: Annotated[
         str, typer.Argument(metavar="OTHER", help="The pair to compare it with.", autocompletion=completion.pairs)
     ],
-    results: Results,
-    style: Style = "rich",
+    argument: ResultsArgument = None,
+    results: Results = None,
+    style: options.Style = "rich",
 ) -> None:
     """Compare two pairs: paired over draws, and separately over test clips."""
     from mmfuse.cli.status import show_comparison
 
-    show_comparison(results, ours=ours, theirs=theirs, style=style)
+    show_comparison(_chosen(argument, results), ours=ours, theirs=theirs, style=style)
 
 
 def list_known(

@@ -14,6 +14,7 @@ A results folder holds::
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from glob import escape
@@ -56,6 +57,10 @@ class Manifest:
     until_decided: UntilDecided | None = None
 
 
+MARK = "mmfuse-results.json"
+"""The file that makes a folder a results folder."""
+
+
 class ResultsFolder:
     """Reads and writes a results folder.
 
@@ -67,7 +72,7 @@ class ResultsFolder:
         self.path = path
         self.records = path / "records"
         self.running = path / "running"
-        self._mark = path / "mmfuse-results.json"
+        self._mark = path / MARK
         self._check_format()
 
     def _check_format(self) -> None:
@@ -89,6 +94,19 @@ class ResultsFolder:
     def exists(self) -> bool:
         """Whether a runner ever wrote here."""
         return self._mark.exists()
+
+    @classmethod
+    def existing(cls, path: Path) -> ResultsFolder:
+        """A folder that a runner wrote to.
+
+        Raises:
+            MmfuseError: it is none, or holds results of another version.
+        """
+        folder = cls(path)
+        if not folder.exists:
+            told = f"{path} holds no results" if path.exists() else f"there is no folder {path}"
+            raise MmfuseError(f"{told}; run a grid first: mmfuse-bench --grid NAME --results {shlex.quote(str(path))}")
+        return folder
 
     def prepare(self) -> None:
         """Make the folder ready for writing.

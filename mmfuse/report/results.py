@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from mmfuse.errors import MmfuseError, unknown
+from mmfuse.errors import unknown
 from mmfuse.records.cell import AXES
 from mmfuse.records.folder import ResultsFolder
 from mmfuse.records.predictions import decode
@@ -35,9 +35,7 @@ class Results:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._folder = ResultsFolder(path)
-        if not self._folder.exists:
-            raise MmfuseError(f"{path} holds no results; run a grid first: mmfuse-bench --grid NAME --results {path}")
+        self._folder = ResultsFolder.existing(path)
         self.entries: list[Entry] = read_entries(self._folder)
 
     def __repr__(self) -> str:
