@@ -90,14 +90,24 @@ def _entries(name: str, dataset: Mapping[str, Any], folder: Path | None, warning
         raise MmfuseError(f"data set {name!r}: give both lists, 'train' and 'test', or neither and a root with folders")
     for part in ("train", "test"):
         if dataset.get("train"):
-            yield from _from_csv(Path(_located(str(dataset[part]), folder)), part, folder)
+            yield from read_list(Path(_located(str(dataset[part]), folder)), part, folder)
         elif folder is None:
             raise MmfuseError(f"data set {name!r}: give 'train' and 'test' lists, or a 'root' with folders")
         else:
             yield from _from_folders(folder, part, warnings)
 
 
-def _from_csv(path: Path, part: str, folder: Path | None) -> Iterator[Entry]:
+def read_list(path: Path, part: str, folder: Path | None) -> Iterator[Entry]:
+    """The clips of a CSV file with the columns path, label and, if wanted, group.
+
+    Args:
+        path: the file.
+        part: what its clips are for, "train" or "test".
+        folder: where relative paths start.
+
+    Raises:
+        MmfuseError: a column or a line that is wrong, or no clips at all.
+    """
     count = 0
     for where, row in _rows(path, columns=_COLUMNS, needed=2):
         count += 1
@@ -167,8 +177,8 @@ def _from_folders(folder: Path, part: str, warnings: list[str]) -> Iterator[Entr
     base = folder / part
     if not base.is_dir():
         raise MmfuseError(f"{folder}: expected the folders train/<class> and test/<class>; {part} is not there")
-    places, passed_over = _class_folders(base)
-    videos = {place: _videos_of(place, passed_over) for place in places}
+    places, passed_over = class_folders(base)
+    videos = {place: videos_of(place, passed_over) for place in places}
     if passed_over:
         warnings.append(f"{base}: {described(passed_over.items(), below=base)}")
     hint = f" ({described(passed_over.items(), below=base)})" if passed_over else ""
@@ -182,7 +192,7 @@ def _from_folders(folder: Path, part: str, warnings: list[str]) -> Iterator[Entr
             yield Entry(path, place.name, None, part, str(video), str(video))
 
 
-def _class_folders(base: Path) -> tuple[list[Path], dict[Path, str]]:
+def class_folders(base: Path) -> tuple[list[Path], dict[Path, str]]:
     """The folders that name classes, and what lies beside them that might have been meant as a clip."""
     try:
         inside = sorted(base.iterdir())
@@ -193,7 +203,12 @@ def _class_folders(base: Path) -> tuple[list[Path], dict[Path, str]]:
     return places, {place: why or "outside of the folders by class" for place, why in beside.items() if why != ""}
 
 
-def _videos_of(place: Path, passed_over: dict[Path, str]) -> list[Path]:
+def videos_of(place: Path, passed_over: dict[Path, str]) -> list[Path]:
+    """The videos of a class; what was passed over is added to `passed_over`.
+
+    Raises:
+        MmfuseError: a folder cannot be read.
+    """
     found = walk(place)
     for unreadable, why in found.unreadable.items():
         raise MmfuseError(f"{unreadable}: the folder cannot be read ({why}), and its clips would be missing")
