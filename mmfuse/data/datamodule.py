@@ -51,7 +51,7 @@ class FewShotVideoDataModule(L.LightningDataModule):
 
     def __init__(
         self,
-        dataset: str | dict[str, Any],
+        dataset: str | dict[str, Any] | Catalogue,
         *,
         shots: Shots | None = None,
         draw: int = 0,
@@ -77,7 +77,8 @@ class FewShotVideoDataModule(L.LightningDataModule):
         """Read the lists and draw the clips; no video is opened yet.
 
         Args:
-            dataset, split, root, annotations: see `mmfuse.data.catalogue.load.load_catalogue`.
+            dataset, split, root, annotations: see `mmfuse.data.catalogue.load.load_catalogue`. A catalogue that was
+                read already takes the place of all four.
             shots: training clips a class, or "all"; 0 for data that are only tested on.
             draw: which ones.
             frames, size: T and S; by default what the data set's card says. Most cards leave S to the model, since
@@ -116,8 +117,7 @@ class FewShotVideoDataModule(L.LightningDataModule):
             few_shot.plain_number, (shots, draw, split, frames, size, views, batch_size, seed, num_workers)
         )
         _check(frames=frames, size=size, batch_size=batch_size, num_workers=num_workers, validation=validation)
-        whole = load_catalogue(dataset, split=split, root=absolute_path(root), annotations=absolute_path(annotations))
-        whole.warn()
+        whole = dataset if isinstance(dataset, Catalogue) else _read(dataset, split, root, annotations)
         self.whole: Catalogue = whole
         """The data set with all classes."""
         self.catalogue: Catalogue = part_of(whole, classes, protocol=protocol)
@@ -346,6 +346,12 @@ class FewShotVideoDataModule(L.LightningDataModule):
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
+
+
+def _read(dataset: str | dict[str, Any], split: int, root: Path | str | None, annotations: Any) -> Catalogue:
+    whole = load_catalogue(dataset, split=split, root=absolute_path(root), annotations=absolute_path(annotations))
+    whole.warn(stacklevel=3)
+    return whole
 
 
 def _check(**settings: float | int | None) -> None:

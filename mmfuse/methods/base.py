@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,14 @@ def _implementation(info: MethodInfo) -> Callable[..., Method]:
 
 
 def register(
-    *, name: str, towers: tuple[str, ...], family: str, paper: str, summary: str, starts_as_noop: bool | None = True
+    *,
+    name: str,
+    towers: tuple[str, ...],
+    family: str,
+    paper: str,
+    summary: str,
+    starts_as_noop: bool | None = True,
+    searched: Mapping[str, tuple[Any, ...]] | None = None,
 ) -> Callable[[type[Method]], type[Method]]:
     """Class decorator that adds a method of your own to the catalogue, under a name that grids can use.
 
@@ -138,6 +145,7 @@ def register(
         family: the recipe that the method is trained with.
         paper, summary: for `mmfuse list methods`.
         starts_as_noop: whether a tower with the new method gives what the frozen one does.
+        searched: the arguments that a search (`mmfuse tune`, `mmfuse best`) tries, each with its values.
 
     >>> import mmfuse
     >>> from mmfuse.methods.low_rank import LoRA
@@ -165,6 +173,7 @@ def register(
                 starts_as_noop=starts_as_noop,
                 defaults={a.name: a.default for a in arguments if a.kind is a.KEYWORD_ONLY and a.name != "generator"},
                 takes_any=any(a.kind is a.VAR_KEYWORD for a in arguments),
+                searched=dict(searched or {}),
             )
         )
         return implementation

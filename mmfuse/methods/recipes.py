@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mmfuse.errors import MmfuseError, unknown
-from mmfuse.methods.registry import IMAGE, TEXT, MethodSpec, parse_method
+from mmfuse.methods.registry import IMAGE, RATES, TEXT, MethodSpec, parse_method
 
 FUSION = "fusion"
 OPTIMIZERS = ("adamw", "sgd")
@@ -38,6 +38,9 @@ class Recipe:
 # The search found no gain in weight decay; these two are shared by all.
 _STEADY = {"weight_decay": 0.0, "warmup": 0.1}
 FUSION_RECIPE = Recipe(lr=4e-3, **_STEADY)
+
+FUSION_RATES = RATES
+"""Factors of the fusion's learning rate that a search tries."""
 
 RECIPES: dict[str, Recipe] = {
     "baseline": Recipe(lr=1e-4, **_STEADY),  # of the baselines only `full` trains anything

@@ -16,6 +16,9 @@ from mmfuse.errors import MmfuseError, unknown, unknown_argument
 
 IMAGE, TEXT = "image", "text"
 BOTH = (IMAGE, TEXT)
+RATES = (1 / 30, 3.0)
+"""Factors of a recipe's rate that a search tries: larger towers want smaller rates, and a rate that is ten times too
+large costs more than any choice among the good ones."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class MethodInfo:
         starts_as_noop: whether an untrained method leaves the tower's output as it was; None where arguments decide.
         defaults: its arguments and what they are where not given.
         takes_any: whether it takes arguments that are not listed here, and checks them itself.
+        searched: the arguments that a search tries, each with the values that it may take. The default is tried first.
+        rates: how far a search may go below and above the recipe's learning rate, as factors.
     """
 
     name: str
@@ -43,6 +48,8 @@ class MethodInfo:
     starts_as_noop: bool | None = True
     defaults: Mapping[str, Any] = field(default_factory=dict)
     takes_any: bool = False
+    searched: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    rates: tuple[float, float] = RATES
 
 
 @dataclass(frozen=True)
@@ -200,6 +207,7 @@ _fill(
             "",
             "every weight of the tower: the upper reference, not parameter-efficient",
             "mmfuse.methods.selective:Full",
+            rates=(1 / 100, 3.0),
         ),
         MethodInfo(
             "bitfit",
@@ -244,6 +252,7 @@ _fill(
             "mmfuse.methods.prompts:VPTShallow",
             starts_as_noop=False,
             defaults={"length": 10},
+            searched={"length": (2, 5, 10, 20)},
         ),
         MethodInfo(
             "vpt-deep",
@@ -254,6 +263,7 @@ _fill(
             "mmfuse.methods.prompts:VPTDeep",
             starts_as_noop=False,
             defaults={"length": 10, "depth": None},
+            searched={"length": (2, 5, 10, 20)},
         ),
         MethodInfo(
             "coop",
@@ -264,6 +274,7 @@ _fill(
             "mmfuse.methods.prompts:CoOp",
             starts_as_noop=False,
             defaults={"length": 16, "words": None},
+            searched={"length": (4, 8, 16)},
         ),
         MethodInfo(
             "deep-prompt",
@@ -274,6 +285,7 @@ _fill(
             "mmfuse.methods.prompts:DeepPrompt",
             starts_as_noop=False,
             defaults={"length": 10, "depth": None, "words": None},
+            searched={"length": (2, 4, 10)},
         ),
         MethodInfo(
             "prefix",
@@ -284,6 +296,7 @@ _fill(
             "mmfuse.methods.prompts:Prefix",
             starts_as_noop=False,
             defaults={"length": 10, "layers": None},
+            searched={"length": (2, 5, 10, 20)},
         ),
         MethodInfo(
             "houlsby",
@@ -293,6 +306,7 @@ _fill(
             "a bottleneck after each attention and each MLP",
             "mmfuse.methods.adapters:Houlsby",
             defaults={"bottleneck": 64, "layers": None},
+            searched={"bottleneck": (16, 64, 128)},
         ),
         MethodInfo(
             "pfeiffer",
@@ -302,6 +316,7 @@ _fill(
             "a bottleneck after each MLP",
             "mmfuse.methods.adapters:Pfeiffer",
             defaults={"bottleneck": 64, "layers": None},
+            searched={"bottleneck": (16, 64, 128)},
         ),
         MethodInfo(
             "adaptformer",
@@ -311,6 +326,7 @@ _fill(
             "a bottleneck parallel to each MLP, scaled by 0.1",
             "mmfuse.methods.adapters:AdaptFormer",
             defaults={"bottleneck": 64, "scale": 0.1, "layers": None},
+            searched={"bottleneck": (16, 64, 128)},
         ),
         MethodInfo(
             "adapter",
@@ -320,6 +336,7 @@ _fill(
             "alias: adaptformer on the image tower, pfeiffer on the text tower",
             "mmfuse.methods.adapters:adapter",
             defaults={"bottleneck": 64, "layers": None},
+            searched={"bottleneck": (16, 64, 128)},
         ),
         MethodInfo(
             "clip-adapter",
@@ -330,6 +347,7 @@ _fill(
             "mmfuse.methods.adapters:CLIPAdapter",
             starts_as_noop=False,
             defaults={"reduction": 4, "ratio": 0.2},
+            searched={"ratio": (0.2, 0.4, 0.6, 0.8)},
         ),
         MethodInfo(
             "st-adapter",
@@ -339,6 +357,7 @@ _fill(
             "bottlenecks with a depth-wise convolution over the frames",
             "mmfuse.methods.temporal:STAdapter",
             defaults={"bottleneck": 384, "kernel": 3, "layers": None},
+            searched={"bottleneck": (96, 192, 384)},
         ),
         MethodInfo(
             "aim",
@@ -348,6 +367,7 @@ _fill(
             "spatial, temporal and joint bottlenecks; the frozen attention reused over the frames",
             "mmfuse.methods.temporal:AIM",
             defaults={"ratio": 0.25, "scale": 0.5, "layers": None},
+            searched={"ratio": (0.125, 0.25, 0.5)},
         ),
         MethodInfo(
             "lora",
@@ -357,6 +377,7 @@ _fill(
             "a product of two thin matrices added to linear layers",
             "mmfuse.methods.low_rank:LoRA",
             defaults={"rank": 8, "alpha": 16, "dropout": 0.0, **QV},
+            searched={"rank": (4, 8, 16, 32)},
         ),
         MethodInfo(
             "dora",
@@ -366,6 +387,7 @@ _fill(
             "LoRA on the direction of a weight, and its magnitude as a vector",
             "mmfuse.methods.low_rank:DoRA",
             defaults={"rank": 8, "alpha": 16, "dropout": 0.0, **QV},
+            searched={"rank": (4, 8, 16, 32)},
         ),
         MethodInfo(
             "vera",
@@ -375,6 +397,7 @@ _fill(
             "two vectors over random matrices that all layers share",
             "mmfuse.methods.low_rank:VeRA",
             defaults={"rank": 256, "initial": 0.1, "dropout": 0.0, **QV},
+            searched={"rank": (64, 128, 256)},
         ),
         MethodInfo(
             "loha",
@@ -384,6 +407,7 @@ _fill(
             "the Hadamard product of two low-rank products",
             "mmfuse.methods.low_rank:LoHa",
             defaults={"rank": 8, "alpha": 8, **QV},
+            searched={"rank": (4, 8, 16)},
         ),
         MethodInfo(
             "lokr",
@@ -393,6 +417,7 @@ _fill(
             "a Kronecker product with a low-rank factor",
             "mmfuse.methods.low_rank:LoKr",
             defaults={"rank": 8, "alpha": 8, **QV},
+            searched={"rank": (4, 8, 16)},
         ),
         MethodInfo(
             "oft",
@@ -402,6 +427,7 @@ _fill(
             "block-diagonal rotations of linear layers",
             "mmfuse.methods.orthogonal:OFT",
             defaults={"block_size": 32, **QV},
+            searched={"block_size": (8, 16, 32)},
         ),
         MethodInfo(
             "boft",
@@ -411,6 +437,7 @@ _fill(
             "rotations of linear layers in butterfly form",
             "mmfuse.methods.orthogonal:BOFT",
             defaults={"block_size": 4, **QV},
+            searched={"block_size": (2, 4, 8)},
         ),
         MethodInfo(
             "peft",
