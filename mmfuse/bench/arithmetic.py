@@ -40,6 +40,13 @@ def forward_flops(*, width: int, depth: int, tokens: int, patch: int = 14) -> fl
     return float(depth * (linear + attention) + 2 * (tokens - 1) * 3 * patch * patch * width)
 
 
+def frame_flops(cell: Cell) -> float:
+    """Operations of one frame through a cell's image tower; of one like DINOv2-S where its shape is not known."""
+    width, depth, patch = SHAPES.get(cell.encoders.image, SHAPES["facebook/dinov2-small"])
+    side = frame_size(cell) or SIDE
+    return forward_flops(width=width, depth=depth, tokens=1 + (side // patch) ** 2, patch=patch)
+
+
 def gpu_hours(cells: Iterable[Cell], *, peak: float = A100) -> float | None:
     """GPU-hours of the image towers of cells.
 
@@ -56,7 +63,6 @@ def gpu_hours(cells: Iterable[Cell], *, peak: float = A100) -> float | None:
     for cell in cells:
         if cell.encoders.image not in SHAPES:
             return None
-        width, depth, patch = SHAPES[cell.encoders.image]
         side = frame_size(cell) or SIDE
         size, looks = size_of(cell.dataset, cell.split), cell.clip.looks_at_test
         key = (cell.dataset.name, cell.split, cell.encoders.image, side, cell.clip.test_views)
@@ -66,6 +72,5 @@ def gpu_hours(cells: Iterable[Cell], *, peak: float = A100) -> float | None:
         elif key not in shared:
             shared.add(key)
             clips = float(size.train * VIEWS + size.test * looks)
-        frame = forward_flops(width=width, depth=depth, tokens=1 + (side // patch) ** 2, patch=patch)
-        flops += clips * frames_of(cell) * frame
+        flops += clips * frames_of(cell) * frame_flops(cell)
     return flops / (peak * 1e12 * UTILISATION) / 3600

@@ -88,7 +88,7 @@ def work_of(cell: Cell) -> float:
     A frozen tower looks at each view of a clip once, or once an epoch where clips are augmented; a trained one at every
     frame of every epoch, with gradients.
     """
-    size, clips = size_of(cell.dataset, cell.split), clips_of(cell)
+    clips = clips_of(cell)
     epochs = cell.train.epochs
     if trains_image(cell):
         passes = BACKWARD * epochs
@@ -96,10 +96,15 @@ def work_of(cell: Cell) -> float:
         views = cell.clip.views if cell.clip.views is not None else 8
         views = views if keeps_features(cell) else 0
         passes = (min(views, epochs) if views else epochs) + FUSION * epochs
-    tested = size.test + sum(
+    return float(frames_of(cell) * clips * passes + frames_at_test(cell))
+
+
+def frames_at_test(cell: Cell) -> float:
+    """Frames of all clips that a cell is tested on, each as often as it is looked at."""
+    tested = size_of(cell.dataset, cell.split).test + sum(
         size_of(test.target, test.split).test for test in tests_of(cell) if test.target is not None
     )
-    return float(frames_of(cell) * (clips * passes + tested * cell.clip.looks_at_test))
+    return float(frames_of(cell) * tested * cell.clip.looks_at_test)
 
 
 def clips_in_memory(cell: Cell) -> int:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from mmfuse.bench.shards import Shard
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.methods.registry import IMAGE, METHODS, TEXT, names, parse_pair
 from mmfuse.records.cell import AXES, Axes, Clip, Dataset, Encoders, Fusion, Pair, Setting, Target, Train
@@ -72,6 +73,13 @@ def _logger(value: Any) -> str:
     if value not in LOGGERS:
         raise ValueError(str(unknown("logger", value, LOGGERS)))
     return str(value)
+
+
+def _shard(value: Any) -> Any:
+    try:
+        return value if isinstance(value, Shard | None) else Shard.parse(str(value))
+    except MmfuseError as error:
+        raise ValueError(str(error)) from None
 
 
 Diagnosis = Annotated[str, BeforeValidator(_diagnosis)]
@@ -191,6 +199,7 @@ class RunSettings(Strict):
     gpu_share: Annotated[float, BeforeValidator(no_boolean), Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
     threads: Devices | None = None
     loggers: Annotated[tuple[Logger, ...], BeforeValidator(_as_list)] = ()
+    shard: Annotated[Shard | None, BeforeValidator(_shard)] = None
 
     @model_validator(mode="after")
     def _whole_devices(self) -> RunSettings:

@@ -22,6 +22,7 @@ from mmfuse.bench.grid import LoadedGrid, load_grid
 from mmfuse.bench.job import Job
 from mmfuse.bench.plan import planned_entries, select, to_run, with_known_inputs
 from mmfuse.bench.runner import Runner, Tally, Task, View, log_folder
+from mmfuse.bench.shards import Shard, Share, share_of
 from mmfuse.bench.yaml_source import YamlSource
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.model.optimizations import DEFAULT_OPTIMIZATIONS, Optimizations
@@ -50,6 +51,7 @@ class Request:
         data_root: the folder that holds the data sets; by default $MMFUSE_DATA, else `data`.
         annotations: the folder with official lists, where they do not lie below the data.
         only: only such cells: "pair=dora+adapter", "shots=2,4".
+        shard: the part of these cells that is run, such as "1/4"; by default the grid's, else all.
         workers: cells at a time; by default one a device, or one a core.
         engine: where cells run: "local" or "ray".
         retry_failed: run failed cells again.
@@ -68,6 +70,7 @@ class Request:
     data_root: Path | None = None
     annotations: Path | None = None
     only: Sequence[str] = ()
+    shard: str | None = None
     workers: int | None = None
     engine: str = "local"
     retry_failed: bool = False
@@ -82,6 +85,8 @@ class Request:
             raise unknown("engine", self.engine, ENGINES)
         if self.rerun not in RERUNS:
             raise unknown("value of --rerun", self.rerun, RERUNS[1:])
+        if self.shard is not None:
+            Shard.parse(self.shard)
         if self.workers is not None and self.workers < 1:
             raise MmfuseError(f"--workers counts from 1; got {self.workers}")
         if self.time_limit is not None and not 0 < self.time_limit <= LONGEST:
@@ -111,9 +116,19 @@ class Session:
         self.folder = ResultsFolder(request.results or Path("results") / self.grid_name)
         cells = self._grid.cells()
         self.cells: list[Cell] = select(cells, request.only)
-        """The cells that `only` lets through, in table order."""
+        """The cells that `only` lets through, in table order; of a shard its own."""
+        self.share: Share | None = None
+        """What the shard has of them, where one was asked for."""
+        if (shard := self._shard()) is not None:
+            self.share = share_of(self.cells, shard, until_decided=self.until_decided)
+            self.cells = self.share.cells
         self._chosen = {cell.name for cell in self.cells}
         self._planned = with_known_inputs(cells)
+
+    def _shard(self) -> Shard | None:
+        if self.request.shard is not None:
+            return Shard.parse(self.request.shard)
+        return self._grid.grid.run.shard
 
     # -- what there is ------------------------------------------------------------------------------------------------
 
@@ -253,7 +268,9 @@ class Session:
     def rerun_command(self, cell: Cell) -> str:
         """The command that runs one cell again."""
         only = [word for axis, value in cell.axes._asdict().items() for word in ("--only", f"{axis}={value}")]
-        return shlex.join(["mmfuse-bench", *self._place(), *only, "--rerun", "all"])
+        # A record is the grid's, not a shard's: of one cell alone, the shard of the grid file would be another.
+        whole = [] if self._grid.grid.run.shard is None else ["--shard", "1/1"]
+        return shlex.join(["mmfuse-bench", *self._place(), *only, *whole, "--rerun", "all"])
 
     def _place(self) -> list[str]:
         """The options that say which grid, where its results and its data are."""
@@ -382,6 +399,7 @@ def run_grid(
     data_root: Path | str | None = None,
     annotations: Path | str | None = None,
     only: Sequence[str] = (),
+    shard: str | None = None,
     workers: int | None = None,
     engine: str = "local",
     retry_failed: bool = False,
@@ -399,8 +417,8 @@ def run_grid(
 
     Args:
         grid: the name of a grid that ships with the package, a grid file, or the keys of one.
-        results, data_root, annotations, only, workers, engine, retry_failed, rerun, fail_fast, time_limit, store,
-            optimizations: see `Request`.
+        results, data_root, annotations, only, shard, workers, engine, retry_failed, rerun, fail_fast, time_limit,
+            store, optimizations: see `Request`.
         view: told of each cell that starts, goes on and ends; see `mmfuse.bench.runner.View`.
 
     Returns:
@@ -424,6 +442,7 @@ def run_grid(
             data_root=_optional_path(data_root),
             annotations=_optional_path(annotations),
             only=only,
+            shard=shard,
             workers=workers,
             engine=engine,
             retry_failed=retry_failed,

@@ -113,6 +113,10 @@ Only = Annotated[
         help="Run only the cells that fit, such as pair=dora+adapter or shots=2,4. May be repeated.",
     ),
 ]
+Shard = Annotated[
+    str | None,
+    typer.Option(metavar="i/n", help="Run one of n parts of these cells, such as 1/4, balanced by expected cost."),
+]
 Workers = Annotated[
     int | None, typer.Option(metavar="N", help="How many cells run at a time; by default one a device or core.")
 ]

@@ -81,7 +81,8 @@ def show_plan(session: Session, output: Output) -> int:
         ]
         place = {"grid": session.grid_name, "results": str(session.folder.path)}
         told = [power.to_json() for power in _powers(session)]
-        print_json({**place, "cells": rows, "counts": counts(entries), "power": told, "in_all": _in_all(session)})
+        whole = {"counts": counts(entries), "power": told, "in_all": _in_all(session), "shard": _shard(session)}
+        print_json({**place, "cells": rows, **whole})
         return DONE
     console = out()
     _print_columns(ordered, expected)
@@ -90,9 +91,31 @@ def show_plan(session: Session, output: Output) -> int:
     if not entries:
         left = NOT_WANTED
     console.print(f"\n{len(entries)} cell{'s' * (len(entries) != 1)}: {states or 'none'}. {left}", soft_wrap=True)
-    for sentence in (*_whole(session), *sentences(_powers(session))):
+    for sentence in (*_part(session), *_whole(session), *sentences(_powers(session))):
         console.print(sentence, markup=False, soft_wrap=True)
     return DONE
+
+
+def _part(session: Session) -> list[str]:
+    """What a shard has of the whole."""
+    if (share := session.share) is None:
+        return []
+    part = f"Shard {share.shard}: {len(share.cells):,} of {share.of:,} cells"
+    return [f"{part}, {share.cost:.1%} of the expected cost by arithmetic."]
+
+
+def _shard(session: Session) -> dict[str, Any] | None:
+    """The same, as `--json` prints it."""
+    if (share := session.share) is None:
+        return None
+    shard = share.shard
+    return {
+        "number": shard.number,
+        "of": shard.count,
+        "cells": len(share.cells),
+        "of_cells": share.of,
+        "cost": share.cost,
+    }
 
 
 def _powers(session: Session) -> list[Power]:
