@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json as json_format
+import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,13 +30,30 @@ _SHOWN = 10
 
 
 def named(dataset: str) -> str | dict[str, Any]:
-    """A data set by what a user calls it on the command line: a name, or a folder of clips."""
+    """A data set by what a user calls it on the command line: a name, or a folder of clips.
+
+    Raises:
+        MmfuseError: a path where no folder is.
+    """
     folder = user_path(dataset)
     if dataset in card_names() or not folder.is_dir():
-        return dataset
+        if dataset in card_names() or (os.sep not in dataset and not folder.exists()):
+            return dataset
+        kind = "is no folder" if folder.exists() else "is not there"
+        raise MmfuseError(f"{dataset} {kind}; give the folder of your clips, or a data set by name")
     own = {"name": folder.absolute().name, "root": str(folder.absolute())}
     lists = {part: f"{part}.csv" for part in ("train", "test") if (folder / f"{part}.csv").is_file()}
     return own | lists
+
+
+def _published_name(dataset: str, instead: str) -> None:
+    """Refuse a folder of a user's own where only published data sets are known.
+
+    Raises:
+        MmfuseError: it is one, with what looks after it instead.
+    """
+    if isinstance(named(dataset), dict):
+        raise MmfuseError(f"{dataset} is a folder of your own, which is published nowhere; {instead}")
 
 
 def shots_of(text: str) -> Shots:
@@ -94,6 +113,7 @@ def _placed(dataset: str, *, root: Path | None, annotations: Path | None, split:
 
 
 def _folder(dataset: str, root: Path | None) -> Path:
+    named(dataset)  # a path where nothing is deserves to be told of as one
     given = root or user_path(dataset)
     if not given.is_dir():
         if root is None:
@@ -156,14 +176,14 @@ def print_draw(
     protocol: str | None = None,
 ) -> None:
     """Print a draw, or the published list that stands for it, as CSV."""
+    number = shots_of(shots)
     if protocol is not None:  # what it has no list for is refused before any list is read
         chosen = load_protocol(protocol)
-        chosen.training_list(dataset, shots=shots_of(shots), draw=draw, split=split)
+        chosen.training_list(dataset, shots=number, draw=draw, split=split)
         if dataset in chosen.corrected:
             _note(f"{chosen.title}: {chosen.corrected[dataset]}")
     catalogue = load_catalogue(named(dataset), split=split, root=root, annotations=annotations)
     catalogue.warn()
-    number = shots_of(shots)
     rows = training_clips(catalogue, shots=number, draw=draw, protocol=protocol)
     if protocol is None:
         few_shot.certify(catalogue, rows, shots=number, draw=draw)
@@ -177,6 +197,7 @@ def print_draw(
 
 def get(dataset: str, *, root: Path | None, unpack: list[Path]) -> None:
     """Tell where a data set is published, or unpack its archives."""
+    _published_name(dataset, f"to look into it: {shlex.join(['mmfuse', 'data', 'check', dataset])}")
     card = load_card(dataset)
     console = out()
     if unpack:
@@ -185,7 +206,8 @@ def get(dataset: str, *, root: Path | None, unpack: list[Path]) -> None:
         for archive in unpack:
             count = unpack_archive(archive, root, report=lambda name: _note(f"unpacking {name}"))
             console.print(f"{count:,} files of {archive.name} are in {root}", markup=False, soft_wrap=True)
-        console.print(f"next: mmfuse data check {dataset} --root {root}", markup=False, soft_wrap=True)
+        following = shlex.join(["mmfuse", "data", "check", dataset, "--root", str(root)])
+        console.print(f"next: {following}", markup=False, soft_wrap=True)
         return
     clips = f", {card.clips:,} clips" if card.clips else ""
     console.print(f"{card.title}: {card.class_count} classes{clips}")
@@ -199,9 +221,8 @@ def get(dataset: str, *, root: Path | None, unpack: list[Path]) -> None:
         console.print(f"lists     {card.annotations}, anywhere below the same folder", markup=False, soft_wrap=True)
     console.print(f"licence   {card.licence}", markup=False, soft_wrap=True)
     if card.clips:
-        console.print(
-            f"unpack    mmfuse data get {dataset} --root DIR --unpack ARCHIVE [--unpack ARCHIVE]", markup=False
-        )
+        usual = f"mmfuse data get {dataset} --root DIR --unpack ARCHIVE [--unpack ARCHIVE]"
+        console.print(f"unpack    {card.unpack or usual}", markup=False, soft_wrap=True)
 
 
 def get_protocol(dataset: str, name: str, *, annotations: Path | None) -> bool:
@@ -244,6 +265,8 @@ def _file_state(file: ListFile, folder: Path, lacking: list[str], *, protocol: P
 
 def certify(dataset: str, *, annotations: Path | None, write: Path | None) -> bool:
     """Compute the fingerprints of a data set's draws; returns whether they are those on record."""
+    again = shlex.join(["mmfuse", "data", "split", dataset, "--shots", "2", "--draw", "0"])
+    _published_name(dataset, f"to see one of its draws: {again}")
     card = load_card(dataset)
     computed = {}
     for split in sorted(card.splits):

@@ -52,7 +52,7 @@ ListsBelowRoot = Annotated[
         metavar="DIR", help="Folder with the official lists; by default below --root, else $MMFUSE_ANNOTATIONS."
     ),
 ]
-Split = Annotated[int, typer.Option(metavar="N", min=1, help="Which official split, counted from 1.")]
+Split = Annotated[int, typer.Option(metavar="N", help="Which official split, counted from 1.")]
 Shots = Annotated[
     str,
     typer.Option(

@@ -103,8 +103,6 @@ def build_cell(request: TrainRequest) -> Cell:
 
     dataset = named(request.dataset)
     if isinstance(dataset, str) and dataset not in dataset_names():
-        if "/" in dataset:
-            raise MmfuseError(f"there is no folder {dataset}; give the folder of your clips, or a data set by name")
         raise unknown("data set", dataset, dataset_names())
     settings: dict[str, Any] = {group: {} for group in SETTINGS}
     if request.epochs is not None:

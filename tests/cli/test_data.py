@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -99,6 +100,7 @@ def test_a_draw_of_a_public_data_set_needs_the_lists_alone(call) -> None:
         (["split", "tyni", "--shots", "1"], "did you mean 'tiny'"),
         (["split", "tiny", "--shots", "1", "--split", "2"], "Tiny Actions has no split 2; it has 1"),
         (["check", "ucf11"], "did you mean 'ucf101'"),
+        (["check", "no/where"], "no/where is not there; give the folder of your clips, or a data set by name"),
         (["check", "ucf101"], "say where the videos are: --root DIR"),
         (["check", "ucf101", "--root", "/nowhere"], "/nowhere: there is no such folder"),
         (["cache"], "name a data set or a --grid, and not both"),
@@ -114,6 +116,24 @@ def test_wrong_requests_get_one_line_and_exit_code_2(call, words: list[str], mes
     assert err.startswith("mmfuse: ")
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_what_is_said_of_ones_own_videos_can_be_followed(call, mine: Path) -> None:
+    for verb in ("get", "certify"):
+        code, out, err = call(verb, mine)
+        assert (code, out) == (2, "")
+        assert f"{mine} is a folder of your own, which is published nowhere; " in err
+        told = shlex.split(err.partition(": mmfuse data ")[2])
+        assert call(*told)[0] == 0
+
+
+def test_parts_of_an_archive_are_told_as_such(call, tmp_path: Path) -> None:
+    for number in range(2):
+        (tmp_path / f"videos-0{number}").write_bytes(b"a part of an archive")
+    code, _, err = call("get", "ssv2", "--root", tmp_path, "--unpack", tmp_path / "videos-00")
+    assert code == 2
+    assert "one of 2 parts: put them together first (cat " in err
+    assert "cat 20bn-something-something-v2-?? | tar -xz -C DIR" in call("get", "ssv2")[1]
 
 
 def test_check_of_ones_own_videos(call, mine: Path) -> None:

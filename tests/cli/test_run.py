@@ -360,7 +360,7 @@ def test_ctrl_c_ends_a_training_with_130(world: Path) -> None:
         (["--threads", "0"], "--threads counts from 1; got 0"),
         (["--prompts", "nowhere.json"], "prompts nowhere.json cannot be read: No such file or directory"),
         (["--set", "train.momentum=0.9"], "momentum is SGD's"),
-        (["--dataset", "no/where"], "there is no folder no/where"),
+        (["--dataset", "no/where"], "no/where is not there; give the folder of your clips"),
         (["--pair", "lora+*"], "train takes one pair"),
         (["--out", "drifts.yaml/x"], "name another folder by --out"),
     ],

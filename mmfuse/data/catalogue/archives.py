@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import lzma
 import os
+import shlex
 import shutil
 import signal
 import stat
@@ -20,6 +21,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path, PurePosixPath
 
 from mmfuse.errors import MmfuseError, one_line
@@ -163,10 +165,20 @@ def _unpack_one(archive: Path, folder: Path, limits: _Limits) -> None:
         elif _is_rar(archive):
             _unrar(archive, folder, limits)
         else:
-            raise MmfuseError(f"{archive}: not a zip, tar or rar archive; download it again")
+            raise MmfuseError(f"{archive}: not a zip, tar or rar archive; {_advice(archive)}")
     except _UNREADABLE as fault:
-        raise MmfuseError(f"{archive}: damaged or not to be trusted ({one_line(fault)}); download it again") from fault
+        raise MmfuseError(f"{archive}: damaged or not to be trusted ({one_line(fault)}); {_advice(archive)}") from fault
     _check_links(archive, folder)
+
+
+def _advice(archive: Path) -> str:
+    """What to do about an archive that cannot be read: it may be one of the parts that a large one was cut into."""
+    stem = archive.name.rstrip("0123456789")
+    parts = [path for path in archive.parent.glob(f"{escape(stem)}*") if path.name.removeprefix(stem).isdecimal()]
+    if stem == archive.name or len(parts) < 2:
+        return "download it again"
+    names = shlex.join(str(path) for path in sorted(parts))
+    return f"it looks like one of {len(parts)} parts: put them together first (cat {names} > WHOLE) and unpack that"
 
 
 def _unzip(archive: Path, folder: Path, limits: _Limits) -> None:

@@ -68,6 +68,8 @@ class DataCard:
     dead_classes: tuple[str, ...] = ()
     """Classes without a single clip, which keep their label."""
     layout: str = ""
+    unpack: str = ""
+    """A command that unpacks its archives, where `mmfuse data get --unpack` does not."""
     annotations: str = ""
     sources: tuple[Source | str, ...] = ()
     licence: str = ""

@@ -157,7 +157,11 @@ def _places(annotations: Path | None, root: Path | None, folder: Path | None) ->
     """Where the official lists are looked for, first come first served."""
     environment = os.environ.get("MMFUSE_ANNOTATIONS")
     given = [annotations, folder, root, Path(environment) if environment else None]
-    return list(dict.fromkeys(Path(place) for place in given if place is not None))
+    places: dict[Path, Path] = {}
+    for place in given:
+        if place is not None:
+            places.setdefault(Path(place).absolute(), Path(place))
+    return list(places.values())
 
 
 def _generated(card: DataCard, split: int, root: Path | None, places: list[Path]) -> Catalogue:
