@@ -27,6 +27,7 @@ from mmfuse.bench.digests import known_inputs, videos_digest
 from mmfuse.bench.engines.ddp import run_on_ranks
 from mmfuse.bench.epoch_tests import TestAfterEachEpoch
 from mmfuse.bench.job import Attempt, Job, Outcome, Progress, Report
+from mmfuse.bench.model_card import CARD, model_card
 from mmfuse.bench.other_tests import Tested, evaluation_of, run_other_tests
 from mmfuse.bench.precision import resolve_precision
 from mmfuse.bench.progress_callback import ProgressCallback
@@ -39,6 +40,7 @@ from mmfuse.data.datamodule import FewShotVideoDataModule
 from mmfuse.errors import MmfuseError, MmfuseWarning
 from mmfuse.model.aligned import ALIGNED
 from mmfuse.model.chunked import keep_freed_memory
+from mmfuse.model.description import DESCRIPTION
 from mmfuse.model.optimizations import DEFAULT_OPTIMIZATIONS, Optimizations
 from mmfuse.model.recognizer import ActionRecognizer
 from mmfuse.records.cell import Cell, Inputs, identity
@@ -55,6 +57,7 @@ from mmfuse.records.record import (
     Views,
     now,
 )
+from mmfuse.utils.files import parse_json
 
 
 @dataclass(frozen=True)
@@ -466,6 +469,9 @@ def _outcome(job: Job, trained: Trained, attempt: Attempt) -> Outcome:
     files = {"predictions": table}
     files |= {f"predictions/{evaluation.predictions.file}": content for evaluation, content in others.values()}
     files |= {f"checkpoint/{name}": content for name, content in weights.items()}
+    if weights:
+        card = model_card(parse_json(weights[DESCRIPTION]), record, files=weights)
+        files[f"checkpoint/{CARD}"] = card.encode()
     return Outcome(record, files)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from mmfuse.cli import completion, data, options, verbs
+from mmfuse.cli import completion, data, options, share, verbs
 from mmfuse.cli.common import WholeHelp, run_app
 from mmfuse.cli.options import AsJson
 from mmfuse.utils.interrupts import undisturbed
@@ -111,7 +111,11 @@ def train(
 @app.command()
 def predict(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="Folder that train, or a cell that keeps checkpoints, left.")
+        str,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="Folder that train, or a cell that keeps checkpoints, left; or owner/name of a model on the hub.",
+        ),
     ],
     videos: Annotated[
         list[Path], typer.Argument(metavar="VIDEO", help="Video files, or folders whose videos are meant.")
@@ -133,6 +137,10 @@ def predict(
         Path | None,
         typer.Option(metavar="PICTURE", help="Draw the sampled frames and each one's share in the decision."),
     ] = None,
+    revision: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Branch, tag or commit, where CHECKPOINT is a model on the hub."),
+    ] = None,
     batch_size: Annotated[int, typer.Option(metavar="N", help="How many videos go through the towers together.")] = 8,
     damaged: options.Damaged = "error",
     json: AsJson = False,
@@ -149,6 +157,7 @@ def predict(
         classes=classes,
         prompts=prompts,
         explain=explain,
+        revision=revision,
         batch_size=batch_size,
         damaged=damaged,
         json=json,
@@ -157,6 +166,7 @@ def predict(
 
 
 verbs.add_verbs(app)
+share.add_commands(app)
 
 
 def main() -> NoReturn:

@@ -25,12 +25,13 @@ from mmfuse.utils.progress import progress_bar
 class PredictRequest:
     """What the user asked for."""
 
-    checkpoint: Path
+    checkpoint: str
     videos: Sequence[Path]
     top: int = 5
     classes: str | None = None
     prompts: Path | None = None
     explain: Path | None = None
+    revision: str | None = None
     batch_size: int = 8
     damaged: Damaged = "error"
     json: bool = False
@@ -56,7 +57,7 @@ def predict(request: PredictRequest) -> int:
     if request.explain is not None:
         _check_picture(request.explain, list(found))
     with quiet():
-        model = ActionRecognizer.from_checkpoint(request.checkpoint)
+        model = ActionRecognizer.from_checkpoint(request.checkpoint, revision=request.revision)
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     words = vocabulary(model, names, prompts=prompts)
     if request.explain is not None:

@@ -133,8 +133,8 @@ def predict(
     """Name the action in videos.
 
     Args:
-        model: a trained recogniser that knows how frames are taken (from a checkpoint, or fitted on a data module), or
-            the folder of a checkpoint.
+        model: a trained recogniser that knows how frames are taken (from a checkpoint, or fitted on a data module), the
+            folder of a checkpoint, or owner/name of one on the hub.
         paths: video files, and folders whose videos are meant, those in their subfolders included.
         classes: other names than those trained on, as words for prompts ("playing the cello"); see `vocabulary`.
         prompts: the same, with sentences for each class in the place of the templates.
@@ -168,7 +168,7 @@ def predict(
     if isinstance(model, str | Path):
         from mmfuse.model.recognizer import ActionRecognizer  # with torch's heavier half
 
-        model = ActionRecognizer.from_checkpoint(Path(model))
+        model = ActionRecognizer.from_checkpoint(model)
     words = vocabulary(model, classes, prompts=prompts)
     return list(iter_predictions(model, found, words, batch_size=batch_size, damaged=damaged))
 

@@ -25,17 +25,25 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mmfuse.errors import MmfuseError, one_line
+from mmfuse.model.description import (
+    DESCRIPTION,
+    FORMAT,
+    SIDES,
+    WEIGHTS,
+    read_description,
+    refuse_damaged,
+    writer_of,
+)
 from mmfuse.model.rebuilding import accepted_arguments, accepted_towers, refuse_other_towers, towers_of
-from mmfuse.utils.files import parse_json, sha256_of_file, write_atomically
+from mmfuse.utils.files import parse_json, write_atomically
+from mmfuse.utils.portable import is_hub_id
 from mmfuse.version import __version__
 
 if TYPE_CHECKING:
     from mmfuse.model.recognizer import ActionRecognizer
 
 Model = TypeVar("Model", bound="ActionRecognizer")
-WEIGHTS, DESCRIPTION = "trained.safetensors", "recognizer.json"
-FORMAT = 1
-SIDES = ("image", "text")
+ADAPTER = "adapter_config.json"
 METHODS = ("image_method", "text_method")
 UNBUILDABLE = (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
 """What building a recogniser of any description may raise."""
@@ -85,38 +93,6 @@ def write(
         ) from error
     write_atomically(folder / WEIGHTS, content)
     write_atomically(folder / DESCRIPTION, text + "\n")
-
-
-def read_description(folder: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself: keys `towers`, `arguments`, `class`, `sampling`, `mmfuse`.
-
-    Args:
-        folder: the checkpoint.
-
-    Raises:
-        MmfuseError: the folder holds no checkpoint, a broken one, or one of another version's format.
-    """
-    path = folder / DESCRIPTION
-    if not path.is_file():
-        raise MmfuseError(
-            f"{folder} holds no checkpoint: it has no {DESCRIPTION}; name a folder that `mmfuse train --out` left, or "
-            "one below checkpoints/ of a results folder whose grid keeps them"
-        )
-    try:
-        description = parse_json(path.read_bytes())
-        told = [description["towers"][side][key] for side in SIDES for key in ("name", "fingerprint")]
-        complete = all(isinstance(text, str) for text in told) and isinstance(description["arguments"], dict)
-        complete = complete and isinstance(description["format"], int)
-        complete = complete and isinstance(description.get("sampling"), dict | None)
-    except (AttributeError, KeyError, OSError, TypeError, ValueError):
-        complete = False
-    if not complete:
-        raise MmfuseError(
-            f"{path} is broken; it does not say which towers and methods the weights belong to: train it again"
-        )
-    if description["format"] > FORMAT:
-        raise MmfuseError(f"{folder} was written by {_writer(description)}; this is {__version__}: update it")
-    return {"class": "ActionRecognizer", "sampling": None, **description}
 
 
 def refuse_oversized(folder: Path, description: Mapping[str, Any]) -> None:
@@ -182,17 +158,6 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         raise MmfuseError(f"{folder / WEIGHTS} cannot be read: {one_line(error)}; train it again") from error
 
 
-def refuse_damaged(folder: Path) -> None:
-    """Refuse weights that are not those that the description was written for, such as after a flipped bit.
-
-    Raises:
-        MmfuseError: naming the file.
-    """
-    expected = read_description(folder).get("sha256")
-    if expected is not None and sha256_of_file(folder / WEIGHTS) != expected:
-        raise MmfuseError(f"{folder / WEIGHTS} was damaged or changed since it was written; train it again")
-
-
 def put(weights: Mapping[str, Tensor], into: Mapping[str, Tensor], *, folder: Path) -> None:
     """Copy weights into the trained ones of a model that was built alike.
 
@@ -238,6 +203,21 @@ def save(model: ActionRecognizer, folder: Path, *, sampling: Mapping[str, Any] |
         besides = folder / f"peft-{side}"
         shutil.rmtree(besides, ignore_errors=True)  # of an earlier checkpoint in the same folder
         method.save_in_peft_format(besides)
+        if (besides / ADAPTER).is_file():
+            _settle_adapter(besides / ADAPTER, base=towers_of(model)[side]["name"])
+
+
+def _settle_adapter(path: Path, *, base: str) -> None:
+    """Make an adapter's configuration the same for the same adapter, on any machine.
+
+    peft writes the path that the tower was read from, and sets in the order of this process's hashes.
+    """
+    told = parse_json(path.read_bytes())
+    told["base_model_name_or_path"] = base if is_hub_id(base) else None
+    for key in ("target_modules", "feedforward_modules"):
+        if isinstance(told.get(key), list):
+            told[key] = sorted(told[key])
+    write_atomically(path, json.dumps(told, indent=2, sort_keys=True) + "\n")
 
 
 def load(kind: type[Model], folder: Path, *, towers: Mapping[str, Any]) -> Model:
@@ -281,10 +261,6 @@ def refuse_foreign_arguments(folder: Path, description: Mapping[str, Any], kind:
             f"{folder} was written by a {wrote}, which takes {names}; load it with {wrote}.from_checkpoint"
         )
     raise MmfuseError(
-        f"{folder} was written by {_writer(description)}, whose {wrote} took {names}; this one ({__version__}) does "
+        f"{folder} was written by {writer_of(description)}, whose {wrote} took {names}; this one ({__version__}) does "
         "not: install that version, or train it again"
     )
-
-
-def _writer(description: Mapping[str, Any]) -> str:
-    return f"mmfuse {description.get('mmfuse')!s:.40}"

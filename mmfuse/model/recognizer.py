@@ -31,6 +31,7 @@ from mmfuse.model.chunked import chunked_loss
 from mmfuse.model.class_prompts import ClassPrompts, EmbeddingScopes, check_names, check_templates
 from mmfuse.model.frame_features import FEATURES, FrameEncoder, check_kind
 from mmfuse.model.fusion import Fusion, build_fusion
+from mmfuse.model.hub_checkpoint import find_checkpoint
 from mmfuse.model.metrics import TestMetrics
 from mmfuse.model.optimizations import DEFAULT_OPTIMIZATIONS, Optimizations
 from mmfuse.model.rebuilding import OMITTED, constructor_arguments
@@ -299,21 +300,22 @@ class ActionRecognizer(L.LightningModule):
         cls,
         folder: str | Path,
         *,
+        revision: str | None = None,
         image_encoder: str | ImageTower | None = None,
         text_encoder: str | TextTower | None = None,
     ) -> ActionRecognizer:
         """Rebuild a recogniser from what `save_trained` left, in evaluation mode.
 
         Args:
-            folder: the checkpoint.
-            image_encoder: the image tower, where it is not to be found under the name it had then.
-            text_encoder: the same for the text tower.
+            folder: the checkpoint, or owner/name of a model of the hub that `mmfuse push` wrote.
+            revision: branch, tag or commit of a model of the hub.
+            image_encoder, text_encoder: a tower, where it is not to be found under the name it had then.
 
         Raises:
             MmfuseError: no or a broken checkpoint, a tower that is not found, or one with other weights.
         """
         towers = {"image_encoder": image_encoder, "text_encoder": text_encoder}
-        return checkpoint.load(cls, Path(folder), towers=towers)
+        return checkpoint.load(cls, find_checkpoint(folder, revision=revision), towers=towers)
 
     # -- forward --------------------------------------------------------------------------------------------------
 
