@@ -6,7 +6,6 @@ import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from glob import escape
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +13,7 @@ from mmfuse.bench.engines.base import Engine
 from mmfuse.bench.job import Event, Finished, Job, Outcome, Progress, Progressed, Started
 from mmfuse.errors import MmfuseError
 from mmfuse.records.cell import Cell
-from mmfuse.records.folder import ResultsFolder, read_record
+from mmfuse.records.folder import ResultsFolder
 from mmfuse.records.locks import CellLock
 from mmfuse.records.record import Failure, Record, failed, now
 from mmfuse.records.status import Entry
@@ -160,10 +159,7 @@ class Runner:
     def _done_meanwhile(self, task: Task) -> bool:
         """Whether another runner has finished the cell since it was planned."""
         before = task.entry.record
-        for path in self._folder.records.glob(f"{escape(task.job.cell.file_stem)}--*.json"):
-            found = read_record(path)
-            if not isinstance(found, Record) or found.state != "done" or found.config_hash != task.job.cell.config_hash:
-                continue
+        for found in self._folder.finished(task.job.cell, task.job.known):
             known = before is not None and before.provenance.finished == found.provenance.finished
             if not known and task.job.known.agrees_with(found.inputs):
                 return True

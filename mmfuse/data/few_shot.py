@@ -25,6 +25,8 @@ from mmfuse.utils.resources import cards_folder
 Shots = int | Literal["all"]
 CERTIFIED_SHOTS: tuple[Shots, ...] = (1, 2, 4, 5, 8, 16, 32, "all")
 CERTIFIED_DRAWS = 10
+ORDERS_KEPT = 32
+"""Draws whose order of clips a catalogue keeps."""
 
 
 def draw_clips(catalogue: Catalogue, *, shots: Shots, draw: int) -> pd.DataFrame:
@@ -65,6 +67,14 @@ def _take_shots(catalogue: Catalogue, order: dict[int, list[int]], shots: Shots)
 
 def _clip_order(catalogue: Catalogue, draw: int) -> dict[int, list[int]]:
     """label -> row numbers in the training part, in the draw's order."""
+    if draw not in catalogue.orders:
+        if len(catalogue.orders) >= ORDERS_KEPT:
+            catalogue.orders.clear()
+        catalogue.orders[draw] = _ordered(catalogue, draw)
+    return catalogue.orders[draw]
+
+
+def _ordered(catalogue: Catalogue, draw: int) -> dict[int, list[int]]:
     train = catalogue.part("train")
     clips, labels, groups = train["clip"].tolist(), train["label"].tolist(), train["group"].tolist()
     keys = [_key(catalogue, draw, clip) for clip in clips]

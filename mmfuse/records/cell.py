@@ -9,9 +9,9 @@ import dataclasses
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -419,7 +419,7 @@ class Cell(Strict):
 
         With the digests of the inputs it makes the identity of a record. See `mmfuse.records.protocol`.
         """
-        pinned = {**_defaults_of(self), **self._pinned()}
+        pinned = {**_defaults_of(type(self)), **self._pinned()}
         differing = {
             key: value
             for key, value in flattened(self.config()).items()
@@ -495,14 +495,15 @@ def _recipe(part: str, then: Mapping[str, float] | None) -> dict[str, Any]:
     return {f"train.recipes.{part}.{key}": value for key, value in {**younger, **then}.items()}
 
 
-def _defaults_of(settings: BaseModel, prefix: str = "") -> dict[str, Any]:
+@lru_cache
+def _defaults_of(settings: type[BaseModel], prefix: str = "") -> Mapping[str, Any]:
     """The defaults of a model's own keys, flat: what a key that is younger than the protocol is compared with."""
     defaults: dict[str, Any] = {}
-    for name, field in type(settings).model_fields.items():
-        value = getattr(settings, name)
-        if isinstance(value, BaseModel) and not isinstance(value, Fusion):
-            defaults |= _defaults_of(value, f"{prefix}{name}.")
-        elif not field.is_required():
+    for name, field in settings.model_fields.items():
+        for kind in (field.annotation, *get_args(field.annotation)):  # also of keys that may be left out
+            if isinstance(kind, type) and issubclass(kind, BaseModel) and not issubclass(kind, Fusion):
+                defaults |= _defaults_of(kind, f"{prefix}{name}.")
+        if not field.is_required():
             defaults[f"{prefix}{name}"] = field.get_default(call_default_factory=True)
     return defaults
 

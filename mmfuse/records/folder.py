@@ -14,15 +14,16 @@ A results folder holds::
 from __future__ import annotations
 
 import json
+import os
 import shlex
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from glob import escape
 from pathlib import Path
 
 from mmfuse.errors import MmfuseError
-from mmfuse.records.cell import Cell, Inputs
-from mmfuse.records.record import FORMAT, Record
+from mmfuse.records.cell import Cell, Inputs, identity
+from mmfuse.records.record import FORMAT, Record, stem_of
 from mmfuse.records.until_decided import UntilDecided
 from mmfuse.records.verification import Verified
 from mmfuse.utils.files import parse_json, sha256_of_file, write_atomically
@@ -73,6 +74,9 @@ class ResultsFolder:
         self.records = path / "records"
         self.running = path / "running"
         self._mark = path / MARK
+        self._records_read: dict[Path, tuple[object, Record]] = {}
+        self._manifests_read: dict[Path, tuple[object, Manifest]] = {}
+        self._names: dict[str, set[str]] | None = None
         self._check_format()
 
     def _check_format(self) -> None:
@@ -144,7 +148,14 @@ class ResultsFolder:
         Raises:
             MmfuseError: a manifest that cannot be read.
         """
-        return [_read_manifest(path) for path in sorted((self.path / "manifests").glob("*.json"))]
+        found = []
+        for path in sorted((self.path / "manifests").glob("*.json")):
+            version, (known, manifest) = _versions([path]), self._manifests_read.get(path, (None, None))
+            if manifest is None or known is None or known != version:
+                manifest = _read_manifest(path)
+                self._manifests_read[path] = (version, manifest)
+            found.append(replace(manifest, cells=list(manifest.cells)))
+        return found
 
     # Records
 
@@ -173,6 +184,7 @@ class ResultsFolder:
         write_atomically(self.records / f"{record.stem}.json", record.to_json())
         if record.state == "done":
             self._set_failures_aside(record)
+        self._names_of(record.cell).add(f"{record.stem}.json")
         return record
 
     def _is_done(self, record: Record) -> bool:
@@ -193,10 +205,40 @@ class ResultsFolder:
 
     def _set_failures_aside(self, done: Record) -> None:
         """A cell that has its numbers has no open failure any more."""
-        for path in self.records.glob(f"{escape(done.cell.file_stem)}--*.json"):
+        for name in sorted(self._names_of(done.cell) - {f"{done.stem}.json"}):
+            path = self.records / name
             old = read_record(path)
             if isinstance(old, Record) and old.state == "failed" and old.config_hash == done.config_hash:
                 self._set_aside(path, replaced_by=done)
+
+    def _names_of(self, cell: Cell) -> set[str]:
+        """The records under a cell's name that were there when this folder was first written, or written since.
+
+        A folder of ten thousand cells is not listed after each of them. A failure that another runner has left in the
+        meantime stays where it is; `status` goes by what is done.
+        """
+        if self._names is None:
+            self._names = {}
+            for name in os.listdir(self.records):
+                if name.endswith(".json"):
+                    self._names.setdefault(name.rpartition("--")[0], set()).add(name)
+        return self._names.setdefault(cell.file_stem, set())
+
+    def finished(self, cell: Cell, known: Inputs) -> Iterator[Record]:
+        """Records of a cell that are done, as they are on the disk now and whoever wrote them.
+
+        Args:
+            cell: whose.
+            known: its inputs. Where they are told in full, so is the record's name, and no folder is listed.
+        """
+        if None in (known.dataset, known.train_clips, known.test_clips, known.image_tower, known.text_tower):
+            paths: Iterable[Path] = self.records.glob(f"{escape(cell.file_stem)}--*.json")
+        else:
+            paths = [self.records / f"{stem_of(cell, identity(cell.config_hash, known))}.json"]
+        for path in paths:
+            found = read_record(path)
+            if isinstance(found, Record) and found.state == "done" and found.config_hash == cell.config_hash:
+                yield found
 
     def _set_aside(self, path: Path, *, replaced_by: Record) -> None:
         """Move a record that is about to be replaced out of the way; an equal number is simply written again."""
@@ -221,15 +263,33 @@ class ResultsFolder:
         records, damaged = [], []
         verified = Verified(self.records)
         for path in sorted(self.records.glob("*.json")):
-            found = read_record(path)
-            if isinstance(found, Record) and found.state == "done" and (fault := verified.contradiction(found)):
-                found = Damaged(path, f"edited, or separated from its predictions: {fault}")
+            found = self._unchanged(path) or self._read(path, verified)
             if isinstance(found, Record):
                 records.append(found)
             else:
                 damaged.append(found)
         verified.keep()
         return records, damaged
+
+    def _unchanged(self, path: Path) -> Record | None:
+        """A record that was read before, if neither it nor its predictions have changed since."""
+        version, record = self._records_read.get(path, (None, None))
+        return record if record is not None and version == _versions([path, *self._predictions(record)]) else None
+
+    def _read(self, path: Path, verified: Verified) -> Record | Damaged:
+        found = read_record(path)
+        if isinstance(found, Damaged):
+            return found
+        if found.state == "done" and (fault := verified.contradiction(found)):
+            return Damaged(path, f"edited, or separated from its predictions: {fault}")
+        if (version := _versions([path, *self._predictions(found)])) is not None:
+            self._records_read[path] = (version, found)
+        return found
+
+    def _predictions(self, record: Record) -> list[Path]:
+        """The files of predictions that a record names."""
+        told = [record.predictions, *(test.predictions for test in (record.evaluations or {}).values())]
+        return [self.records / Path(one.file).name for one in told if one is not None]
 
     def predictions_of(self, record: Record) -> Path:
         """The file of a record's per-clip predictions, checked.
@@ -249,6 +309,14 @@ class ResultsFolder:
                 f"the predictions {str(path)[:300]} are missing or damaged; rerun the cell: {record.command}"
             )
         return path
+
+
+def _versions(paths: Iterable[Path]) -> object:
+    """What changes when one of these files does; `None` where one is not there."""
+    try:
+        return [(one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for one in map(os.stat, paths)]
+    except (OSError, ValueError):
+        return None
 
 
 def _numbers(record: Record) -> tuple[object, ...]:

@@ -28,6 +28,7 @@ _TYPES: dict[str, type] = {
     "probability_of_label": float,
     "probability": float,
 }
+_DTYPES: dict[type, Any] = {int: np.int64, float: np.float64}
 _WRITTEN = {int: lambda value: str(int(value)), float: "{:.6g}".format}
 
 
@@ -116,12 +117,22 @@ def decode(path: Path, *, columns: Sequence[str] = COLUMNS) -> dict[str, NDArray
     Raises:
         MmfuseError: the file is damaged.
     """
+    import pandas as pd  # which reads in a quarter of the time of the standard library: there may be thousands of files
+
     try:
-        with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
-            header, *rows = csv.reader(file)
+        text = gzip.decompress(path.read_bytes()).decode()
+        header = next(csv.reader(io.StringIO(text, newline="")), [])
         if missing := set(COLUMNS) - set(header):
             raise ValueError(f"no column {sorted(missing)[0]}")
-        texts = dict(zip(header, zip(*rows, strict=True) if rows else [()] * len(header), strict=True))
-        return {name: np.array(list(map(_TYPES.get(name, str), texts[name]))) for name in columns}
+        table = pd.read_csv(
+            io.StringIO(text, newline=""),
+            # pandas passes over rows of another length where it reads some columns; else, commas tell of them.
+            usecols=None if '"' in text else [*columns],
+            dtype={name: _DTYPES.get(_TYPES.get(name, str), object) for name in header},
+            na_filter=False,
+        )
+        if '"' not in text and text.count(",") != (len(header) - 1) * (len(table) + 1):
+            raise ValueError("its rows are not all of one length")
+        return {name: table[name].to_numpy() for name in columns}
     except (OSError, EOFError, TypeError, ValueError, OverflowError, csv.Error, zlib.error) as error:
         raise MmfuseError(f"the predictions {path} are damaged: {error}; rerun the cell") from None

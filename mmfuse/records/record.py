@@ -211,7 +211,7 @@ class Record(Strict):
     @property
     def stem(self) -> str:
         """Name of the record's files, without their ends."""
-        return f"{self.cell.file_stem}--{re.sub('[^0-9A-Za-z]', '_', self.identity[:12])}"
+        return stem_of(self.cell, self.identity)
 
     def to_json(self) -> str:
         """The record as a file: readable JSON that ends in a checksum of its content."""
@@ -247,6 +247,11 @@ class Record(Strict):
         if not fits:
             raise MmfuseError("changed since it was written (its checksum does not fit)")
         return record
+
+
+def stem_of(cell: Cell, own: str) -> str:
+    """Name of the files of a record with this identity, without their ends."""
+    return f"{cell.file_stem}--{re.sub('[^0-9A-Za-z]', '_', own[:12])}"
 
 
 def failed(cell: Cell, failure: Failure, *, inputs: Inputs, command: str = "", cost: Cost | None = None) -> Record:

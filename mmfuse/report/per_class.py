@@ -24,6 +24,7 @@ from mmfuse.report.statistics import Mean, mean_of
 
 Place = tuple[str, Any]
 """A pair's name and K."""
+_READ = ("clip", "label", "predicted", "probability_of_label")
 Counts = NDArray[np.int64]
 Watch = Callable[[list[Entry]], Iterable[Entry]]
 """Wraps the cells that are read, so that a command can show how far it is."""
@@ -105,7 +106,8 @@ class Evidence:
         answers: what was answered, by place of the table.
         clips: ids of the N test clips.
         labels: (N,) their classes.
-        predicted: (N,) the answers of each trained model.
+        answered: (N, C) how many trained models gave a clip which answer.
+        models: trained models that were counted.
         probability: (N,) sum of what the models gave the true class.
         problems: cells whose predictions cannot be used, and why.
     """
@@ -114,14 +116,10 @@ class Evidence:
     answers: dict[Place, Answers] = field(default_factory=lambda: defaultdict(Answers))
     clips: NDArray[Any] = field(default_factory=lambda: np.array([], dtype=str))
     labels: Counts = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    predicted: list[NDArray[np.int32]] = field(default_factory=list)
+    answered: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int32))
+    models: int = 0
     probability: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     problems: list[str] = field(default_factory=list)
-
-    @property
-    def models(self) -> int:
-        """Trained models that were counted."""
-        return len(self.predicted)
 
     @cached_property
     def clips_of_class(self) -> Counts:
@@ -144,9 +142,11 @@ class Evidence:
             self.class_names = _names(record, table)
             self.clips, self.labels = table["clip"], table["label"]
             self.probability = np.zeros(len(self.clips))
+            self.answered = np.zeros((len(self.clips), len(self.class_names)), dtype=np.int32)
         place = self.answers[row, record.cell.shots]
         place.add(self.labels, table["predicted"], len(self.class_names), record.cell.draw)
-        self.predicted.append(table["predicted"].astype(np.int32))
+        self.answered[np.arange(len(self.clips)), table["predicted"]] += 1
+        self.models += 1
         self.probability += np.clip(np.nan_to_num(table["probability_of_label"]), 0, 1)
 
     def _fits(self, record: Record, table: dict[str, NDArray[Any]]) -> None:
@@ -203,7 +203,7 @@ class Evidence:
         """The clips that were mistaken most often, by the lowest probability of their class where that is equal."""
         if self.models == 0:
             return []
-        wrong = np.sum([answers != self.labels for answers in self.predicted], axis=0)
+        wrong = self.models - self.answered[np.arange(len(self.labels)), self.labels]
         order = sorted(
             np.flatnonzero(wrong).tolist(),
             key=lambda at: (-int(wrong[at]), float(self.probability[at]), str(self.clips[at])),
@@ -212,7 +212,7 @@ class Evidence:
 
     def _hard(self, at: int, wrong: int) -> HardClip:
         label = int(self.labels[at])
-        given = Counter(int(answers[at]) for answers in self.predicted if answers[at] != label)
+        given = {other: count for other, count in enumerate(self.answered[at].tolist()) if count and other != label}
         return HardClip(
             clip=str(self.clips[at]),
             label=label,
@@ -245,7 +245,7 @@ def gather(group: Group, *, watch: Watch = iter) -> Evidence:
     for entry in watch([entry for entry in group.entries if entry.state == "done" and entry.record is not None]):
         assert entry.record is not None
         try:
-            table = decode(group.folder.predictions_of(entry.record))
+            table = decode(group.folder.predictions_of(entry.record), columns=_READ)
             evidence.add(entry.record, table, row=rows[id(entry)])
         except MmfuseError as error:
             evidence.problems.append(f"{entry.cell.name}: {error}")

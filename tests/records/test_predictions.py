@@ -79,14 +79,18 @@ def test_the_test_list_has_the_digest_that_the_data_give_it() -> None:
         "clip,label\n",
         f"{','.join(COLUMNS)}\na,1,2\n",
         f"{','.join(COLUMNS)}\na,1.5,2,0.1,0.1,0,a,2\n",
+        f"{','.join(COLUMNS)}\na,1,2,0.1,0.1,0,a,2,7\n",
+        f'{",".join(COLUMNS)}\n"a,1,2,0.1,0.1,0,a,2\n',
+        f'{",".join(COLUMNS)}\n"a,b",1,2,0.1,0.1,0,a,2,7\n',
         f"{','.join(COLUMNS)}\na,1,2,much,0.1,0,a,2\n",
     ],
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "p.csv.gz"
     path.write_bytes(gzip.compress(text.encode()))
-    with pytest.raises(MmfuseError, match="are damaged"):
-        decode(path)
+    for columns in (COLUMNS, ("clip", "label", "probability_of_label")):
+        with pytest.raises(MmfuseError, match="are damaged"):
+            decode(path, columns=columns)
 
 
 def test_a_file_without_clips_has_every_column(tmp_path: Path) -> None:

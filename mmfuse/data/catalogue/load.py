@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ class Catalogue:
     """The folders that lists are looked for in, first come first served."""
     warnings: tuple[str, ...] = ()
     """What a user should know before a number is made of these clips, such as sources with clips in both lists."""
+    orders: dict[int, dict[int, list[int]]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What `few_shot` has found of a draw: every number of shots is cut from one order of the clips."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
