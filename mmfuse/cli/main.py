@@ -10,6 +10,7 @@ import typer
 from mmfuse.cli import completion, data, options, share, verbs
 from mmfuse.cli.common import WholeHelp, run_app
 from mmfuse.cli.options import AsJson
+from mmfuse.cli.search_verbs import best
 from mmfuse.utils.interrupts import undisturbed
 
 app = typer.Typer(
@@ -165,6 +166,7 @@ def predict(
     raise typer.Exit(carry_out(request))
 
 
+app.command("best")(best)
 verbs.add_verbs(app)
 share.add_commands(app)
 

@@ -88,8 +88,8 @@ def train(request: TrainRequest) -> int:
     )
     with undisturbed():
         import mmfuse.bench.run_cell  # noqa: F401 - the heavy libraries, once and for all
-    with _threads(request.threads):
-        outcome = _run(job)
+    with threads(request.threads):
+        outcome = run_job(job)
     return _conclude(request, job, outcome, made=made)
 
 
@@ -110,7 +110,7 @@ def build_cell(request: TrainRequest) -> Cell:
     top: dict[str, Any] = {}
     try:
         for text in request.set:
-            _apply(text, settings, top)
+            apply_setting(text, settings, top)
         methods = {tower: settings.pop(tower) for tower in ("image", "text")}
         pair = GridPair.model_validate(request.pair).plain()
         if len(pair) != 1:
@@ -129,7 +129,7 @@ def build_cell(request: TrainRequest) -> Cell:
             }
         )
     except ValidationError as fault:
-        raise MmfuseError(_in_words(fault)) from None
+        raise MmfuseError(in_words(fault)) from None
     if request.protocol is not None:
         load_protocol(request.protocol).training_list(
             cell.dataset.name, shots=cell.shots, draw=cell.draw, split=cell.split
@@ -137,7 +137,7 @@ def build_cell(request: TrainRequest) -> Cell:
     return cell
 
 
-def _in_words(fault: ValidationError) -> str:
+def in_words(fault: ValidationError) -> str:
     """The first fault that pydantic found, as one line that names the key."""
     error = fault.errors()[0]
     # A branch of a union stands in the place as pydantic's own text for its type, which no user has written.
@@ -148,7 +148,7 @@ def _in_words(fault: ValidationError) -> str:
     return f"{place}: {message}" if place else message
 
 
-def _apply(text: str, settings: dict[str, Any], top: dict[str, Any]) -> None:
+def apply_setting(text: str, settings: dict[str, Any], top: dict[str, Any]) -> None:
     """One `--set`: `train.method_lr=1e-3`, `fusion.kind=late`, `image.rank=16`, `seed=3`."""
     key, equals, value = text.partition("=")
     group, _, name = key.strip().partition(".")
@@ -185,7 +185,7 @@ def _claim_folder(folder: Path) -> bool:
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def threads(count: int | None) -> Iterator[None]:
     """Compute with so many CPU threads; with torch's own number of them where none is said."""
     import torch
 
@@ -197,7 +197,8 @@ def _threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _run(job: Job) -> Outcome:
+def run_job(job: Job) -> Outcome:
+    """Train and test in this process, and show how far it is; what goes wrong is in the record."""
     from mmfuse.bench.engines.worker import run_guarded
     from mmfuse.bench.precision import warn_of_slow_precision
     from mmfuse.bench.run_cell import run_cell
@@ -228,16 +229,21 @@ def _conclude(request: TrainRequest, job: Job, outcome: Outcome, *, made: bool) 
         text = f"{record.error.kind}: {record.error.message}"
         complain("mmfuse", f"failed: {text} (traceback in {folder / 'failure.json'})")
         return FAILED
-    for name, content in outcome.files.items():
-        file = "predictions.csv.gz" if name == "predictions" else name.removeprefix("checkpoint/")
-        write_atomically(folder / file, content)
-    write_atomically(folder / "record.json", record.to_json())
-    (folder / "failure.json").unlink(missing_ok=True)  # of an earlier try
+    keep(outcome, folder)
     if request.json:
         print_json(as_document(record))
     else:
         _print_result(record, folder, _a_test_video(job))
     return DONE
+
+
+def keep(outcome: Outcome, folder: Path) -> None:
+    """Write a trained model into a folder: its checkpoint, its predictions and, last, its record."""
+    for name, content in outcome.files.items():
+        file = "predictions.csv.gz" if name == "predictions" else name.removeprefix("checkpoint/")
+        write_atomically(folder / file, content)
+    write_atomically(folder / "record.json", outcome.record.to_json())
+    (folder / "failure.json").unlink(missing_ok=True)  # of an earlier try
 
 
 def _print_result(record: Record, folder: Path, video: str) -> None:
@@ -271,4 +277,4 @@ def _catalogue(job: Job) -> Catalogue:
     return lists_of(job.cell, job.data_root, annotations=annotations)
 
 
-__all__ = ["TrainRequest", "build_cell", "train"]
+__all__ = ["TrainRequest", "apply_setting", "build_cell", "in_words", "keep", "run_job", "threads", "train"]

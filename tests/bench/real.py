@@ -95,3 +95,14 @@ def make_cell(dataset: dict[str, str], towers: dict[str, str], pair: str = "froz
             **settings,
         }
     )
+
+
+def make_class_folders(folder: Path, *, sources: int = 3, clips: int = 2, classes: Sequence[str] = CLASSES) -> Path:
+    """Clips that are sorted into classes and not divided, several of each source, named as in UCF101."""
+    for label, called in enumerate(classes):
+        (folder / called).mkdir(parents=True)
+        for source in range(sources):
+            for clip in range(clips):
+                file = folder / called / f"{called}_g{source + 1:02d}_c{clip + 1:02d}.mp4"
+                _encode(file, seed=1000 * label + 10 * source + clip, step=label - 1)
+    return folder
