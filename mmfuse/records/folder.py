@@ -355,4 +355,7 @@ def _read_manifest(path: Path) -> Manifest:
         until_decided = None if rule is None else UntilDecided.model_validate(rule)
         return Manifest(str(content["grid"]), cells, str(content.get("command", "")), until_decided)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise MmfuseError(f"the manifest {path} is damaged ({type(error).__name__}); run its grid once more") from None
+        raise MmfuseError(
+            f"the manifest {path} is damaged ({type(error).__name__}); remove it, and run its grid once more, which "
+            "writes it again and repeats no finished cell"
+        ) from None

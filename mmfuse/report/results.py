@@ -17,7 +17,9 @@ from mmfuse.records.status import Entry, as_row, counts, read_entries
 from mmfuse.report.groups import groups
 from mmfuse.report.tables.build import tables
 from mmfuse.report.tables.formats import as_csv, show
+from mmfuse.report.tables.orders import Orders, ordered
 from mmfuse.report.tables.pairwise import pairwise_tables
+from mmfuse.report.tables.tidy import tidy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,6 +111,32 @@ class Results:
                 parts.append(pd.DataFrame({**axes, **decode(self._folder.predictions_of(entry.record))}))
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*AXES, "clip"])
 
+    def overall(self, *, metric: str | None = None, baseline: str | None = None) -> pd.DataFrame:
+        """The first table that `mmfuse-bench tables` prints: one row for each pair, over all data sets.
+
+        Args:
+            metric: what is measured, by default `top1`; otherwise `top5` or `mean_class`.
+            baseline: the pair that gains are measured against, by default that of two frozen towers.
+
+        Returns:
+            By the name of the pair: the mean accuracy on each data set in per cent, `gain` in points with the ends of
+            its 95% interval in `gain low` and `gain high`, `mean rank`, `weights`, `train s` and `verdict`, where the
+            table has them. Not a number stands where a number is missing.
+
+        Raises:
+            MmfuseError: an unknown metric or pair.
+        """
+        import pandas as pd
+
+        found = ordered(self.entries, self._folder, Orders(names=["overall"], metric=metric, baseline=baseline))
+        rows: dict[str, dict[str, Any]] = {}
+        for value in tidy(found[:1]):
+            row, column = rows.setdefault(value["row"], {}), value["column"]
+            row[column] = value["text"] if value["quantity"] == "verdict" else value["mean"]
+            if value["quantity"] == "gain":
+                row |= {f"{column} low": value["low"], f"{column} high": value["high"]}
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("pair")
+
     def compare(self, ours: str, theirs: str) -> pd.DataFrame:
         """Two pairs against each other, as `mmfuse-bench compare` prints them.
 
@@ -156,7 +184,7 @@ def load_results(path: str | Path) -> Results:
         path: what `--results` named.
 
     Returns:
-        Its cells as data frames: `.table()`, `.predictions()`, `.compare(a, b)`.
+        Its cells as data frames: `.overall()`, `.table()`, `.predictions()`, `.compare(a, b)`.
 
     Raises:
         MmfuseError: it holds no results, or those of another version.

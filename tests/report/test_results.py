@@ -11,6 +11,7 @@ import pytest
 import mmfuse
 from mmfuse.errors import MmfuseError
 from mmfuse.records.cell import AXES
+from mmfuse.records.folder import Manifest
 from tests.report.scenes import END, hostile, plain
 
 
@@ -53,6 +54,22 @@ def test_two_pairs_are_compared_as_the_command_does(tmp_path: Path) -> None:
         found.compare("dorra+adapter", "frozen+frozen")
 
 
+def test_the_first_table_as_numbers(tmp_path: Path) -> None:
+    found = mmfuse.load_results(plain(tmp_path / "r", shots=(2, 4)).path)
+    overall = found.overall()
+    assert overall.index.name == "pair"
+    assert overall["verdict"].to_dict() == {"frozen+frozen": "baseline", "dora+adapter": "better"}
+    means = 100 * found.table().groupby("pair")["top1"].mean()
+    assert overall["tiny"].to_dict() == pytest.approx(means.to_dict())
+    ours = overall.loc["dora+adapter"]
+    assert ours["gain"] == pytest.approx(means["dora+adapter"] - means["frozen+frozen"])
+    assert ours["gain low"] <= ours["gain"] <= ours["gain high"]
+    turned = found.overall(baseline="dora+adapter").loc["frozen+frozen"]
+    assert turned["gain"] == pytest.approx(-ours["gain"])
+    with pytest.raises(MmfuseError, match="unknown metric 'top2'"):
+        found.overall(metric="top2")
+
+
 def test_what_a_notebook_shows_is_escaped(tmp_path: Path) -> None:
     shown = mmfuse.load_results(hostile(tmp_path / "r", datasets=["tiny"]).path)._repr_html_()
     assert "K=2" in shown
@@ -60,6 +77,21 @@ def test_what_a_notebook_shows_is_escaped(tmp_path: Path) -> None:
     assert END not in shown
     assert "<script" not in shown
     assert "<img" not in shown
+
+
+def test_a_damaged_manifest_is_told_with_what_mends_it(tmp_path: Path) -> None:
+    folder = plain(tmp_path / "r")
+    manifest = folder.path / "manifests" / "plain.json"
+    sound = manifest.read_bytes()
+    manifest.write_text("{")
+    with pytest.raises(MmfuseError, match=r"remove it, and run its grid once more") as told:
+        mmfuse.load_results(folder.path)
+    assert str(manifest) in str(told.value)
+    manifest.unlink()
+    folder.write_manifest(Manifest("other"))
+    assert mmfuse.load_results(folder.path).entries == []
+    manifest.write_bytes(sound)  # which its grid writes again
+    assert len(mmfuse.load_results(folder.path).table().query("state == 'done'")) == 12
 
 
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
