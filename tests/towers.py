@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import nn
 
-from mmfuse.encoders import ImageTower, TextTower
+from mmfuse.encoders import ImageTower, TextTower, VideoTower
 
 SIZE = 32
 SMALL: dict[str, Any] = {
@@ -44,7 +45,30 @@ IMAGE_CLASSES = {
     "siglip-image": transformers.SiglipVisionModel,
     "vit": transformers.ViTModel,
 }
+VIDEO: dict[str, Any] = {"num_frames": 4, "tubelet_size": 2, "intermediate_size": 64, **SMALL}
+VIDEO_CONFIGS: dict[str, Any] = {
+    "vjepa2": lambda: transformers.VJEPA2Config(
+        **{key: value for key, value in SMALL.items() if key != "image_size"},
+        crop_size=SIZE,
+        frames_per_clip=4,
+        mlp_ratio=2,
+        pred_hidden_size=24,
+        pred_num_attention_heads=2,
+        pred_num_hidden_layers=1,
+    ),
+    "videomae": lambda: transformers.VideoMAEConfig(use_mean_pooling=False, **VIDEO),
+    "vivit": lambda: transformers.VivitConfig(
+        **{key: value for key, value in VIDEO.items() if key != "patch_size"} | {"tubelet_size": [2, 8, 8]}
+    ),
+}
+VIDEO_CLASSES = {
+    "vjepa2": transformers.VJEPA2Model,
+    "videomae": transformers.VideoMAEModel,
+    "vivit": partial(transformers.VivitModel, add_pooling_layer=False),
+}
 IMAGE_KINDS = list(IMAGE_CONFIGS)
+VIDEO_KINDS = list(VIDEO_CONFIGS)
+"""Of encoders of whole clips, which adapt and are read out as image towers do."""
 TEXT_KINDS = ["clip-text", "siglip-text"]
 PHRASES = ["moving to the left", "moving to the right", "turning around", "growing", "playing the cello"]
 
@@ -53,12 +77,13 @@ def image_model(kind: str, *, seed: int = 0) -> Any:
     """A small image model with random weights; every parameter is random, so that nothing is a no-op by chance."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return randomised(IMAGE_CLASSES[kind](IMAGE_CONFIGS[kind]())).eval()
+        return randomised({**IMAGE_CLASSES, **VIDEO_CLASSES}[kind]({**IMAGE_CONFIGS, **VIDEO_CONFIGS}[kind]())).eval()
 
 
 def image_tower(kind: str = "dinov2", *, seed: int = 0) -> ImageTower:
     """`image_model` as a tower."""
-    return ImageTower(image_model(kind, seed=seed), name=kind, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
+    tower = VideoTower if kind in VIDEO_KINDS else ImageTower
+    return tower(image_model(kind, seed=seed), name=kind, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
 
 
 def text_tower(kind: str = "clip-text", *, seed: int = 0) -> TextTower:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmfuse.bench.digests import frame_size
+from mmfuse.bench.digests import clip_frames, frame_size
 from mmfuse.bench.estimate import keeps_features
 from mmfuse.bench.resolve import dataset_root
 from mmfuse.bench.tested_data import trained_half
@@ -61,7 +61,7 @@ def selection_of(cell: Cell) -> ClipSelection:
         train_list=cell.train_list,
         protocol=cell.dataset.protocol,
         classes=trained_half(cell),
-        frames=cell.clip.frames,
+        frames=clip_frames(cell),
         size=frame_size(cell),
         test_clips=cell.clip.test_clips_and_crops[0],
         damaged=cell.dataset.damaged,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from mmfuse.data.catalogue.cards import load_card
 from mmfuse.data.catalogue.custom import CLASSES_FILE
 from mmfuse.encoders.preprocessing import FILES as PREPROCESSING
-from mmfuse.encoders.preprocessing import read_preprocessing
+from mmfuse.encoders.preprocessing import Preprocessing, read_preprocessing
 from mmfuse.errors import MmfuseError
 from mmfuse.records.cell import Cell, Inputs, Source
 from mmfuse.utils.content import Report, digests_of, file_version
@@ -165,16 +165,41 @@ def frame_size(cell: Cell) -> int | None:
     card_size = None if cell.dataset.own else load_card(cell.dataset.name).size
     if (size := cell.clip.size or card_size) is not None:
         return size
-    folder = tower_folder(cell.encoders.image)
+    told = frames_read_by(cell.encoders.image)
+    return None if told is None else told.size
+
+
+def clip_frames(cell: Cell) -> int | None:
+    """Frames a clip: what a cell says itself, else its tower where that reads whole clips.
+
+    Returns:
+        `None` where the data set's card says it, or the tower is asked and is not on this machine.
+
+    Raises:
+        MmfuseError: the tower's files cannot be read.
+    """
+    if cell.clip.frames is not None:
+        return cell.clip.frames
+    told = frames_read_by(cell.encoders.image)
+    return None if told is None or told.clip is None else told.clip.frames
+
+
+def frames_read_by(encoder: str) -> Preprocessing | None:
+    """What an image or video tower was trained on; `None` where it is not on this machine.
+
+    Raises:
+        MmfuseError: its files cannot be read.
+    """
+    folder = tower_folder(encoder)
     if folder is None:
         return None
     files = (path for name in SETTINGS["image"] if (path := folder / name).is_file())
-    return _native_size(folder, cell.encoders.image, tuple(_versioned(path) for path in files))
+    return _preprocessing(folder, encoder, tuple(_versioned(path) for path in files))
 
 
 @lru_cache
-def _native_size(folder: Path, name: str, _files: tuple[tuple[Path, tuple[int, ...]], ...]) -> int | None:
-    return read_preprocessing(folder, name).size if (folder / "config.json").is_file() else None
+def _preprocessing(folder: Path, name: str, _files: tuple[tuple[Path, tuple[int, ...]], ...]) -> Preprocessing | None:
+    return read_preprocessing(folder, name) if (folder / "config.json").is_file() else None
 
 
 def _hub_cache() -> Path:

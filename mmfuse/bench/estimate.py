@@ -11,8 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from mmfuse.bench.digests import frame_size
-from mmfuse.data.catalogue.cards import load_card
+from mmfuse.bench.digests import clip_frames, frame_size
+from mmfuse.data.catalogue.cards import DataCard, load_card
 from mmfuse.records.cell import Cell, Source
 from mmfuse.records.evaluations import tests_of
 from mmfuse.records.record import Record
@@ -58,10 +58,9 @@ def _lines(root: str | None, name: str | None) -> int:
 
 
 def frames_of(cell: Cell) -> int:
-    """Frames a clip: the cell's, else its card's."""
-    if cell.clip.frames is not None or cell.dataset.own:
-        return cell.clip.frames or 8
-    return load_card(cell.dataset.name).frames
+    """Frames a clip: the cell's, else its video tower's, else its card's."""
+    told = clip_frames(cell)
+    return told or (DataCard.frames if cell.dataset.own else load_card(cell.dataset.name).frames)
 
 
 def trains_image(cell: Cell) -> bool:

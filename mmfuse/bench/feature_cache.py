@@ -55,7 +55,8 @@ def use_cached_prefix(
         if model.frame_encoder.first_trained_layer is None
         else f"layer {model.frame_encoder.first_trained_layer}"
     )
-    data.use_cached_features(compute, width=width, key=f"{fingerprint}/{what}/{trainer.precision}/{device}")
+    key = f"{fingerprint}/{what}/{trainer.precision}/{device}"
+    data.use_cached_features(compute, width=width, key=key, steps=model.frame_encoder.steps)
     return compute
 
 
@@ -106,4 +107,4 @@ def _is_worth_keeping(
         return False
     tested = len(data.validation_clips) + len(data.test_clips) * data.test_views.count
     looks = len(data.train_clips) * (data.views or 0) + tested
-    return looks * data.frames * width * 4 <= min(LARGEST, free_bytes(cache_folder()) // SHARE)
+    return looks * model.frame_encoder.steps * width * 4 <= min(LARGEST, free_bytes(cache_folder()) // SHARE)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mmfuse.bench.digests import videos_digest
+from mmfuse.bench.digests import frame_size, frames_read_by, videos_digest
+from mmfuse.bench.estimate import frames_of
 from mmfuse.bench.precision import warn_of_slow_precision
 from mmfuse.bench.prompt_files import check_classes
 from mmfuse.bench.resolve import dataset_root
@@ -16,8 +17,10 @@ from mmfuse.data.catalogue.cards import DataCard, Source, load_card
 from mmfuse.data.catalogue.load import Catalogue, load_catalogue
 from mmfuse.data.few_shot import fingerprint, hold_out
 from mmfuse.data.protocols import load_protocol
-from mmfuse.encoders.hub import check_available
+from mmfuse.encoders.hub import check_available, no_summary
+from mmfuse.encoders.preprocessing import refuse_frames, refuse_size
 from mmfuse.errors import MmfuseError, MmfuseWarning
+from mmfuse.methods.registry import IMAGE, lookup, refuse_clips
 from mmfuse.records.cell import Cell
 from mmfuse.records.folder import PlannedCell
 from mmfuse.records.status import Entry
@@ -111,11 +114,13 @@ def _tell_corrections(cells: Iterable[Cell]) -> None:
 
 
 def check_towers(cells: Iterable[Cell]) -> None:
-    """Refuse a run whose towers could not be loaded: before the first cell, not when one after the other comes to it.
+    """Refuse a run whose towers could not be loaded, or cannot do what cells ask of them: before the first cell.
 
     Raises:
-        MmfuseError: one line for each tower that is missing, broken or of an unsupported kind.
+        MmfuseError: one line for each tower that is missing, broken or of an unsupported kind; or, where there is none,
+            for each size, number of frames, method and feature that does not fit a tower.
     """
+    cells = list(cells)
     wanted = {(getattr(cell.encoders, kind), kind) for cell in cells for kind in ("image", "text")}
     problems = []
     for name, kind in sorted(wanted):
@@ -123,8 +128,34 @@ def check_towers(cells: Iterable[Cell]) -> None:
             check_available(name, kind)
         except MmfuseError as error:
             problems.append(str(error))
+    if not problems:
+        problems = list(_misfits(cells))
     if problems:
         raise MmfuseError("\n".join(problems))
+
+
+def _misfits(cells: Iterable[Cell]) -> Iterator[str]:
+    """What cells ask of an image or video tower that it cannot do, once each, by the tower's configuration alone."""
+    told: set[object] = set()
+    for cell in cells:
+        method = cell.pair.image["method"]
+        asked = (cell.encoders.image, method, frames_of(cell), frame_size(cell), cell.encoders.feature, cell.shots == 0)
+        if asked in told:
+            continue
+        told.add(asked)
+        read = frames_read_by(cell.encoders.image)
+        if read is None:
+            continue
+        feature = "cls" if cell.shots == 0 else cell.encoders.feature
+        try:
+            refuse_size(frame_size(cell), patch=read.patch, name=cell.encoders.image)
+            if not read.has_summary and feature in ("cls", "grid"):
+                raise MmfuseError(no_summary(cell.encoders.image, feature))
+            if read.clip is not None:
+                refuse_frames(frames_of(cell), tubelet=read.clip.tubelet, name=cell.encoders.image)
+                refuse_clips(lookup(method, IMAGE), cell.encoders.image)
+        except MmfuseError as error:
+            yield str(error)
 
 
 def _key(cell: Cell) -> str:

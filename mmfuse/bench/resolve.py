@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmfuse.bench.digests import frame_size, known_inputs
+from mmfuse.bench.digests import clip_frames, frame_size, known_inputs
 from mmfuse.data.catalogue.cards import DataCard, load_card
 from mmfuse.records.cell import Cell, Inputs, Source
 
@@ -58,6 +58,6 @@ def resolve(cell: Cell, *, data_root: Path | str | None = None, annotations: Pat
         inputs=known_inputs(cell),
         root=dataset_root(cell.dataset, data_root),
         annotations=None if annotations is None else Path(annotations),
-        frames=cell.clip.frames or (DataCard.frames if card is None else card.frames),
+        frames=clip_frames(cell) or (DataCard.frames if card is None else card.frames),
         size=frame_size(cell),
     )

@@ -161,7 +161,9 @@ class FewShotVideoDataModule(L.LightningDataModule):
         # One group, as a model has a seed and a number of frames of its own.
         self.save_hyperparameters({"data": {**of, **named, **shown, **drawn}})
 
-    def use_cached_features(self, compute: Compute, *, width: int, key: str, folder: Path | None = None) -> None:
+    def use_cached_features(
+        self, compute: Compute, *, width: int, key: str, steps: int | None = None, folder: Path | None = None
+    ) -> None:
         """Give batches of frame features instead of video, computed once and shared.
 
         See `mmfuse.data.cache.feature_store`. For a frozen image tower, and only where the views of a clip are limited
@@ -171,6 +173,7 @@ class FewShotVideoDataModule(L.LightningDataModule):
             compute: the tower: clips, uint8 (B, T, 3, S, S), to features, float32 (B, T, F).
             width: F.
             key: names the tower, its weights and its precision; features under another key are never mixed in.
+            steps: features a clip; as many as frames where None.
             folder: where features are kept; by default in the cache folder.
 
         Raises:
@@ -189,7 +192,12 @@ class FewShotVideoDataModule(L.LightningDataModule):
             "decoder": decoder_version(),
         }
         self._features = Features(
-            compute, frames=self.frames, views=self.views, width=width, key={"tower": key, **sampling}, folder=folder
+            compute,
+            frames=self.frames if steps is None else steps,
+            views=self.views,
+            width=width,
+            key={"tower": key, **sampling},
+            folder=folder,
         )
 
     @property

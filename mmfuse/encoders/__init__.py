@@ -8,14 +8,16 @@ if TYPE_CHECKING:
     from mmfuse.encoders.loading import load_image_tower, load_text_tower
     from mmfuse.encoders.text import TextTower
     from mmfuse.encoders.tower import Tower
+    from mmfuse.encoders.video import VideoTower
 
-__all__ = ["ImageTower", "TextTower", "Tower", "load_image_tower", "load_text_tower"]
+__all__ = ["ImageTower", "TextTower", "Tower", "VideoTower", "load_image_tower", "load_text_tower"]
 
 
 _PLACES = {
     "ImageTower": "image",
     "TextTower": "text",
     "Tower": "tower",
+    "VideoTower": "video",
     "load_image_tower": "loading",
     "load_text_tower": "loading",
 }

@@ -1,15 +1,20 @@
-"""The supported architectures, one record each: how each is embedded, walked and read out. No torch is imported here.
+"""What a record of an architecture says: how a model is embedded, walked and read out. No torch is imported here.
 
-All are pre-norm transformers, so one set of parts fits them all:
+All are transformers whose layers have one of two forms, so one set of parts fits them all:
 
-    x = x + scale1(attention(norm1(x)))
+    x = x + scale1(attention(norm1(x)))        norms before (pre-norm)
     x = x + scale2(mlp(norm2(x)))
+
+    x = norm1(x + attention(x))                norms after (post-norm), as in BERT
+    x = norm2(x + mlp(x))
 
 A record says everything in which one differs from another; the towers ask it and know no model types. Names of modules
 also change between releases of `transformers` (DINOv2's query was `attention.attention.query` before it became
 `attention.q_proj`). A record therefore lists alternatives, and `find_layout` looks which of them a model has.
 
-Shapes: N frames or prompts, S tokens, D width of a token, C classes.
+The records are in `image_records`, `video_records` and `text_records`; `supported` finds them by model type.
+
+Shapes: B clips, T frames, N frames or prompts, S tokens, D width of a token, C classes.
 """
 
 from __future__ import annotations
@@ -24,8 +29,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Names = tuple[str, ...]
-Rope = tuple["Tensor", "Tensor"]
-"""Cosines and sines of rotary positions."""
+Places = Any
+"""What an architecture's attention needs to know of where the patches are: rotary positions, or their numbers."""
 
 
 @dataclass(frozen=True)
@@ -34,15 +39,36 @@ class Layout:
 
     Args:
         layers: path of the list of layers in the model.
-        final_norm: path of the norm after the last layer.
-        parts: role of a part ("norm1", "attention", …) -> its path in a layer; absent parts are left out.
+        final_norm: path of the norm after the last layer; empty where there is none.
+        parts: role of a part ("norm1", "attention", …) -> its path in a layer, or several that are run one after the
+            other; absent parts are left out.
         roles: role of a linear map ("q", …, "fc2") -> its paths in a layer.
     """
 
     layers: str
     final_norm: str
-    parts: Mapping[str, str]
+    parts: Mapping[str, str | Names]
     roles: Mapping[str, Names]
+
+
+@dataclass(frozen=True)
+class Known:
+    """A public checkpoint of an architecture, for `list encoders`.
+
+    Args:
+        name: hub id.
+        patch, size: side of a patch and of the frames it was trained on, in pixels; `None` for a text encoder.
+        frames: that it reads at once; `None` for encoders of single frames and of texts.
+        licence: as its publisher names it; `None` where that is not known here.
+        gated: whether the hub asks for a log-in and an agreement first; `None` where that is not known here.
+    """
+
+    name: str
+    patch: int | None = None
+    size: int | None = None
+    frames: int | None = None
+    licence: str | None = None
+    gated: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,28 +77,43 @@ class Architecture:
 
     Args:
         model_type: `model_type` of the model's own configuration.
+        family: what it is called in the literature.
         model_class: its class in `transformers`.
         checkpoints: model types of the config.json files from which it is read; a full CLIP holds both towers.
         options: further arguments of the class's `from_pretrained`.
         layers: path of the list of layers, in alternatives.
-        final_norm: path of the norm after the layers.
-        parts: role of a part of a layer -> its path in the layer. "scale1" and "scale2" may be absent.
+        final_norm: path of the norm after the layers; empty where there is none.
+        without_final_norm: of a model: whether it has none for a good reason.
+        post_norm: norms come after the residual sums, and not before attention and MLP.
+        parts: role of a part of a layer -> its path in the layer, or several that are run one after the other.
+            "scale1", "scale2" and "attention_output", which follows the attention, may be absent.
         roles: role of a linear map -> alternatives of its paths in a layer. A gated MLP has two maps into its hidden
             units; "fc1" then stands for both, as each hidden unit has a row in each.
         readout: modules that make the output from what the final norm gives.
         unused: modules and weights of the model that the tower never reads.
+        discarded: modules that are taken out of the model when it is loaded, and need not be in a checkpoint.
+        known: public checkpoints.
     """
 
     model_type: str
+    family: str
     model_class: str
     checkpoints: Names
     options: Mapping[str, Any] = field(default_factory=dict)
     layers: Names
     final_norm: str
-    parts: Mapping[str, str]
+    without_final_norm: Callable[[Any], bool] | None = None
+    post_norm: bool = False
+    parts: Mapping[str, str | Names]
     roles: Mapping[str, tuple[Names, ...]]
     readout: Names = ()
     unused: Names = ()
+    discarded: Names = ()
+    known: tuple[Known, ...] = ()
+
+
+def _always(config: Mapping[str, Any]) -> bool:
+    return True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,21 +123,55 @@ class ImageArchitecture(Architecture):
     Args:
         embed: the model and pixels (N, 3, H, W) to tokens (N, S, D), special tokens first.
         special_tokens: of a configuration: how many tokens stand before the patches (CLS, registers).
-        attention_arguments: what a layer's attention takes beside its input, given the patches' rotary positions.
-        rotary_positions: of the model and pixels of which only the size matters; None without rotary positions.
-        pool: the model and its normed tokens to one vector (N, D), where there is no CLS token.
+        attention_arguments: what a layer's attention takes beside its input (N, S, D), given where the patches are.
+        places: of the model and pixels of which only the size matters; None where the attention asks for no positions.
+        pool: the model and its normed tokens to one vector (N, D), in the place of a CLS token.
+        summary: of a configuration, as a mapping: whether there is such a vector, or a CLS token; without it the
+            feature of a frame is the mean of its patches.
         lacks: what a model lacks that the tower needs, in words; None where it lacks nothing.
         mean, std: of the pixels that it was trained with, a channel, on the scale 0…1.
     """
 
     embed: Callable[[Any, Tensor], Tensor]
     special_tokens: Callable[[Any], int]
-    attention_arguments: Callable[[Rope | None], dict[str, Any]]
-    rotary_positions: Callable[[Any, Tensor], Rope] | None = None
+    attention_arguments: Callable[[Places, Tensor], dict[str, Any]]
+    places: Callable[[Any, Tensor], Places] | None = None
     pool: Callable[[Any, Tensor], Tensor] | None = None
+    summary: Callable[[Mapping[str, Any]], bool] = _always
     lacks: Callable[[Any], str | None] | None = None
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class ClipShape:
+    """What a video encoder was trained on.
+
+    Args:
+        frames: T.
+        tubelet: frames that one patch reaches over, which make one step of time.
+        size: side of the frames, in pixels.
+        patch: side of a patch, in pixels.
+    """
+
+    frames: int
+    tubelet: int
+    size: int
+    patch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoArchitecture(ImageArchitecture):
+    """An encoder of whole clips: its patches are of space and time, and its attention goes over both.
+
+    `embed` takes pixels (B, T, 3, H, W) and gives tokens (B, S, D): special ones, then the patches, step by step in
+    time and row by row within a step.
+
+    Args:
+        shape: of a configuration, as a mapping: what it was trained on.
+    """
+
+    shape: Callable[[Mapping[str, Any]], ClipShape]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,9 +217,13 @@ def find_layout(model: nn.Module, architecture: Architecture) -> Layout:
     kind = type(model).__name__
     layers = next((path for path in architecture.layers if submodule(model, path) is not None), None)
     stack: Any = None if layers is None else submodule(model, layers)
-    if layers is None or len(stack) == 0 or submodule(model, architecture.final_norm) is None:
+    if layers is None or len(stack) == 0 or not _has_final_norm(model, architecture):
         raise MmfuseError(f"{kind} has no transformer layers, or no norm after them")
-    lacking = [part for part, path in architecture.parts.items() if submodule(stack[0], path) is None]
+    lacking = [
+        part
+        for part, paths in architecture.parts.items()
+        if any(submodule(stack[0], path) is None for path in as_names(paths))
+    ]
     if lacking:
         raise MmfuseError(f"{kind}: its layers have no {lacking[0]}; this release of transformers is not supported")
     roles = {}
@@ -153,13 +232,27 @@ def find_layout(model: nn.Module, architecture: Architecture) -> Layout:
             if all(submodule(stack[0], path) is not None for path in paths):
                 roles[role] = paths
                 break
-    return Layout(layers, architecture.final_norm, architecture.parts, roles)
+    final_norm = architecture.final_norm if submodule(model, architecture.final_norm) is not None else ""
+    return Layout(layers, final_norm, architecture.parts, roles)
+
+
+def _has_final_norm(model: nn.Module, architecture: Architecture) -> bool:
+    """Whether the norm after the layers is where it should be; a record may say when a model has none."""
+    if not architecture.final_norm:
+        return True
+    without = architecture.without_final_norm
+    return submodule(model, architecture.final_norm) is not None or (without is not None and without(model))
+
+
+def as_names(paths: str | Names) -> Names:
+    """One path or several as a tuple."""
+    return (paths,) if isinstance(paths, str) else paths
 
 
 def submodule(module: nn.Module, path: str) -> nn.Module | None:
-    """The submodule at a dotted path, or None."""
+    """The submodule at a dotted path, or None; an empty path leads nowhere."""
     try:
-        return module.get_submodule(path)
+        return module.get_submodule(path) if path else None
     except AttributeError:
         return None
 
@@ -219,185 +312,3 @@ VIT_ROLES: dict[str, tuple[Names, ...]] = {
     "fc1": (("mlp.fc1",), ("intermediate.dense",)),
     "fc2": (("mlp.fc2",), ("output.dense",)),
 }
-
-
-def _embed(model: Any, pixels: Tensor) -> Tensor:
-    return model.embeddings(pixels)
-
-
-def _embed_any_size(model: Any, pixels: Tensor) -> Tensor:
-    return model.embeddings(pixels, interpolate_pos_encoding=True)
-
-
-def _embed_clip(model: Any, pixels: Tensor) -> Tensor:
-    return model.pre_layrnorm(_embed_any_size(model, pixels))  # CLIP's own spelling
-
-
-def _cls(config: Any) -> int:
-    return 1
-
-
-def _cls_and_registers(config: Any) -> int:
-    return 1 + int(config.num_register_tokens or 0)
-
-
-def _no_special_tokens(config: Any) -> int:
-    return 0
-
-
-def _nothing(rope: Rope | None) -> dict[str, Any]:
-    return {}
-
-
-def _no_mask(rope: Rope | None) -> dict[str, Any]:
-    return {"attention_mask": None}
-
-
-def _rotary(rope: Rope | None) -> dict[str, Any]:
-    return {"position_embeddings": rope}
-
-
-def _dinov3_positions(model: Any, pixels: Tensor) -> Rope:
-    return model.rope_embeddings(pixels)
-
-
-def _siglip_pool(model: Any, tokens: Tensor) -> Tensor:
-    return model.head(tokens)
-
-
-def _siglip_lacks(model: Any) -> str | None:
-    return None if model.use_head else "neither a CLS token nor a pooling head, so no feature of a frame"
-
-
-# -- the records -------------------------------------------------------------------------------------------------------
-
-_DINOV2: dict[str, Any] = {
-    "layers": ("encoder.layer",),
-    "final_norm": "layernorm",
-    "parts": DINO_PARTS,
-    "roles": DINO_ROLES,
-    "unused": ("mask_token",),
-    "embed": _embed,
-    "attention_arguments": _nothing,
-    "mean": IMAGENET[0],
-    "std": IMAGENET[1],
-}
-_IMAGE_RECORDS = (
-    ImageArchitecture(
-        model_type="dinov2",
-        model_class="Dinov2Model",
-        checkpoints=("dinov2",),
-        special_tokens=_cls,
-        **_DINOV2,
-    ),
-    ImageArchitecture(
-        model_type="dinov2_with_registers",
-        model_class="Dinov2WithRegistersModel",
-        checkpoints=("dinov2_with_registers",),
-        special_tokens=_cls_and_registers,
-        **_DINOV2,
-    ),
-    ImageArchitecture(
-        model_type="dinov3_vit",
-        model_class="DINOv3ViTModel",
-        checkpoints=("dinov3_vit",),
-        layers=("model.layer", "layer"),
-        final_norm="norm",
-        parts=DINO_PARTS,
-        roles=DINO_ROLES,
-        unused=("mask_token",),
-        embed=_embed,
-        special_tokens=_cls_and_registers,
-        attention_arguments=_rotary,
-        rotary_positions=_dinov3_positions,
-        mean=IMAGENET[0],
-        std=IMAGENET[1],
-    ),
-    ImageArchitecture(
-        model_type="clip_vision_model",
-        model_class="CLIPVisionModel",
-        checkpoints=("clip", "clip_vision_model"),
-        layers=("encoder.layers",),
-        final_norm="post_layernorm",
-        parts=CLIP_PARTS,
-        roles=CLIP_ROLES,
-        embed=_embed_clip,
-        special_tokens=_cls,
-        attention_arguments=_no_mask,
-        mean=CLIP[0],
-        std=CLIP[1],
-    ),
-    ImageArchitecture(
-        model_type="siglip_vision_model",
-        model_class="SiglipVisionModel",
-        checkpoints=("siglip", "siglip_vision_model"),
-        layers=("encoder.layers",),
-        final_norm="post_layernorm",
-        parts=CLIP_PARTS,
-        roles=CLIP_ROLES,
-        readout=("head",),
-        embed=_embed_any_size,
-        special_tokens=_no_special_tokens,
-        attention_arguments=_nothing,
-        pool=_siglip_pool,
-        lacks=_siglip_lacks,
-        mean=HALF[0],
-        std=HALF[1],
-    ),
-    ImageArchitecture(
-        model_type="vit",
-        model_class="ViTModel",
-        checkpoints=("vit",),
-        # A pooler that is not read: without it, a checkpoint that lacks one gets no random weights in its place.
-        options={"add_pooling_layer": False},
-        layers=("layers", "encoder.layer"),
-        final_norm="layernorm",
-        parts={"norm1": "layernorm_before", "attention": "attention", "norm2": "layernorm_after", "mlp": "mlp"},
-        roles=VIT_ROLES,
-        unused=("pooler", "mask_token"),
-        embed=_embed_any_size,
-        special_tokens=_cls,
-        attention_arguments=_nothing,
-        mean=HALF[0],
-        std=HALF[1],
-    ),
-)
-_TEXT_RECORDS = (
-    TextArchitecture(
-        model_type="clip_text_model",
-        model_class="CLIPTextModelWithProjection",
-        checkpoints=("clip", "clip_text_model"),
-        layers=("text_model.encoder.layers",),
-        final_norm="text_model.final_layer_norm",
-        parts=CLIP_PARTS,
-        roles=CLIP_ROLES,
-        readout=("text_projection",),
-        embeddings="text_model.embeddings",
-        causal=True,
-        start_tokens=1,
-        projection="text_projection",
-        projection_width="projection_dim",
-    ),
-    TextArchitecture(
-        model_type="siglip_text_model",
-        model_class="SiglipTextModel",
-        checkpoints=("siglip", "siglip_text_model"),
-        layers=("encoder.layers",),
-        final_norm="final_layer_norm",
-        parts=CLIP_PARTS,
-        roles=CLIP_ROLES,
-        readout=("head",),
-        embeddings="embeddings",
-        causal=False,
-        start_tokens=0,
-        projection="head",
-        projection_width="projection_size",
-    ),
-)
-IMAGE = {record.model_type: record for record in _IMAGE_RECORDS}
-TEXT = {record.model_type: record for record in _TEXT_RECORDS}
-CHECKPOINTS: dict[str, dict[str, Architecture]] = {
-    "image": {name: record for record in _IMAGE_RECORDS for name in record.checkpoints},
-    "text": {name: record for record in _TEXT_RECORDS for name in record.checkpoints},
-}
-"""By kind of tower and `model_type` of a config.json, the record that reads it."""

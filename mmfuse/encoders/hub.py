@@ -18,7 +18,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import get_session
 
 from mmfuse.encoders import unsupported
-from mmfuse.encoders.architectures import CHECKPOINTS
+from mmfuse.encoders.supported import CHECKPOINTS
 from mmfuse.errors import MmfuseError, one_line
 from mmfuse.utils.files import parse_json, user_path
 from mmfuse.utils.resources import assets_folder
@@ -26,7 +26,7 @@ from mmfuse.utils.resources import assets_folder
 EMBEDDED = {"tiny-dinov2": "image", "tiny-clip-text": "text"}
 SAFE, OLD = ("model.safetensors", "model.safetensors.index.json"), ("pytorch_model.bin", "pytorch_model.bin.index.json")
 TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("spiece.model",))
-CONFIGURATIONS = ("config.json", "preprocessor_config.json", "processor_config.json")
+CONFIGURATIONS = ("config.json", "preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
 VOCABULARIES = ("tokenizer.json", "vocab.json", "merges.txt", "spiece.model")
 VOCABULARY_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 NO_TOKENIZER = "has no tokenizer, neither tokenizer.json nor vocab.json with merges.txt"
@@ -269,6 +269,14 @@ def _unreachable(name: str, kind: str, reason: object) -> MmfuseError:
     return MmfuseError(
         f"{kind} tower {name!r} is not in the hub's cache and the hub cannot be reached ({one_line(reason)}); on a "
         f"machine that can, run `hf download {name} --local-dir FOLDER`, and give the path of that folder instead"
+    )
+
+
+def no_summary(name: str, feature: str) -> str:
+    """Why a frame feature cannot be made of a tower's output, and what to do."""
+    return (
+        f"{name!r} has neither a CLS token nor a pooling head, which the feature {feature!r} is made of; "
+        "set feature to patch, the mean of the patches"
     )
 
 

@@ -12,11 +12,13 @@ import torch
 import transformers
 from transformers.utils import logging
 
-from mmfuse.encoders.architectures import CHECKPOINTS, find_layout
+from mmfuse.encoders.architectures import Architecture, VideoArchitecture, find_layout
 from mmfuse.encoders.hub import check_config, find_folder
 from mmfuse.encoders.image import ImageTower
 from mmfuse.encoders.preprocessing import read_preprocessing
+from mmfuse.encoders.supported import CHECKPOINTS, IMAGE
 from mmfuse.encoders.text import TextTower
+from mmfuse.encoders.video import VideoTower
 from mmfuse.errors import MmfuseError, one_line
 
 
@@ -32,7 +34,8 @@ def load_image_tower(name: str) -> ImageTower:
     folder = find_folder(name, "image")
     model = _load(folder, name, "image")
     pixels = read_preprocessing(folder, name)
-    return ImageTower(model, name=name, mean=pixels.mean, std=pixels.std, native_size=pixels.size)
+    tower = VideoTower if isinstance(IMAGE.get(model.config.model_type), VideoArchitecture) else ImageTower
+    return tower(model, name=name, mean=pixels.mean, std=pixels.std, native_size=pixels.size)
 
 
 def load_text_tower(name: str) -> TextTower:
@@ -85,11 +88,13 @@ def _load(folder: Path, name: str, kind: str) -> Any:
         ) from error
     except Exception as error:  # broken files raise whatever their reader raises
         raise MmfuseError(f"{kind} tower {name!r} cannot be loaded: {one_line(error)}") from error
-    _account_for_every_tensor(find_layout(model, architecture).layers, report, name, kind)
+    _account_for_every_tensor(find_layout(model, architecture).layers, report, name, architecture, kind)
     return model
 
 
-def _account_for_every_tensor(layers: str, report: dict[str, Any], name: str, kind: str) -> None:
+def _account_for_every_tensor(
+    layers: str, report: dict[str, Any], name: str, architecture: Architecture, kind: str
+) -> None:
     """Refuse a checkpoint that fits only in part.
 
     Tensors that the model has no place for are heads and other towers, and are left; but not whole layers, which would
@@ -99,7 +104,7 @@ def _account_for_every_tensor(layers: str, report: dict[str, Any], name: str, ki
     own = tuple(f"{prefix}{layers}." for prefix in ("", f"{'vision' if kind == 'image' else 'text'}_model."))
     more = sorted(key for key in report["unexpected_keys"] if key.startswith(own))
     faults = {
-        "lacks": sorted(report["missing_keys"]),
+        "lacks": sorted(key for key in report["missing_keys"] if key.split(".")[0] not in architecture.discarded),
         "has another shape for": shapes,
         "has, beyond what its config.json describes,": more,
     }

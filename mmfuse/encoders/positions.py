@@ -1,4 +1,4 @@
-"""Learned positions at another frame size, by a product with a fixed matrix.
+"""Learned positions at another frame size or number of frames, by a product with a fixed matrix.
 
 The models of `transformers` bring their table of positions to another number of patches by bicubic interpolation. Where
 the table is trained (`full`), its gradient then takes a kernel that on GPUs adds in whatever order the threads come,
@@ -13,6 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+from mmfuse.encoders.architectures import ClipShape
 
 
 class _OverUnitTable:
@@ -71,3 +74,63 @@ def make_deterministic(model: Any) -> None:
     embeddings: Any = getattr(model, "embeddings", None)
     if hasattr(type(embeddings), "interpolate_pos_encoding"):
         embeddings.interpolate_pos_encoding = TrainablePositions(embeddings)
+
+
+def resized(table: Tensor, trained: ClipShape, patches: Tensor) -> Tensor:
+    """A video encoder's table of positions for another number of steps, or another size of frames.
+
+    As a clip of T frames is spread over its whole video whatever T is, positions are stretched: linearly over time, and
+    bicubically over a frame, as those of image encoders are.
+
+    Args:
+        table: (1, S, D), step by step in time and row by row within a step.
+        trained: what the table was made for.
+        patches: (B, D, T', rows, columns), of which only the size matters.
+
+    Returns:
+        (1, S', D), for the patches.
+    """
+    side = trained.size // trained.patch
+    before, after = (trained.frames // trained.tubelet, side, side), tuple(patches.shape[2:])
+    if before == after:
+        return table
+    kind = table.device.type if torch.amp.is_autocast_available(table.device.type) else "cpu"
+    with torch.autocast(kind, enabled=False):
+        time, rows, columns = (
+            _interpolation(old, new, cubic=number > 0, device=table.device)
+            for number, (old, new) in enumerate(zip(before, after, strict=True))
+        )
+        grid = table.float().reshape(*before, -1)  # (T', rows, columns, D)
+        for axis, matrix in enumerate((time, rows, columns)):
+            grid = torch.tensordot(matrix, grid, dims=([1], [axis])).movedim(0, axis)
+        return grid.reshape(1, -1, grid.shape[-1]).to(table.dtype)
+
+
+@torch.no_grad()
+def _interpolation(old: int, new: int, *, cubic: bool, device: torch.device) -> Tensor:
+    """The matrix (new, old) by which torch interpolates along one axis."""
+    unit = torch.eye(old, device=device)
+    if old == new:
+        return unit
+    if cubic:
+        return functional.interpolate(unit[None, None], size=(new, old), mode="bicubic")[0, 0]
+    return functional.interpolate(unit[None], size=new, mode="linear")[0].T
+
+
+def grid_numbers(steps: int, rows: int, columns: int, *, side: int, device: torch.device) -> Tensor:
+    """Numbers of patches on square grids of `side`, one grid a step: (steps · rows · columns,).
+
+    >>> grid_numbers(2, 1, 2, side=2, device=torch.device("cpu")).tolist()
+    [0, 1, 4, 5]
+    """
+    step, row, column = (torch.arange(count, device=device) for count in (steps, rows, columns))
+    return (step[:, None, None] * side**2 + row[:, None] * side + column).flatten()
+
+
+def keep_on_device(model: Any) -> None:
+    """Let a table of positions that is neither weight nor buffer move with its model, as VideoMAE's does not."""
+    embeddings: Any = getattr(model, "embeddings", None)
+    table = vars(embeddings).get("position_embeddings") if embeddings is not None else None
+    if isinstance(table, Tensor):
+        del embeddings.position_embeddings
+        embeddings.register_buffer("position_embeddings", table, persistent=False)

@@ -1,4 +1,4 @@
-"""What an image checkpoint's own files say of the pixels it was trained on: frame size, mean and std. No torch here."""
+"""What a checkpoint's own files say of the frames it was trained on, and how pixels are normalised. No torch here."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmfuse.encoders.architectures import CHECKPOINTS, IMAGENET, ImageArchitecture
+from mmfuse.encoders.architectures import IMAGENET, Architecture, ClipShape, ImageArchitecture, VideoArchitecture
+from mmfuse.encoders.supported import CHECKPOINTS
 from mmfuse.errors import MmfuseError, one_line
 from mmfuse.utils.files import parse_json
 
-FILES = ("preprocessor_config.json", "processor_config.json")
+FILES = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
+
+ROUNDING = 1e-6  # of 1/255, as files write it
 
 
 @dataclass(frozen=True)
@@ -21,11 +24,17 @@ class Preprocessing:
     Args:
         size: side of the square in pixels; `None` where the files do not say.
         mean, std: of the pixels, a channel, on the scale 0..1.
+        clip: what a video encoder was trained on; `None` for an encoder of single frames.
+        patch: side of a patch in pixels; `None` where the files do not say.
+        has_summary: whether a CLS token or a pooling head sums a frame up.
     """
 
     size: int | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    clip: ClipShape | None = None
+    patch: int | None = None
+    has_summary: bool = True
 
 
 def read_preprocessing(folder: Path, name: str) -> Preprocessing:
@@ -46,21 +55,56 @@ def read_preprocessing(folder: Path, name: str) -> Preprocessing:
     for file in FILES:
         if (folder / file).is_file():
             content = _read(folder / file, name)
-            settings = content.get("image_processor", content)
+            settings = content.get("image_processor", content.get("video_processor", content))
             break
-    usual = _usual_pixels(config.get("model_type"))
+    if settings.get("do_flip_channel_order"):
+        raise MmfuseError(f"image tower {name!r} reads blue before red, which is not supported")
+    architecture = CHECKPOINTS["image"].get(str(config.get("model_type")))
+    mean, std = _normalisation(settings, architecture)
+    if not (len(mean) == len(std) == 3 and all(value > 0 for value in std)):
+        raise MmfuseError(f"image tower {name!r}: pixels cannot be normalised with mean {mean} and std {std}")
+    clip = architecture.shape(config) if isinstance(architecture, VideoArchitecture) else None
+    own = _own_settings(config)
+    return Preprocessing(
+        size=_size(settings, own) or (None if clip is None else clip.size),
+        mean=mean,
+        std=std,
+        clip=clip,
+        patch=clip.patch if clip else _one_number(own.get("patch_size")),
+        has_summary=not isinstance(architecture, ImageArchitecture) or architecture.summary(own),
+    )
+
+
+def _own_settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a config.json says of the image tower, of which it may hold a text tower's beside."""
+    nested = config.get("vision_config")
+    return nested if isinstance(nested, dict) else config
+
+
+def _one_number(value: Any) -> int | None:
+    """A side in pixels, of one that is written as a number or as equal numbers."""
+    sides = set(value) if isinstance(value, list | tuple) else {value}
+    side = sides.pop() if len(sides) == 1 else None
+    return side if isinstance(side, int) and not isinstance(side, bool) and side > 0 else None
+
+
+def _normalisation(
+    settings: Mapping[str, Any], architecture: Architecture | None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std of pixels on the scale 0…1, with whatever a preprocessor does to their scale before folded in.
+
+    From a byte p it makes ((p · factor) - shift - mean) / std: factor is 1/255 by default, or 1 where it does not
+    rescale; ViViT's takes 1/127.5, and shifts by 1.
+    """
+    usual = (architecture.mean, architecture.std) if isinstance(architecture, ImageArchitecture) else IMAGENET
     mean, std = settings.get("image_mean") or usual[0], settings.get("image_std") or usual[1]
     if settings.get("do_normalize") is False:
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    if not (len(mean) == len(std) == 3 and all(value > 0 for value in std)):
-        raise MmfuseError(f"image tower {name!r}: pixels cannot be normalised with mean {mean} and std {std}")
-    return Preprocessing(_size(settings, config), tuple(map(float, mean)), tuple(map(float, std)))
-
-
-def _usual_pixels(model_type: object) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and std that an architecture was trained with, for checkpoints that do not say."""
-    architecture = CHECKPOINTS["image"].get(str(model_type))
-    return (architecture.mean, architecture.std) if isinstance(architecture, ImageArchitecture) else IMAGENET
+    factor = 255.0 * (settings.get("rescale_factor") or 1 / 255) if settings.get("do_rescale") is not False else 255.0
+    shift = 1.0 if settings.get("offset") and settings.get("do_rescale") is not False else 0.0
+    if abs(factor - 1) < ROUNDING and not shift:
+        return tuple(map(float, mean)), tuple(map(float, std))
+    return tuple((value + shift) / factor for value in mean), tuple(value / factor for value in std)
 
 
 def _read(path: Path, name: str) -> Mapping[str, Any]:
@@ -77,14 +121,40 @@ def _size(settings: Mapping[str, Any], config: Mapping[str, Any]) -> int | None:
     """The first of the places that tells the side of a square."""
     cropped = settings.get("crop_size") if settings.get("do_center_crop") is not False else None
     scaled = settings.get("size") if settings.get("do_resize") is not False else None
-    image = config.get("vision_config") if isinstance(config.get("vision_config"), dict) else config
-    for size in (cropped, scaled, (image or {}).get("image_size")):
-        stated = (
-            [size[key] for key in ("height", "width", "shortest_edge") if key in size]
-            if isinstance(size, Mapping)
-            else size
-        )
-        sides = set(stated) if isinstance(stated, list | tuple) else {stated}
-        if len(sides) == 1 and isinstance(side := sides.pop(), int) and side > 0:
+    for size in (cropped, scaled, config.get("image_size")):
+        stated = size
+        if isinstance(size, Mapping):
+            stated = [size[key] for key in ("height", "width", "shortest_edge") if key in size]
+        if (side := _one_number(stated)) is not None:
             return side
     return None
+
+
+def refuse_frames(frames: int, *, tubelet: int, name: str) -> None:
+    """Refuse a number of frames that is not a whole number of steps.
+
+    Raises:
+        MmfuseError: with the nearest numbers that are.
+    """
+    if frames < tubelet or frames % tubelet:
+        below = max(frames // tubelet, 1) * tubelet
+        raise MmfuseError(
+            f"{frames} frames a clip cannot be cut into the steps of {tubelet} frames that {name!r} reads; "
+            f"use {below} or {below + tubelet}"
+        )
+
+
+def refuse_size(size: int | None, *, patch: int | None, name: str) -> None:
+    """Refuse a frame side that is not a whole number of patches; one that is not known is let pass.
+
+    Raises:
+        MmfuseError: with the nearest sides that are.
+    """
+    if size is None or patch is None:
+        return
+    if size < patch or size % patch:
+        below = max(size // patch, 1) * patch
+        raise MmfuseError(
+            f"frames of {size} pixels cannot be cut into the {patch}-pixel patches of {name!r}; use {below} or "
+            f"{below + patch}"
+        )

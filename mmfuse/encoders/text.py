@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmfuse.encoders.architectures import TEXT, TextArchitecture, architecture_of
+from mmfuse.encoders.architectures import TextArchitecture, architecture_of
+from mmfuse.encoders.supported import TEXT
 from mmfuse.encoders.tower import Context, Tower, plug
 from mmfuse.errors import MmfuseError
 

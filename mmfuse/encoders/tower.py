@@ -9,6 +9,7 @@ A tower keeps the model of `transformers` as it is, under its own weight names, 
         x = x + after_attention(scale1(attention h))        sockets `around_attention`, `after_attention`
         h = norm2 x
         x = x + after_mlp(scale2(mlp h)) + beside_mlp(h)    sockets `beside_mlp`, `after_mlp`
+        (where norms come after the sums, h = x, and each sum is normed)
     x = leave(x)                                            -> sockets `leave`
     y = output(final norm(x))                               -> sockets `finish`
 
@@ -33,7 +34,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
-from mmfuse.encoders.architectures import Architecture, Layout, Rope, find_layout, submodule
+from mmfuse.encoders.architectures import Architecture, Layout, Places, as_names, find_layout, submodule
 from mmfuse.encoders.cpu_attention import use_products
 from mmfuse.errors import MmfuseError
 from mmfuse.utils.files import user_path
@@ -44,14 +45,16 @@ class Context:
     """What a socket may need to know of the batch it is called on.
 
     Args:
-        frames: T, frames a clip (1 in the text tower).
+        frames: T, frames a clip (1 in the text tower); in a video tower its steps of time.
         special: tokens before the patches: CLS, registers, and whatever a method has inserted so far.
-        rope: the patches' rotary positions, where the tower has them.
+        places: where the patches are, as far as the tower's attention asks for it.
+        visible: which tokens (N, S) may be attended to, where some are padding.
     """
 
     frames: int = 1
     special: int = 0
-    rope: Rope | None = None
+    places: Places = None
+    visible: Tensor | None = None
 
 
 Socket = Callable[[Tensor, Context], Tensor]
@@ -102,8 +105,11 @@ class Tower(nn.Module):
 
     def __init__(self, model: Any, *, name: str, architecture: Architecture) -> None:
         super().__init__()
+        for part in architecture.discarded:
+            model._modules.pop(part, None)
         self.model = model.requires_grad_(False).eval()
         self.name = name
+        self.post_norm = architecture.post_norm
         self.layout: Layout = find_layout(model, architecture)
         self.readout, self.unused = architecture.readout, architecture.unused
         self.sockets = [Sockets() for _ in self.layers]
@@ -170,11 +176,10 @@ class Tower(nn.Module):
         """Width of what the tower gives out."""
         return self.width
 
-    def part(self, layer: nn.Module, name: str) -> nn.Module:
+    def part(self, layer: nn.Module, name: str) -> Callable[..., Any]:
         """A part of a layer by its role ("norm1", "mlp", …); looked up anew, since methods may replace it."""
-        path = self.layout.parts.get(name)
-        found = submodule(layer, path) if path else None
-        return found if found is not None else _IDENTITY
+        found = [layer.get_submodule(path) for path in as_names(self.layout.parts.get(name, ()))]
+        return found[0] if len(found) == 1 else partial(_one_by_one, found)
 
     def linear_paths(self, role: str, layers: Iterable[int] | None = None) -> list[str]:
         """Full names, in the model, of the linear maps with a role, layer by layer.
@@ -197,7 +202,7 @@ class Tower(nn.Module):
     def attend(self, layer: nn.Module, hidden: Tensor, context: Context) -> Tensor:
         """A layer's own attention on tokens (N, S, D) that are normed already."""
         attended = self.part(layer, "attention")(hidden, **self._attention_arguments(hidden, context))
-        return attended[0] if isinstance(attended, tuple) else attended
+        return self.part(layer, "attention_output")(attended[0] if isinstance(attended, tuple) else attended)
 
     def _attention_arguments(self, hidden: Tensor, context: Context) -> dict[str, Any]:
         """What the attention needs beside its input."""
@@ -211,12 +216,10 @@ class Tower(nn.Module):
         return tokens
 
     def conclude(self, tokens: Tensor, context: Context) -> Tensor:
-        """What comes after the last layer: the final norm."""
+        """What comes after the last layer: the final norm, where there is one."""
         if self.enabled:
             tokens = plug(self.leave, tokens, context)
-        norm = submodule(self.model, self.layout.final_norm)
-        assert norm is not None
-        return norm(tokens)
+        return self.model.get_submodule(self.layout.final_norm)(tokens) if self.layout.final_norm else tokens
 
     def _run_checkpointed(self, layer: nn.Module, sockets: Sockets, tokens: Tensor, context: Context) -> Tensor:
         """A layer whose activations are not kept for the gradients (Chen et al. 2016, gradient checkpointing)."""
@@ -255,13 +258,13 @@ class Tower(nn.Module):
         attend: Socket = partial(self.attend, layer)
         for wrapper in sockets.around_attention:
             attend = partial(wrapper, attend)
-        attended = attend(self.part(layer, "norm1")(tokens), context)
+        attended = attend(tokens if self.post_norm else self.part(layer, "norm1")(tokens), context)
         tokens = tokens + plug(sockets.after_attention, self.part(layer, "scale1")(attended), context)
-        hidden = self.part(layer, "norm2")(tokens)
+        hidden = self.part(layer, "norm1" if self.post_norm else "norm2")(tokens)
         branch = plug(sockets.after_mlp, self.part(layer, "scale2")(self.part(layer, "mlp")(hidden)), context)
         for socket in sockets.beside_mlp:
             branch = branch + socket(hidden, context)
-        return tokens + branch
+        return self.part(layer, "norm2")(hidden + branch) if self.post_norm else tokens + branch
 
     def train(self, mode: bool = True) -> Tower:
         """Frozen parts stay in evaluation mode (no drop-out, no jittered positions); trained inserts follow `mode`."""
@@ -347,8 +350,14 @@ def _own_weight(module: nn.Module, name: str) -> Tensor:
     return getattr(module, name)
 
 
+def _one_by_one(modules: Sequence[nn.Module], tokens: Tensor) -> Tensor:
+    """Tokens through modules, one after the other; as they are where there is none."""
+    for module in modules:
+        tokens = module(tokens)
+    return tokens
+
+
 _NO_SOCKETS = Sockets()
-_IDENTITY = nn.Identity()
 
 
 def plug(sockets: list[Socket], tokens: Tensor, context: Context) -> Tensor:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from mmfuse.encoders.architectures import CHECKPOINTS
+from mmfuse.encoders.supported import CHECKPOINTS
 
 SUPPORTED = {
     "image": "image towers are DINOv2, DINOv3, CLIP, SigLIP or ViT, one frame at a time, such as facebook/dinov2-base",

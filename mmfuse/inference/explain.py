@@ -98,6 +98,9 @@ def explain(model: ActionRecognizer, path: str | Path, words: Vocabulary, *, dam
     margins = (logits[:, named] - logits.mean(dim=1)).tolist()
     with evaluating(model):
         parts = contributions(model.fusion, seen[0], nothing[0], classes=words.embeddings, named=named)
+        # A video tower gives one feature for some frames, which share its part.
+        together = model.image_tower.tubelet
+        parts = parts.repeat_interleave(together) / together
     return Explanation(
         prediction=as_prediction(Path(path), logits[0].softmax(dim=-1).cpu(), words),
         pictures=video[0].permute(0, 2, 3, 1).numpy(),

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from mmfuse.encoders.tower import Tower
+from mmfuse.encoders.video import VideoTower
 from mmfuse.errors import MmfuseError, one_line
-from mmfuse.methods.registry import MethodInfo, MethodSpec, add, parse_method
+from mmfuse.methods.registry import MethodInfo, MethodSpec, add, parse_method, refuse_clips
 
 
 class Method(nn.Module):
@@ -92,6 +93,8 @@ def attach(tower: Tower, spec: str | dict[str, Any] | MethodSpec, *, generator: 
     """
     parsed = parse_method(spec, tower.kind)
     name = parsed.name
+    if isinstance(tower, VideoTower):
+        refuse_clips(parsed.info, tower.name)
     # Towers may be shared as long as all that share them leave them as they are.
     if tower.adapted_by is not None and (name, tower.adapted_by) != ("frozen", "frozen"):
         raise MmfuseError(

@@ -37,6 +37,7 @@ class MethodInfo:
         takes_any: whether it takes arguments that are not listed here, and checks them itself.
         searched: the arguments that a search tries, each with the values that it may take. The default is tried first.
         rates: how far a search may go below and above the recipe's learning rate, as factors.
+        single_frames: why it works only on image towers that read single frames; empty where it does on any.
     """
 
     name: str
@@ -50,6 +51,7 @@ class MethodInfo:
     takes_any: bool = False
     searched: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     rates: tuple[float, float] = RATES
+    single_frames: str = ""
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,23 @@ def parse_method(spec: str | Mapping[str, Any] | MethodSpec, tower: str) -> Meth
         if key not in info.defaults and not info.takes_any:
             raise unknown_argument("method", name, key, {known.name: known.defaults for known in METHODS.values()})
     return MethodSpec(info, given)
+
+
+def refuse_clips(info: MethodInfo, tower: str) -> None:
+    """Refuse a method of single frames on a video tower.
+
+    Args:
+        info: the method.
+        tower: the video tower's name.
+
+    Raises:
+        MmfuseError: with the reason.
+    """
+    if info.single_frames:
+        raise MmfuseError(
+            f"method {info.name!r} is not for the video tower {tower!r}: {info.single_frames}, and this one reads "
+            "whole clips; take an image tower, or another method"
+        )
 
 
 def _fill(entries: Iterable[MethodInfo]) -> None:
@@ -358,6 +377,7 @@ _fill(
             "mmfuse.methods.temporal:STAdapter",
             defaults={"bottleneck": 384, "kernel": 3, "layers": None},
             searched={"bottleneck": (96, 192, 384)},
+            single_frames="it lets frames see each other that the tower reads one by one",
         ),
         MethodInfo(
             "aim",
@@ -368,6 +388,7 @@ _fill(
             "mmfuse.methods.temporal:AIM",
             defaults={"ratio": 0.25, "scale": 0.5, "layers": None},
             searched={"ratio": (0.125, 0.25, 0.5)},
+            single_frames="it lets frames see each other that the tower reads one by one",
         ),
         MethodInfo(
             "lora",

@@ -79,7 +79,7 @@ class SSF(Mergeable):
         self._steps = [
             ScaleAndShift(
                 int(operation.weight.shape[0]),
-                channel_dim=-3 if isinstance(operation, nn.Conv2d) else -1,
+                channel_dim={nn.Conv2d: -3, nn.Conv3d: -4}.get(type(operation), -1),
                 generator=generator,
             )
             for operation in self._operations
@@ -122,5 +122,5 @@ def _operations(tower: Tower) -> list[Any]:
     return [
         module
         for path, module in tower.model.named_modules()
-        if isinstance(module, (nn.Conv2d, nn.LayerNorm, nn.Linear)) and path.split(".")[0] not in left
+        if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.LayerNorm, nn.Linear)) and path.split(".")[0] not in left
     ]

@@ -3,6 +3,8 @@
 The frozen prefix is what no training changes: the layers before the first trained one, or the whole tower where it is
 frozen. What it gives of a clip may be computed once and given back in the place of the video.
 
+A video tower sees steps of several frames; there a "frame feature" is that of a step, and T the number of steps.
+
 Shapes: B clips, T frames, S tokens a frame, P patches, D width of a token, F width of a frame feature.
 """
 
@@ -15,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mmfuse.encoders import ImageTower
+from mmfuse.encoders.hub import no_summary
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.model.chunked import chunk_size, chunked_forward
 
@@ -64,8 +67,8 @@ class FrameEncoder:
 
     Args:
         tower: the image tower, with its method attached.
-        kind: see `frame_features`.
-        frames: T.
+        kind: see `frame_features`; as `feature_of` gives it for this tower.
+        frames: of a clip, in pixels.
         trained: whether the method trains anything; else the frozen prefix is the whole tower.
         chunked: on a CPU, run a large batch a few clips at a time where no gradients are wanted.
 
@@ -73,11 +76,13 @@ class FrameEncoder:
         first_trained_layer: the first layer of the tower that training changes; None where it changes nothing.
 
     Raises:
-        MmfuseError: there is no such kind of frame feature.
+        MmfuseError: there is no such kind of frame feature, or the tower has none of this kind.
     """
 
     def __init__(self, tower: ImageTower, *, kind: str, frames: int, trained: bool, chunked: bool) -> None:
-        self._tower, self._kind, self._frames, self._chunked = tower, check_kind(kind), frames, chunked
+        self._tower, self._kind, self._frames, self._chunked = tower, feature_of(tower, kind), frames, chunked
+        self.steps = tower.steps(frames)
+        """T, the features that a clip has."""
         # Found once: it takes a walk over the whole tower, and every batch of kept tokens asks for it.
         self.first_trained_layer = tower.first_adapted_layer if trained else None
 
@@ -146,10 +151,25 @@ class FrameEncoder:
         tokens = clips.shape[2] // self._tower.width if kept else self._tokens(*clips.shape[-2:])
         return chunk_size(
             clips.device,
-            numbers=clips.shape[1] * tokens * self._tower.widest,
+            numbers=self.steps * tokens * self._tower.widest,
             pixels=0 if kept else clips[0].numel(),
             dtype=self._tower.pretrained[0].dtype,
         )
+
+
+def feature_of(tower: ImageTower, kind: str) -> str:
+    """The kind of frame feature that a tower gives where another is asked for.
+
+    "both" is whatever of the two the tower has: the mean patch alone, where nothing sums a frame up.
+
+    Raises:
+        MmfuseError: the tower has neither CLS token nor pooling head, which this kind is made of.
+    """
+    if check_kind(kind) == "patch" or tower.has_summary:
+        return kind
+    if kind == "both":
+        return "patch"
+    raise MmfuseError(no_summary(tower.name, kind))
 
 
 def check_kind(kind: str) -> str:

@@ -29,7 +29,7 @@ from mmfuse.model.averaging import AveragedWeights
 from mmfuse.model.batches import as_batch, mean_over_views, refuse_floats, with_index
 from mmfuse.model.chunked import chunked_loss
 from mmfuse.model.class_prompts import ClassPrompts, EmbeddingScopes, check_names, check_templates
-from mmfuse.model.frame_features import FEATURES, FrameEncoder, check_kind
+from mmfuse.model.frame_features import FEATURES, FrameEncoder, check_kind, feature_of
 from mmfuse.model.fusion import Fusion, build_fusion
 from mmfuse.model.hub_checkpoint import find_checkpoint
 from mmfuse.model.metrics import TestMetrics
@@ -66,9 +66,9 @@ class ActionRecognizer(L.LightningModule):
             (`coop`) reads "{}." instead.
         prompts: sentences by class name, for every class, which take the place of the templates; any number for each
             class, averaged. A method that learns the prompt's words puts them in front of each sentence.
-        frames: T, frames a clip.
-        feature: what of a frame reaches the fusion: "both" (CLS and mean patch), "cls", "patch", or "grid" (CLS and
-            2 × 2 pooled patches).
+        frames: T, frames a clip; for a video tower a multiple of its tubelet.
+        feature: what of a frame reaches the fusion: "both" (CLS and mean patch, or the mean patch alone of a tower
+            without CLS token), "cls", "patch", or "grid" (CLS and 2 × 2 pooled patches).
         method_lr: learning rate of both methods; by default that of each one's family (see `mmfuse.methods.recipes`).
         fusion_lr: learning rate of the fusion; by default the one for all.
         weight_decay: AdamW's, on matrices only, for methods and fusion; by default as the recipes say.
@@ -158,6 +158,8 @@ class ActionRecognizer(L.LightningModule):
             if not isinstance(tower, kind):
                 raise MmfuseError(f"{tower!r:.80} is no {kind.kind} tower, nor the name of one")
             refuse_trainable(tower)
+        self.image_tower.check_frames(frames)
+        steps = self.image_tower.steps(frames)
         self.image_method = attach(self.image_tower, on_image, generator=generator)
         self.text_method = attach(self.text_tower, on_text, generator=generator)
         self.prompts = ClassPrompts(
@@ -172,14 +174,14 @@ class ActionRecognizer(L.LightningModule):
         self.fusion: Fusion
         if is_aligned(fusion):
             self.fusion = aligned_fusion(
-                self.image_tower, self.text_tower, feature=feature, frames=frames, classes=len(self.class_names)
+                self.image_tower, self.text_tower, feature=feature, frames=steps, classes=len(self.class_names)
             )
         else:
             self.fusion = build_fusion(
                 fusion,
-                frame_width=self.image_tower.width * FEATURES[feature],
+                frame_width=self.image_tower.width * FEATURES[feature_of(self.image_tower, feature)],
                 class_width=self.text_tower.embedding_width,
-                frames=frames,
+                frames=steps,
                 classes=len(self.class_names),
                 generator=generator,
             )
@@ -341,7 +343,7 @@ class ActionRecognizer(L.LightningModule):
             normalised: the pixels are floats, and normalised as the image tower wants them.
 
         Returns:
-            (B, T, F).
+            (B, T, F); T is the steps of time in a video tower.
 
         Raises:
             MmfuseError: pixels in floats, clips of another number of frames, or of a size that patches do not divide.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from mmfuse.model.optimizations import DEFAULT_OPTIMIZATIONS, Optimizations
 from mmfuse.records.cell import Cell
 from mmfuse.records.predictions import decode
 from tests.bench.real import CLASSES, make_cell
+from tests.towers import image_tower, save_in_hub_layout
 
 PLAIN = Optimizations(**dict.fromkeys(asdict(DEFAULT_OPTIMIZATIONS), False))
 UPPER = {"method": "lora", "layers": [1]}
@@ -62,6 +64,21 @@ def test_every_switch_off_gives_the_same_cell(
     assert plain.record.identity == first.record.identity
     assert plain.record.provenance is not None
     assert plain.record.provenance.speed == PLAIN.changed()
+
+
+@pytest.mark.parametrize("method", ["frozen", UPPER], ids=["frozen", "upper"])
+def test_what_is_kept_of_a_video_tower_is_of_the_whole_clip(
+    method: object, clips: dict[str, str], towers: dict[str, str], cache: Path
+) -> None:
+    folder = save_in_hub_layout(image_tower("vivit"), cache.parent / "vivit")
+    cell = make_cell(clips, {**towers, "image": str(folder)}, clip={"size": 32})
+    cell = with_image_method(cell, method)
+    plain, first = run(cell, PLAIN), run(cell, Optimizations())
+    [shape] = [json.loads(path.read_text()) for path in (cache / "features").glob("*/shape.json")]
+    frames, step = 4, 32 * (2 if method == "frozen" else 17)  # frames as the tower was trained; two make one step
+    assert shape[2:] == [frames // 2, step]
+    for name, value in told(first, cache.parent).items():
+        np.testing.assert_allclose(value, told(plain, cache.parent)[name], atol=1e-4, err_msg=name)
 
 
 @pytest.mark.parametrize("switch", [True, False])
@@ -131,8 +148,8 @@ def test_features_of_one_gpu_are_not_those_of_another_model(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
     keys: list[str] = []
-    data = SimpleNamespace(views=1, size=32, use_cached_features=lambda compute, width, key: keys.append(key))
-    encoder = SimpleNamespace(first_trained_layer=None, prefix_width=lambda size: 8)
+    data = SimpleNamespace(views=1, size=32, use_cached_features=lambda compute, width, key, steps: keys.append(key))
+    encoder = SimpleNamespace(first_trained_layer=None, prefix_width=lambda size: 8, steps=8)
     model = SimpleNamespace(frame_encoder=encoder, feature="both", augmentation=SimpleNamespace(on=False))
     trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(device)), precision="16-mixed")
     feature_cache.use_cached_prefix(data, model, trainer, optimizations=Optimizations(), fingerprint="f")  # type: ignore[arg-type]

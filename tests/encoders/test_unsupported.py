@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import transformers
 
 from mmfuse.encoders import load_image_tower, load_text_tower
 from mmfuse.encoders.hub import check_available
@@ -18,8 +17,6 @@ from mmfuse.errors import MmfuseError
 VIDEO = "a video encoder, which reads whole clips"
 PAIR = "a pair of an image and a text encoder"
 CONFIGS: list[tuple[dict[str, Any], str]] = [
-    (transformers.VideoMAEConfig().to_dict(), f"is a 'videomae' checkpoint, {VIDEO}"),
-    (transformers.VJEPA2Config().to_dict(), f"is a 'vjepa2' checkpoint, {VIDEO}"),
     ({"model_type": "videoprism"}, f"is a 'videoprism' checkpoint, {VIDEO}"),
     ({"model_type": "timesformer"}, f"is a 'timesformer' checkpoint, {VIDEO}"),
     (

@@ -90,6 +90,8 @@ def cases() -> Iterator[tuple[str, str, str, str, str, str]]:
         strict=False,
     ):
         yield image, text, kind, words, fusion, feature
+    for kind in towers.VIDEO_KINDS:
+        yield "full", "frozen", kind, "clip-text", "joint", "both"
 
 
 def built(image: str, text: str, kind: str, words: str, fusion: str, feature: str) -> ActionRecognizer:

@@ -12,6 +12,7 @@ from mmfuse.encoders.image import ImageTower
 from mmfuse.encoders.text import Prompts, TextTower
 from mmfuse.methods import METHODS
 from mmfuse.methods.base import Method, attach
+from mmfuse.methods.registry import MethodInfo
 from tests import towers
 
 # Arguments that fit a method to towers of width 32 and depth 2 where the paper's own do not.
@@ -19,8 +20,10 @@ SMALL: dict[str, dict[str, Any]] = {"peft": {"type": "HRA", "r": 4}}
 Adapted = tuple[ImageTower | TextTower, Method]
 
 
-def kinds(tower: str) -> list[str]:
-    return towers.IMAGE_KINDS if tower == "image" else towers.TEXT_KINDS
+def kinds(info: MethodInfo, tower: str) -> list[str]:
+    if tower == "text":
+        return towers.TEXT_KINDS
+    return towers.IMAGE_KINDS if info.single_frames else [*towers.IMAGE_KINDS, *towers.VIDEO_KINDS]
 
 
 def combinations(**flags: bool) -> list[Any]:
@@ -30,7 +33,7 @@ def combinations(**flags: bool) -> list[Any]:
         for info in METHODS.values()
         if all(getattr(info, flag) is value for flag, value in flags.items())
         for tower in info.towers
-        for kind in kinds(tower)
+        for kind in kinds(info, tower)
     ]
 
 
