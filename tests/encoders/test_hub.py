@@ -166,7 +166,12 @@ def serve_config(monkeypatch: pytest.MonkeyPatch, folder: Path, **config: object
 @pytest.mark.parametrize(
     ("listed", "config", "kind", "message"),
     [
-        (["config.json", "model.safetensors"], {"model_type": "timesformer"}, "image", "is a 'timesformer' checkpoint, a"),
+        (
+            ["config.json", "model.safetensors"],
+            {"model_type": "timesformer"},
+            "image",
+            r"is a .timesformer. checkpoint",
+        ),
         (["config.json", "tf_model.h5"], {"model_type": "dinov2"}, "image", r"only tf_model\.h5, a format that is not"),
         (["config.json", "model.safetensors"], {"model_type": "clip"}, "text", "has no tokenizer"),
         (["PE-Core-B16-224.pt", "README.md"], {}, "image", r"has no config\.json, only PE-Core-B16-224\.pt: pickles"),
