@@ -37,7 +37,6 @@ from mmfuse.bench.tested_data import TestList, other_tests_digest, test_lists, t
 from mmfuse.bench.testing import Tester
 from mmfuse.bench.tower_cache import LoadedTowers, load_towers
 from mmfuse.data.datamodule import FewShotVideoDataModule
-from mmfuse.encoders import ImageTower
 from mmfuse.errors import MmfuseError, MmfuseWarning
 from mmfuse.model.aligned import ALIGNED
 from mmfuse.model.chunked import keep_freed_memory
@@ -132,7 +131,8 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
     with quiet(), memory_filled(not job.optimizations.unfilled), compiling(job.optimizations.compile) as not_compiled:
         resolved = resolve(cell, data_root=job.data_root, annotations=job.annotations)
         towers = load_towers(cell.encoders)
-        data = make_data(job, resolved, batch_size=micro_batch, tower=towers.image.tower)
+        native_size, native_frames = towers.image.tower.native_size, towers.image.tower.native_frames
+        data = make_data(job, resolved, batch_size=micro_batch, native_size=native_size, native_frames=native_frames)
         others = other_lists(job, data)
         inputs = _inputs(resolved.inputs, data, others)
         _refuse_changed(job.known, inputs, since="the grid was planned")
@@ -247,14 +247,17 @@ def memory_filled(on: bool) -> Iterator[None]:
         setting.fill_uninitialized_memory = before
 
 
-def make_data(job: Job, resolved: ResolvedCell, *, batch_size: int, tower: ImageTower) -> FewShotVideoDataModule:
+def make_data(
+    job: Job, resolved: ResolvedCell, *, batch_size: int, native_size: int, native_frames: int | None = None
+) -> FewShotVideoDataModule:
     """The data side of a job's cell.
 
     Args:
         job: the cell, and how to run it.
         resolved: what the cell means on this machine.
         batch_size: clips a batch.
-        tower: the image tower, for cells that leave the size of frames, or the frames of a clip, to it.
+        native_size: S of the image tower, in pixels, for cells that leave the size to it.
+        native_frames: T of a video tower, for cells that leave the number of frames to it.
     """
     cell = job.cell
     return FewShotVideoDataModule(
@@ -262,8 +265,8 @@ def make_data(job: Job, resolved: ResolvedCell, *, batch_size: int, tower: Image
         shots=cell.shots if cell.train_list is None else None,
         draw=cell.draw,
         split=cell.split,
-        frames=cell.clip.frames or tower.native_frames or resolved.frames,
-        size=resolved.size or tower.native_size,
+        frames=cell.clip.frames or native_frames or resolved.frames,
+        size=resolved.size or native_size,
         flip=cell.clip.flip,
         views=cell.clip.views,
         test_views=cell.clip.test_views,

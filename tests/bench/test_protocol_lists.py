@@ -18,7 +18,6 @@ from mmfuse.bench.session import Request, Session
 from mmfuse.data import protocols
 from mmfuse.data.catalogue.load import load_catalogue
 from mmfuse.data.few_shot import draw_clips
-from mmfuse.encoders import load_image_tower
 from mmfuse.errors import MmfuseError, MmfuseWarning
 
 FILES = {draw: f"splits/k1_{draw}.list" for draw in (0, 1)}
@@ -72,11 +71,10 @@ def test_lists_are_read_from_what_the_user_brings(lists: Path, tmp_path: Path) -
         (lists / file).write_text(content(draw))
     with pytest.warns(MmfuseWarning, match="Mine: names were swapped"):
         session.prepare()
-    tower = load_image_tower("tiny-dinov2")
     for entry in session.entries():
         cell, inputs = entry.cell, entry.planned.inputs
         job = Job(cell=cell, annotations=str(lists.parent))
-        data = make_data(job, resolve(cell, annotations=job.annotations), batch_size=1, tower=tower)
+        data = make_data(job, resolve(cell, annotations=job.annotations), batch_size=1, native_size=32)
         assert data.draw_fingerprint == inputs.train_clips
         assert data.certified  # by the list's digest and the test list's fingerprint
         assert "".join(
