@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mmfuse.bench.digests import clip_frames, frame_size
@@ -13,12 +15,13 @@ from mmfuse.bench.estimate import keeps_features
 from mmfuse.bench.resolve import dataset_root
 from mmfuse.bench.tested_data import trained_half
 from mmfuse.data.cache.clip_store import free_bytes
-from mmfuse.data.cache.fill import size
+from mmfuse.data.cache.fill import ensure, size
 from mmfuse.data.cache.plan import ClipSelection, StoreContents, located_catalogue, store_contents
 from mmfuse.data.catalogue.load import Catalogue
-from mmfuse.errors import MmfuseError
+from mmfuse.errors import MmfuseError, MmfuseWarning
 from mmfuse.records.cell import Cell
 from mmfuse.utils.files import cache_folder, user_path
+from mmfuse.utils.processes import usable_cores
 
 AUTO, OFF = "auto", "off"
 SHARE = 4
@@ -35,11 +38,13 @@ class CachePlan:
         selections: the cells, by what they look at, that read and fill a store.
         folder: of all stores: a path, or "auto" for the cache folder of whatever machine a cell runs on.
         message: what is told about it; empty where there is nothing to tell.
+        contents: the stores, with what they are to hold.
     """
 
     selections: frozenset[ClipSelection] = frozenset()
     folder: str = AUTO
     message: str = ""
+    contents: tuple[StoreContents, ...] = ()
 
     def store_for(self, cell: Cell) -> str | None:
         """The folder of stores that a cell is given, as `store_folder` takes it."""
@@ -145,7 +150,29 @@ def _within_budget(found: list[StoreContents], named: str, budget: int | None) -
             f"those of {', '.join(dropped)} are not kept in {folder}, as a quarter of the free disk is the limit: "
             "every cell decodes them anew; --store DIR keeps them all in DIR"
         )
-    return CachePlan(frozenset(selection for need in kept for selection in need.selections), named, "; ".join(parts))
+    selections = frozenset(selection for need in kept for selection in need.selections)
+    return CachePlan(selections, named, "; ".join(parts), tuple(kept))
+
+
+def fill_ahead(plan: CachePlan, *, report: Callable[[str, int, int], None]) -> None:
+    """Decode all that a plan keeps, on all cores of this machine, so that no cell waits for it.
+
+    A clip that cannot be decoded is left for the cells that look at it, which name it.
+
+    Args:
+        plan: what is kept.
+        report: told, after each clip, the data set, clips done and clips to do; 0 clips to do mean that another process
+            of this machine decodes them, and is waited for.
+
+    Warns:
+        MmfuseWarning: the disk is full or cannot be written; cells then decode for themselves.
+    """
+    for need in plan.contents:
+        tell = partial(report, need.store.dataset)
+        try:
+            ensure(need.store, list(need.wanted), workers=usable_cores(), report=tell, waits=partial(tell, 0, 0))
+        except MmfuseError as fault:
+            warnings.warn(f"{fault} (each cell decodes what is not kept)", MmfuseWarning, stacklevel=2)
 
 
 def _bytes_lacking(need: StoreContents) -> int:

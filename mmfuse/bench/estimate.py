@@ -24,7 +24,7 @@ BACKWARD = 3.0
 BLOCK = 16
 """Clips that a frozen tower looks at together.
 
-The same as `mmfuse.data.cache.feature_store.BLOCK`, which would bring torch along.
+The same as `mmfuse.data.cache.feature_batches.BLOCK`, which would bring torch along.
 """
 ENOUGH = 2
 """Cells of a kind that must have ended before the time of others is told: the first one warms everything up."""

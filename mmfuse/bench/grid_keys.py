@@ -194,7 +194,7 @@ class RunSettings(Strict):
     time_limit: Seconds | None = None
     silence_limit: Seconds | None = 1800.0
     keep_checkpoints: bool = False
-    loader_workers: Workers = 0
+    loader_workers: Workers | None = None
     devices: Devices = 1
     gpu_share: Annotated[float, BeforeValidator(no_boolean), Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
     threads: Devices | None = None

@@ -21,12 +21,13 @@ class Job:
         known: digests of the cell's inputs as planned.
         command: the command that runs this one cell again.
         keep_checkpoint: whether the trained weights come back with the record.
-        loader_workers: processes that decode for the cell.
+        loader_workers: processes that read clips for the cell; `None` for as many as suit its device.
         loggers: Lightning loggers by name.
         log_folder: where loggers write.
         optimizations: which optimisations are on.
         diagnose: what is looked at beside the training; changes no number either.
         store: folder of the clip stores, "auto" for the one in this machine's cache folder; `None` keeps no clips.
+        at_a_time: cells that run on the same machine at the same time, and share its cores and its memory.
     """
 
     cell: Cell
@@ -35,12 +36,13 @@ class Job:
     known: Inputs = field(default_factory=Inputs)
     command: str = ""
     keep_checkpoint: bool = False
-    loader_workers: int = 0
+    loader_workers: int | None = 0
     loggers: tuple[str, ...] = ()
     log_folder: str | None = None
     store: str | None = None
     diagnose: tuple[str, ...] = ()
     optimizations: Optimizations = field(default_factory=Optimizations)
+    at_a_time: int = 1
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,10 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a cell is. `phase` is loading, training or testing; steps are counted from 1."""
+    """How far a cell is; steps are counted from 1.
+
+    `phase`: loading, features (a frozen tower computes those that are kept), training or testing.
+    """
 
     phase: str
     epoch: int = 0

@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ from mmfuse.bench.device_faults import out_of_memory
 from mmfuse.bench.digests import known_inputs, videos_digest
 from mmfuse.bench.engines.ddp import run_on_ranks
 from mmfuse.bench.epoch_tests import TestAfterEachEpoch
+from mmfuse.bench.feeding import begin_feeding, feeding_of
 from mmfuse.bench.job import Attempt, Job, Outcome, Progress, Report
 from mmfuse.bench.model_card import CARD, model_card
 from mmfuse.bench.other_tests import Tested, evaluation_of, run_other_tests
@@ -72,6 +74,8 @@ class Trained:
     train_seconds: float
     test_seconds: float
     """Of the main test alone."""
+    waits: dict[str, float]
+    """Seconds of `train_seconds` ("train") and `test_seconds` ("test") in which the device had no data."""
     precision: str
     device: str
     micro_batch: int
@@ -128,6 +132,7 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
         progress: told now and then how far it is.
     """
     cell = job.cell
+    begin_feeding(job)
     with quiet(), memory_filled(not job.optimizations.unfilled), compiling(job.optimizations.compile) as not_compiled:
         resolved = resolve(cell, data_root=job.data_root, annotations=job.annotations)
         towers = load_towers(cell.encoders)
@@ -154,6 +159,7 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
             keep_freed_memory()
         # The files beside the weights say how pixels are normalised and what the layers do.
         tower = f"{towers.image.fingerprint}/{inputs.image_tower}"
+        data.feed(feeding_of(job, trainer.strategy.root_device), tell=partial(_tell_of_features, progress))
         tester = Tester(model, trainer, optimizations=job.optimizations, tower=tower)
         tester.keep_features(data)
         L.seed_everything(cell.training_seed, workers=True, verbose=False)
@@ -163,7 +169,7 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
         middle = time.monotonic()
         tester.test(data)
         end = time.monotonic()
-        tested = _test_others(job, others, model, data, tester)
+        tested = _test_others(job, others, model, data, tester, progress)
     _refuse_changed(inputs, _inputs(known_inputs(cell), data, others), since="the cell began")
     return Trained(
         data=data,
@@ -175,7 +181,8 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
         precision=str(trainer.precision),
         device=environment.device_name(trainer.strategy.root_device),
         micro_batch=micro_batch,
-        notes=tuple(dict.fromkeys(filter(None, (data.features_fault, *tester.remarks, *not_compiled)))),
+        waits={phase: waits.seconds for phase, waits in data.waits.items()},
+        notes=tuple(dict.fromkeys(filter(None, (*data.remarks, *tester.remarks, *not_compiled)))),
         test_selection=diagnosis.found() if diagnosis else None,
         others=tuple(tested),
     )
@@ -189,11 +196,17 @@ def _diagnosis(job: Job, progress: Report) -> TestAfterEachEpoch | None:
 
 
 def _test_others(
-    job: Job, others: Sequence[TestList], model: ActionRecognizer, trained: FewShotVideoDataModule, tester: Tester
+    job: Job,
+    others: Sequence[TestList],
+    model: ActionRecognizer,
+    trained: FewShotVideoDataModule,
+    tester: Tester,
+    progress: Report,
 ) -> list[Tested]:
     """The tests beside the main one, whose predictions stay with the model."""
 
     def test(data: FewShotVideoDataModule) -> None:
+        data.feed(trained.feeding, tell=partial(_tell_of_features, progress))
         tester.keep_features(data)
         tester.test(data)
 
@@ -208,6 +221,10 @@ def _test_others(
     )
     model.test_predictions = found
     return tested
+
+
+def _tell_of_features(progress: Report, phase: str, done: int, total: int) -> None:
+    progress(Progress("features" if phase == "train" else "testing", fraction=done / total))
 
 
 def other_lists(job: Job, data: FewShotVideoDataModule) -> list[TestList]:
@@ -274,7 +291,6 @@ def make_data(
         seed=cell.training_seed,
         root=resolved.root,
         annotations=resolved.annotations,
-        num_workers=job.loader_workers,
         validation=cell.train.validation,
         train_list=cell.train_list,
         protocol=cell.dataset.protocol,
@@ -306,7 +322,6 @@ def make_test_data(job: Job, tested: TestList, trained: FewShotVideoDataModule) 
         batch_size=trained.batch_size,
         root=dataset_root(target or cell.dataset, job.data_root),
         annotations=job.annotations,
-        num_workers=job.loader_workers,
         store=None if job.store is None else store_folder(job.store),
     )
 
@@ -454,6 +469,8 @@ def _outcome(job: Job, trained: Trained, attempt: Attempt) -> Outcome:
             test_seconds=trained.test_seconds,
             train_clips_per_second=train_clips * cell.train.epochs / trained.train_seconds if train_clips else None,
             test_clips_per_second=test_clips / trained.test_seconds,
+            train_wait_seconds=trained.waits["train"] if train_clips else None,
+            test_wait_seconds=trained.waits["test"],
             peak_memory_bytes=environment.peak_memory(),
             checkpoint_bytes=checkpoint_bytes,
         ),

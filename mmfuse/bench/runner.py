@@ -40,6 +40,9 @@ class View(Protocol):
     def added(self, tasks: list[Task]) -> None:
         """There is more to run than was known when the run began."""
 
+    def decoding(self, dataset: str, done: int, total: int) -> None:
+        """Clips are decoded before the first cell; of none, if another run does so and is waited for."""
+
     def tick(self) -> None:
         """Time has passed."""
 
@@ -72,6 +75,7 @@ class Runner:
         view: who watches.
         fail_fast: begin no further cell after one has failed.
         further: asked when a cell has come to its end, here or elsewhere, for what is to be run besides.
+        before: what is done before the first cell.
     """
 
     def __init__(
@@ -83,6 +87,7 @@ class Runner:
         view: View,
         fail_fast: bool = False,
         further: Callable[[Cell], list[Task]] | None = None,
+        before: Callable[[], None] | None = None,
     ) -> None:
         self._folder = folder
         self._waiting = list(reversed(tasks))
@@ -90,6 +95,7 @@ class Runner:
         self._view = view
         self._fail_fast = fail_fast
         self._further = further
+        self._before = before
         self._locks: dict[str, CellLock] = {}
         self._jobs: dict[str, Job] = {}
         self._unwritten: list[tuple[Job, Outcome]] = []
@@ -107,6 +113,8 @@ class Runner:
         """
         with self._interrupts.watched():
             try:
+                if self._before is not None:
+                    self._before()
                 for event in self._engine.run(self._next_job):
                     self._handle(event)
                 if self._unlockable:

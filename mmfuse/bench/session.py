@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -224,7 +225,7 @@ class Session:
         Raises:
             MmfuseError: workers do not start, or the results folder can no longer be written.
         """
-        from mmfuse.bench.clip_cache import plan_cache  # brings pandas along, which a plan does without
+        from mmfuse.bench.clip_cache import fill_ahead, plan_cache  # bring pandas along, which a plan does without
 
         every = wanted_entries(self.possible_entries(), self.until_decided)
         waiting = self.to_run(self._asked_for(every))
@@ -253,6 +254,8 @@ class Session:
                 view=view,
                 fail_fast=self.request.fail_fast,
                 further=None if self.until_decided is None else further,
+                # The nodes of a cluster have stores of their own, which their cells fill.
+                before=partial(fill_ahead, clips, report=view.decoding) if self.request.engine == "local" else None,
             )
             return runner.run()
 
@@ -386,6 +389,9 @@ class SilentView:
         """See `View`."""
 
     def added(self, tasks: list[Task]) -> None:
+        """See `View`."""
+
+    def decoding(self, dataset: str, done: int, total: int) -> None:
         """See `View`."""
 
     def tick(self) -> None:

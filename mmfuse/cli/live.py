@@ -150,6 +150,9 @@ class _Watcher:
         self._total += len(tasks)
         self._clock.add(tasks)
 
+    def decoding(self, dataset: str, done: int, total: int) -> None:
+        """Clips are decoded before the first cell."""
+
     def tick(self) -> None:
         """Time has passed."""
 
@@ -171,6 +174,12 @@ class PlainView(_Watcher):
         """See `_Watcher`."""
         super().skipped(job)
         self._print(f"skip    {title(job.cell)}  done or running elsewhere")
+
+    def decoding(self, dataset: str, done: int, total: int) -> None:
+        """Print a line when the clips of a data set are decoded, or waited for."""
+        if done == total:
+            told = f"decoded {total:,} clips of {dataset}" if total else _others_decode(dataset)
+            self._console.print(told, markup=False, soft_wrap=True)
 
     def _print(self, text: str) -> None:
         width = len(str(self._total))
@@ -199,6 +208,7 @@ class LiveView(_Watcher):
         super().__init__(console=console, tasks=tasks, entries=entries, estimator=estimator, workers=workers)
         self._entries = list(entries)
         self._failed = 0
+        self._decoding = ""
         self._live = Live(console=console, get_renderable=self.render, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> LiveView:
@@ -221,6 +231,11 @@ class LiveView(_Watcher):
         super().added(tasks)
         self._entries += [task.entry for task in tasks]
 
+    def decoding(self, dataset: str, done: int, total: int) -> None:
+        """See `_Watcher`."""
+        told = f"decoding clips of {dataset}: {done:,} of {total:,}" if total else _others_decode(dataset)
+        self._decoding = "" if total and done == total else told
+
     def render(self) -> RenderableType:
         """The view as it stands now."""
         clock = self._clock
@@ -234,7 +249,12 @@ class LiveView(_Watcher):
         lines = [(line.job.cell, line.progress) for _, line in sorted(self._lines.items())]
         width = self._console.width
         grid = grid_map(self._entries, width=width, states=self._states, top1=self._top1)
-        return Group(overall, worker_lines(lines, width=width), grid)
+        doing = Text(self._decoding) if self._decoding and not lines else worker_lines(lines, width=width)
+        return Group(overall, doing, grid)
+
+
+def _others_decode(dataset: str) -> str:
+    return f"another run decodes clips of {dataset}, and is waited for"
 
 
 class TrainingBar:

@@ -33,7 +33,7 @@ def _title_parts(cell: Cell) -> tuple[str, str]:
 
 def whole_fraction(phase: str, fraction: float) -> float:
     """How far a cell is as a whole: the test comes after the training and is a small part of it."""
-    return {"loading": 0.0, "training": 0.9 * fraction}.get(phase, 0.9 + 0.1 * fraction)
+    return {"loading": 0.0, "features": 0.0, "training": 0.9 * fraction}.get(phase, 0.9 + 0.1 * fraction)
 
 
 def overall_bar(*, share: float, counted: str, time: str, failed: int, width: int) -> RenderableType:
@@ -52,11 +52,11 @@ def worker_lines(lines: Iterable[tuple[Cell, Progress]], *, width: int) -> Rende
     """What each worker does: cell, epoch, loss, speed. A long name gives way, never a number."""
     table = Table(box=None, padding=(0, 1), show_edge=False, header_style="dim")
     rows = [(*_title_parts(cell), news) for cell, news in lines]
-    room = width - 3 * 9 - 4 - max((len(place) for _, place, _ in rows), default=0)
+    room = width - 3 * 9 - 5 - max((len(place) for _, place, _ in rows), default=0)
     table.add_column("cell", no_wrap=True, max_width=max(10, room))
     table.add_column("", no_wrap=True)
     for name in ("epoch", "loss", "clips/s"):
-        table.add_column(name, justify="right", no_wrap=True, width=7)
+        table.add_column(name, justify="right", no_wrap=True, width=8 if name == "epoch" else 7)
     for name, place, news in rows:
         table.add_row(
             Text(name),

@@ -151,6 +151,11 @@ class ClipBatches(Dataset[Batch]):
             raise ValueError("without a number of views every epoch has a view of its own")
         return epoch % self._views if self._training else self._views
 
+    @property
+    def numbered_views(self) -> int:
+        """How many numbers `view` gives in all."""
+        return self._views or 1 if self._training else 1
+
     def answers(self, rows: list[int]) -> Batch:
         """What is known of rows without a look at their videos: "label" and "index", int64 (B,)."""
         return {"label": torch.tensor([self._labels[row] for row in rows]), "index": torch.tensor(rows)}

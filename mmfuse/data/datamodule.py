@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,17 @@ from mmfuse.data import few_shot
 from mmfuse.data.base_to_novel import base_clips, part_of
 from mmfuse.data.batches import Batch, ClipBatches, EpochBatches, FixedBatches
 from mmfuse.data.cache.clip_store import ClipStore, StoreFormat, WantedClip, wanted_clips
-from mmfuse.data.cache.feature_store import Compute, Features
+from mmfuse.data.cache.feature_batches import BLOCK, Compute, Decoding, Features
 from mmfuse.data.catalogue.load import Catalogue, load_catalogue
 from mmfuse.data.class_subsets import Half
 from mmfuse.data.few_shot import Shots
 from mmfuse.data.frames.sources import CachedFrames, DecodedFrames, FrameSource
 from mmfuse.data.frames.video import Damaged, decoder_version
 from mmfuse.data.frames.views import ONE_VIEW, Views
+from mmfuse.data.loader import Feeding, ReadAhead, Transport, clip_loader
 from mmfuse.data.published_lists import read_list, training_clips
 from mmfuse.data.tiny import make_clips
+from mmfuse.data.waits import Waits
 from mmfuse.errors import MmfuseError
 from mmfuse.utils.files import absolute_path
 
@@ -132,6 +136,11 @@ class FewShotVideoDataModule(L.LightningDataModule):
         self.batch_size = batch_size
         self.seed = seed
         self.num_workers = num_workers
+        self.waits = {"train": Waits(), "test": Waits()}
+        """How long training, with its validation, and testing have waited for data so far."""
+        self._feeding_note = ""
+        self.feeding = Feeding(num_workers)
+        """How batches reach the process that trains; see `feed`."""
         self.certified = False
         """Whether draw and test list have the fingerprints on record; False where none are on record."""
         drawn = self._drawn(whole, shots, draw, absolute_path(train_list), protocol)
@@ -147,6 +156,7 @@ class FewShotVideoDataModule(L.LightningDataModule):
         self._ready = False
         self._features: Features | None = None
         self._order: EpochBatches | None = None
+        self._tell: Callable[[str, int, int], None] = _to_nobody
         self._keep_hyperparameters(
             shots=shots, draw=draw, validation=float(validation), train_list=train_list, protocol=protocol
         )
@@ -166,8 +176,8 @@ class FewShotVideoDataModule(L.LightningDataModule):
     ) -> None:
         """Give batches of frame features instead of video, computed once and shared.
 
-        See `mmfuse.data.cache.feature_store`. For a frozen image tower, and only where the views of a clip are limited
-        in number.
+        See `mmfuse.data.cache.feature_batches`. For a frozen image tower, and only where the views of a clip are
+        limited in number.
 
         Args:
             compute: the tower: clips, uint8 (B, T, 3, S, S), to features, float32 (B, T, F).
@@ -200,10 +210,26 @@ class FewShotVideoDataModule(L.LightningDataModule):
             folder=folder,
         )
 
+    def feed(self, feeding: Feeding, *, tell: Callable[[str, int, int], None] | None = None) -> None:
+        """Say how batches reach the process that trains, and which device they are for.
+
+        Args:
+            feeding: how.
+            tell: told of features that are computed: for "train" or "test", clips done, clips to do.
+        """
+        self.feeding, self.num_workers = feeding, feeding.workers
+        self._tell = tell or _to_nobody
+        self.waits = {"train": Waits(feeding.device), "test": Waits(feeding.device)}
+
     @property
     def features_fault(self) -> str:
         """Why served features are not kept on the disk; empty as long as they are."""
         return "" if self._features is None else self._features.fault
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is to be said of how clips and features were come by; mostly nothing."""
+        return [remark for remark in (self.features_fault, self._feeding_note) if remark]
 
     @property
     def sampling(self) -> dict[str, Any]:
@@ -284,25 +310,33 @@ class FewShotVideoDataModule(L.LightningDataModule):
         self._be_ready()
         if self.train_clips.empty:
             raise MmfuseError("there are no clips to train on: shots is 0, which is for data that are only tested on")
-        if self.num_workers and self._clip_store is None:
-            self._memory.fill(self.train_clips["path"])
-        return self._loader(self.train_clips, self._source(self._memory), training=True)
+        return self._loader(self.train_clips, self._source(self._in_memory(self.train_clips)), training=True)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
         """The held-out clips in order; empty without a held-out share."""
         self._be_ready()
         if self.validation_clips.empty:
             return []
-        return self._loader(self.validation_clips, self._source(self._memory), training=False)
+        return self._loader(self.validation_clips, self._source(self._in_memory(self.validation_clips)), training=False)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The whole official test list, in order."""
         self._be_ready()
-        return self._loader(self.test_clips, self._source(self._decoding), training=False, test_views=self.test_views)
+        source = self._source(self._decoding)
+        return self._loader(self.test_clips, source, training=False, test_views=self.test_views, phase="test")
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """The same as for testing: `trainer.predict` goes over the test list."""
         return self.test_dataloader()
+
+    def _in_memory(self, clips: pd.DataFrame) -> CachedFrames:
+        """Where clips come from without a store: memory that forked processes share, or a part of it for each."""
+        if not self.num_workers or self._clip_store is not None:
+            return self._memory
+        if not self.feeding.forks:
+            return self._memory.divided(self.num_workers)
+        self._memory.fill(clips["path"])
+        return self._memory
 
     def _be_ready(self) -> None:
         if not self._ready:
@@ -310,7 +344,13 @@ class FewShotVideoDataModule(L.LightningDataModule):
             self.setup()
 
     def _loader(
-        self, clips: pd.DataFrame, source: FrameSource, *, training: bool, test_views: Views = ONE_VIEW
+        self,
+        clips: pd.DataFrame,
+        source: FrameSource,
+        *,
+        training: bool,
+        test_views: Views = ONE_VIEW,
+        phase: str = "train",
     ) -> DataLoader[Batch]:
         batches = ClipBatches(
             clips,
@@ -337,23 +377,25 @@ class FewShotVideoDataModule(L.LightningDataModule):
             # A loop that asks for a new loader each epoch goes on from the epoch that the last one has come to.
             order.set_epoch(0 if self._order is None else self._order.epoch)
             self._order = order
-        workers = 0 if self._features else self.num_workers  # a tower stays in the process that trains
-        # batch_size=None: what the sampler yields is a whole batch already.
-        shown: Dataset[Batch] = batches
-        if self._features is not None:
-            shown = self._features.through(batches, clips, self.catalogue)
         # A trainer that is to overfit a few batches takes the sampler away, and asks for batches by number.
         fixed = self.trainer is not None and self.trainer.overfit_batches > 0
+        shown: Dataset[Batch] = batches
+        feeding, waits = self.feeding, self.waits[phase]
+        clip_bytes = self.frames * 3 * self.size**2
+        if self._features is not None:
+            ahead = ReadAhead(batches, feeding=feeding, batch_bytes=BLOCK * clip_bytes, waits=waits)
+            decoding = Decoding(ahead, waits, partial(self._tell, phase), whole_epochs=not fixed)
+            shown = self._features.through(batches, clips, self.catalogue, decoding=decoding)
+            feeding = replace(feeding, workers=0)  # a tower stays in the process that trains
         if fixed:
             shown = FixedBatches(shown, order)
-        return DataLoader(
-            shown,
-            batch_size=None,
-            sampler=None if fixed else order,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=torch.cuda.is_available(),
-        )
+        transport = Transport.of(self.feeding, batch_bytes=max(BLOCK, self.batch_size) * clip_bytes)
+        self._feeding_note = transport.note
+        return clip_loader(shown, None if fixed else order, feeding=feeding, transport=transport, waits=waits)
+
+
+def _to_nobody(_phase: str, _done: int, _total: int) -> None:
+    return None
 
 
 def _read(dataset: str | dict[str, Any], split: int, root: Path | str | None, annotations: Any) -> Catalogue:

@@ -62,11 +62,17 @@ class Parameters(Strict):
 
 
 class Cost(Strict):
-    """What a cell cost. Seconds are wall time; the peak is of the device's memory, or of the process on a CPU."""
+    """What a cell cost. Seconds are wall time; the peak is of the device's memory, or of the process on a CPU.
+
+    `train_wait_seconds`, `test_wait_seconds`: of the seconds above, those in which the device had nothing to do because
+    its next batch was not there.
+    """
 
     seconds: Amount
     train_seconds: Amount | None = None
     test_seconds: Amount | None = None
+    train_wait_seconds: Amount | None = None
+    test_wait_seconds: Amount | None = None
     train_clips_per_second: Amount | None = None
     test_clips_per_second: Amount | None = None
     peak_memory_bytes: Count | None = None

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from mmfuse.bench.clip_cache import CachePlan, has_store, plan_cache, selection_of, store_folder
+from mmfuse.bench import clip_cache
+from mmfuse.bench.clip_cache import CachePlan, fill_ahead, has_store, plan_cache, selection_of, store_folder
 from mmfuse.bench.job import Job
 from mmfuse.bench.run_cell import run_cell
 from mmfuse.data.frames import sources
-from mmfuse.errors import MmfuseError
+from mmfuse.errors import MmfuseError, MmfuseWarning
 from mmfuse.records.cell import Cell
 from tests.bench.real import make_cell
 
@@ -87,6 +88,37 @@ def test_cells_decode_each_clip_once_between_them_and_give_the_same_numbers(
         assert anew.record.identity == outcome.record.identity
         assert anew.files["predictions"] == outcome.files["predictions"]
     assert len(decoded) > 9
+
+
+def test_clips_are_decoded_before_the_first_cell_and_what_is_lacking_is_gone_on_with(
+    clips: dict[str, str], towers: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = {**clips, "root": str(shutil.copytree(clips["root"], tmp_path / "clips"))}
+    torn = tmp_path / "clips" / "test_running_0.mp4"
+    whole = torn.read_bytes()
+    torn.write_bytes(b"no video")
+    cell = make_cell(copy, towers, "lora+frozen")
+    told: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(clip_cache, "usable_cores", lambda: 1)  # so that nothing is decoded out of sight below
+    fill_ahead(chosen(cell), report=lambda *news: told.append(news))
+    assert told == [("drifts", done, 8) for done in range(1, 9)], "the ninth is left for the cell, which names it"
+    torn.write_bytes(whole)
+    told.clear()
+    fill_ahead(chosen(cell), report=lambda *news: told.append(news))
+    assert told == [("drifts", 1, 1)]
+    monkeypatch.setattr(sources, "read_counted", None)
+    outcome = run_cell(Job(cell=cell, store=chosen(cell).store_for(cell) or "auto"), progress=lambda news: None)
+    assert outcome.record.state == "done"
+
+
+def test_a_disk_without_room_is_told_of_and_left_to_the_cells(
+    clips: dict[str, str], towers: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = chosen(make_cell(clips, towers, "lora+frozen"), wish=str(tmp_path / "kept"))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.warns(MmfuseWarning, match="are free; make room"):
+        fill_ahead(plan, report=lambda *news: None)
 
 
 def test_a_grid_that_only_has_frozen_towers_uses_a_store_that_is_there(

@@ -18,7 +18,7 @@ from mmfuse.bench.estimate import (
     read_calibration,
     work_of,
 )
-from mmfuse.data.cache import feature_store
+from mmfuse.data.cache import feature_batches
 from mmfuse.records.cell import Cell, Inputs
 from mmfuse.records.folder import PlannedCell
 from mmfuse.records.record import Record
@@ -115,4 +115,4 @@ def test_a_calibration_is_measured_and_kept(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_block_is_what_a_frozen_tower_looks_at_together() -> None:
-    assert estimate.BLOCK == feature_store.BLOCK
+    assert estimate.BLOCK == feature_batches.BLOCK

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -355,3 +356,20 @@ def test_workers_that_cannot_start_are_said_to_be_so(tmp_path: Path) -> None:
     engine = LocalEngine(slots=[Slot({})], limits=Limits(), runner="mmfuse.no_such_module:run")
     with pytest.raises(MmfuseError, match=r"do not start.*no_such_module"):
         Runner(folder=folder, tasks=tasks, engine=engine, view=Silent()).run()
+
+
+def test_an_interrupt_before_the_first_cell_starts_no_worker(tmp_path: Path) -> None:
+    """As while clips are decoded ahead."""
+    from mmfuse.bench.engines.base import Limits
+    from mmfuse.bench.engines.local import LocalEngine, Slot
+    from mmfuse.bench.job import Job
+    from mmfuse.bench.runner import Runner, Task
+    from tests.bench.harness import Silent, plan
+
+    folder = ResultsFolder(tmp_path)
+    tasks = [Task(entry, Job(cell=entry.cell)) for entry in plan(folder, cells("one"))]
+    engine = LocalEngine(slots=[Slot({})], limits=Limits(), runner="mmfuse.no_such_module:run")
+    interrupted = partial(signal.raise_signal, signal.SIGTERM)
+    tally = Runner(folder=folder, tasks=tasks, engine=engine, view=Silent(), before=interrupted).run()
+    assert tally.interrupted
+    assert folder.read()[0] == []

@@ -57,6 +57,9 @@ class Watching:
     def skipped(self, job: Any) -> None:
         self.told.append("skipped")
 
+    def decoding(self, dataset: str, done: int, total: int) -> None:
+        self.told.append(f"decoded {done} of {total}")
+
     def tick(self) -> None:
         pass
 

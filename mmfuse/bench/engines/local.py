@@ -17,7 +17,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -142,7 +142,7 @@ class LocalEngine:
         worker = self._running.get(number)
         if worker is None:
             worker = self._running[number] = _Worker(number, self._slots[number], self._runner)
-        worker.give(job)
+        worker.give(replace(job, at_a_time=self.workers))
         return Started(number, job)
 
     def _listen(self, busy: dict[int, _Worker]) -> Iterator[Event]:

@@ -63,6 +63,7 @@ def ensure(
     workers: int,
     announce: Callable[[FillPlan], None] | None = None,
     report: Report | None = None,
+    waits: Callable[[], None] | None = None,
 ) -> dict[str, str]:
     """Fill a store with whatever it lacks, one process of this machine at a time.
 
@@ -70,12 +71,13 @@ def ensure(
         store, workers, report: see `fill`.
         wanted: what it is to hold.
         announce: told what will be done before it is begun; not called where nothing is to be done.
+        waits: told that another process fills the store and is waited for.
 
     Returns, raises: see `fill`.
     """
     if not plan_fill(store, wanted).to_be_done:
         return {}
-    with _alone(store.folder):
+    with _alone(store.folder, waits):
         work = plan_fill(store, wanted)  # again: another process may have done it in the meantime
         if announce is not None and work.to_be_done:
             announce(work)
@@ -83,7 +85,7 @@ def ensure(
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: Path, waits: Callable[[], None] | None) -> Iterator[None]:
     """Wait until no other process of this machine fills the store; a killed process lets go by itself."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -94,7 +96,12 @@ def _alone(folder: Path) -> Iterator[None]:
         try:
             import fcntl
 
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if waits is not None:
+                    waits()
+                fcntl.flock(lock, fcntl.LOCK_EX)
         except (ImportError, OSError):
             pass  # no such lock on this system or disk: clips may be decoded twice, with the same result
         yield

@@ -104,6 +104,12 @@ class CachedFrames:
             return self._held[path].pick(choose)
         return self._source.pick(path, choose)
 
+    def divided(self, processes: int) -> CachedFrames:
+        """What each of several processes keeps, none of which sees the memory of the others."""
+        return CachedFrames(
+            self._source, frames=self._frames, candidates=self._candidates, budget=self._room // processes
+        )
+
     def fill(self, paths: Iterable[str]) -> None:
         """Look at clips ahead, so that processes started afterwards share them."""
         for path in paths:

@@ -27,6 +27,14 @@ def _cost(name: str, scale: float = 1.0) -> Read:
     return read
 
 
+def _waiting(record: Record) -> float | None:
+    """Per cent of the training in which the device had no data."""
+    cost = record.cost
+    if cost is None or not cost.train_seconds or cost.train_wait_seconds is None:
+        return None
+    return 100 * cost.train_wait_seconds / cost.train_seconds
+
+
 def trade_off(accuracy: float, weights: int) -> float:
     """Performance-parameter trade-off (PPT) of V-PETL Bench (Xin et al., NeurIPS 2024): acc · exp(-log10(N / 10M + 1)).
 
@@ -53,6 +61,7 @@ COLUMNS: tuple[tuple[str, Read, int], ...] = (
     ("checkpoint MB", _cost("checkpoint_bytes", 1e-6), 2),
     ("PPT", _trade_off, 3),
     ("train s", _cost("train_seconds"), 1),
+    ("waiting %", _waiting, 1),
     ("peak MB", _cost("peak_memory_bytes", 1e-6), 0),
     ("train clips/s", _cost("train_clips_per_second"), 1),
     ("test clips/s", _cost("test_clips_per_second"), 1),
@@ -77,6 +86,7 @@ def cost_table(group: Group) -> Table:
             "Numbers of trained weights; PPT, wall seconds, memory and speed are means over the repetitions.",
             "PPT is the trade-off of V-PETL Bench, acc · exp(-log10(N / 10M + 1)): top-1 between 0 and 1, N the "
             "trained weights of both methods, without the fusion.",
+            "Waiting: the part of the training in which the device had nothing to do, as its next batch was not there.",
             f"Measured on {', '.join(devices) or 'nothing yet'}; features of a frozen tower that are already kept "
             "cost nothing again, so times hold for this order of cells.",
         ),

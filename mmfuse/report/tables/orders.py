@@ -27,6 +27,7 @@ ASCENDING = (
     "fusion",
     "checkpoint MB",
     "train s",
+    "waiting %",
     "peak MB",
 )
 """Quantities of which less is better."""

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from mmfuse import ActionRecognizer, FewShotVideoDataModule
-from mmfuse.data.cache import feature_store
-from mmfuse.data.cache.feature_store import BLOCK, FeatureStore
+from mmfuse.data.cache import feature_batches
+from mmfuse.data.cache.feature_batches import BLOCK
+from mmfuse.data.cache.feature_store import FeatureStore
 from mmfuse.errors import MmfuseError
 from tests.data.videos import encode
 from tests.towers import SIZE, image_tower, text_tower
@@ -96,7 +97,7 @@ def test_each_view_is_computed_once_for_all_draws_seeds_and_processes(mine: dict
     first, second, other = Tower(), Tower(), Tower()
     data = served(mine, tmp_path, first)
     epochs(data, 6)
-    assert first.clips == 2 * 2 * BLOCK  # 2 views of 6 clips, 4 and then 2 a batch: one padded block for each batch
+    assert first.clips == 2 * BLOCK  # 2 views of 6 clips, each in one padded block, whatever the batches are
     epochs(served(mine, tmp_path, second, shots=2, draw=1, seed=9, batch_size=3), 6)
     assert second.clips == 0
     epochs(served(mine, tmp_path, other, key="another tower"), 1)
@@ -129,7 +130,7 @@ def test_features_of_another_decoder_are_not_read(
 ) -> None:
     """Another reader or library may show other pixels of the same file."""
     epochs(served(mine, tmp_path, Tower()), 1)
-    monkeypatch.setattr(feature_store, "decoder_version", lambda: "another")
+    monkeypatch.setattr(feature_batches, "decoder_version", lambda: "another")
     again = Tower()
     epochs(served(mine, tmp_path, again), 1)
     assert again.clips > 0

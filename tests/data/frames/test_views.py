@@ -13,7 +13,7 @@ import torch
 
 from mmfuse import FewShotVideoDataModule
 from mmfuse.data.batches import ClipBatches, Request
-from mmfuse.data.cache.feature_store import BLOCK
+from mmfuse.data.cache.feature_batches import BLOCK
 from mmfuse.data.frames.sampling import segment_centres
 from mmfuse.data.frames.sources import Frames
 from mmfuse.data.frames.views import Views
