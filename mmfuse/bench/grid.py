@@ -15,6 +15,7 @@ from mmfuse.bench.grid_tests import GridTests
 from mmfuse.bench.prompt_files import given_prompts
 from mmfuse.bench.yaml_source import YamlSource
 from mmfuse.data.catalogue.cards import load_card
+from mmfuse.data.catalogue.custom import lists_in, named
 from mmfuse.data.protocols import load_protocol
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.methods.sentences import Sentences, by_class
@@ -37,6 +38,7 @@ class LoadedGrid:
             self.grid = Grid.model_validate(source.value)
         except ValidationError as fault:
             raise source.first_error(fault) from None
+        self._find_own()
         self._prompts: dict[str, Sentences] = {}
         self._check_size()
         self._check_names()
@@ -52,6 +54,20 @@ class LoadedGrid:
         )
         self._check_overrides()
         self._check_draws()
+
+    def _find_own(self) -> None:
+        """Let data sets that no card knows be folders of clips of that name."""
+        update: dict[str, Any] = {}
+        for key, sources in (("datasets", self.grid.datasets), ("test_on", self.grid.test_on)):
+            found: list[Source] = []
+            for position, dataset in enumerate(sources):
+                try:
+                    own = dataset.name if dataset.own else named(dataset.name, beside=self.source.path.parent)
+                except MmfuseError as fault:
+                    raise self.source.error([key, position], str(fault)) from None
+                found.append(dataset if isinstance(own, str) else dataset.model_copy(update=own))
+            update[key] = tuple(found)
+        self.grid = self.grid.model_copy(update=update)
 
     def _check_draws(self) -> None:
         """Draws can be added only where there is something to decide."""
@@ -258,7 +274,8 @@ class LoadedGrid:
         beside = self.source.path.parent
         update: dict[str, Any] = {}
         if dataset.own and dataset.root is not None:
-            update["root"] = _absolute(dataset.root, beside)
+            root = _absolute(dataset.root, beside)
+            update = {"root": root, **({} if dataset.train or dataset.test else lists_in(Path(root)))}
         if isinstance(dataset, Dataset) and dataset.train_lists:
             update["train_lists"] = {shots: _absolute(path, beside) for shots, path in dataset.train_lists.items()}
         return dataset.model_copy(update=update) if update else dataset

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmfuse.cli.common import complain, out, print_json
-from mmfuse.cli.datasets import named, shots_of
+from mmfuse.cli.datasets import shots_of
 from mmfuse.data.cache.clip_store import ClipStore
 from mmfuse.data.cache.fill import FillPlan, ensure, plan_fill, size
 from mmfuse.data.cache.plan import ClipSelection, StoreContents, located_catalogue, store_contents
+from mmfuse.data.catalogue.custom import named
 from mmfuse.data.catalogue.load import Catalogue
 from mmfuse.data.frames.video import Damaged
 from mmfuse.errors import MmfuseError

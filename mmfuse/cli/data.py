@@ -1,4 +1,4 @@
-"""`mmfuse data`: check, split, get and cache data sets, and certify their draws."""
+"""`mmfuse data`: check, divide, split, get and cache data sets, and certify their draws."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Check data sets, print and certify their draws, and cache their clips.",
+    help="Check and divide data sets, print and certify their draws, and cache their clips.",
 )
 
 KNOWN = ", ".join(completion.datasets(""))
@@ -52,6 +52,55 @@ def check(
         dataset, root=root, annotations=annotations, split=split, decode=decode, workers=workers, json=json
     )
     raise typer.Exit(0 if good else 1)
+
+
+@app.command()
+def divide(
+    clips: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CLIPS",
+            help="A folder with a folder for each class, or a CSV file with the columns path,label[,group].",
+        ),
+    ],
+    test: Annotated[float, typer.Option(help="The share of each class's clips that is for the test.")] = 0.2,
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="A regular expression with parentheses around what names the source in a clip's path, such as "
+            "'(person\\d+)_'; none makes each clip its own source. By default usual names are recognised.",
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the lists; by default that of the clips.")] = None,
+    seed: Annotated[int, typer.Option(help="Another number gives another division.", min=0)] = 0,
+    frames: Annotated[
+        bool,
+        typer.Option(
+            "--frames/--no-frames", help="Look for clips that show the same frames, which decodes all of them."
+        ),
+    ] = True,
+    damaged: options.Damaged = "error",
+    workers: options.Processes = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over lists that are there.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Divide clips of your own into training and test, so that all clips of a source are on one side."""
+    from mmfuse.cli import divide
+
+    request = divide.DivideRequest(
+        clips=clips,
+        test=test,
+        groups=groups,
+        out=out,
+        seed=seed,
+        frames=frames,
+        damaged=damaged,
+        workers=workers,
+        force=force,
+        json=json,
+    )
+    divide.divide_clips(request)
 
 
 @app.command()

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import csv
 import json as json_format
-import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
 
 from mmfuse.cli.common import notes, out, print_json
 from mmfuse.data import few_shot
 from mmfuse.data.catalogue import check as checking
 from mmfuse.data.catalogue.archives import unpack as unpack_archive
 from mmfuse.data.catalogue.cards import Source, card_names, load_card
+from mmfuse.data.catalogue.custom import named
 from mmfuse.data.catalogue.load import Catalogue, load_catalogue, published
 from mmfuse.data.catalogue.locate import dataset_folder
 from mmfuse.data.few_shot import Shots
@@ -27,23 +26,6 @@ from mmfuse.utils.processes import usable_cores
 from mmfuse.utils.progress import progress_bar
 
 _SHOWN = 10
-
-
-def named(dataset: str) -> str | dict[str, Any]:
-    """A data set by what a user calls it on the command line: a name, or a folder of clips.
-
-    Raises:
-        MmfuseError: a path where no folder is.
-    """
-    folder = user_path(dataset)
-    if dataset in card_names() or not folder.is_dir():
-        if dataset in card_names() or (os.sep not in dataset and not folder.exists()):
-            return dataset
-        kind = "is no folder" if folder.exists() else "is not there"
-        raise MmfuseError(f"{dataset} {kind}; give the folder of your clips, or a data set by name")
-    own = {"name": folder.absolute().name, "root": str(folder.absolute())}
-    lists = {part: f"{part}.csv" for part in ("train", "test") if (folder / f"{part}.csv").is_file()}
-    return own | lists
 
 
 def _published_name(dataset: str, instead: str) -> None:

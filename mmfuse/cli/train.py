@@ -19,6 +19,7 @@ from mmfuse.bench.job import Job, Outcome
 from mmfuse.bench.prompt_files import read_prompts
 from mmfuse.cli.common import DONE, FAILED, complain, notes, out, print_json
 from mmfuse.cli.live import TrainingBar, TrainingLines
+from mmfuse.data.catalogue.custom import named
 from mmfuse.data.protocols import load_protocol
 from mmfuse.data.tiny import make_clips
 from mmfuse.errors import MmfuseError, unknown
@@ -99,7 +100,7 @@ def build_cell(request: TrainRequest) -> Cell:
     Raises:
         MmfuseError: an unknown name, or a value that does not fit.
     """
-    from mmfuse.cli.datasets import named, shots_of
+    from mmfuse.cli.datasets import shots_of
 
     dataset = named(request.dataset)
     if isinstance(dataset, str) and dataset not in dataset_names():

@@ -60,7 +60,7 @@ def _as_written(value: Any) -> str:
 
 
 class Source(Strict):
-    """A data set by name, or a user's own clips: two CSV files, or folders train/<class> and test/<class>.
+    """A data set by name, or a user's own clips: two CSV files, or a folder (which may be named by its path alone).
 
     `damaged: keep` shows the frames that can be read of a damaged video, which otherwise fails its cells.
     """
@@ -75,7 +75,11 @@ class Source(Strict):
     @model_validator(mode="before")
     @classmethod
     def _from_name(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        # A path names a folder of one's own; a bare word may, which whoever knows the cards finds out.
+        path = value.rstrip("/")
+        return {"name": path.rpartition("/")[2] or value, "root": value} if "/" in value else {"name": value}
 
     @model_validator(mode="after")
     def _both_lists(self) -> Self:

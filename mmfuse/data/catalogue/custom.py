@@ -1,4 +1,4 @@
-"""A user's own videos: two CSV files, or the folders train/<class>/* and test/<class>/*.
+"""A user's own videos: a folder with train.csv and test.csv, or with the folders train/<class>/* and test/<class>/*.
 
 What the classes are called in prompts is said by `classes` in the request, or by a file `classes.csv` in the root.
 """
@@ -6,18 +6,21 @@ What the classes are called in prompts is said by `classes` in the request, or b
 from __future__ import annotations
 
 import csv
+import os
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from mmfuse.data.catalogue.cards import DataCard, in_words, parse_classes
+from mmfuse.data.catalogue.cards import DataCard, card_names, in_words, parse_classes
 from mmfuse.data.catalogue.duplicates import Entry, refuse_duplicates
 from mmfuse.data.catalogue.official_lists import Row
 from mmfuse.data.catalogue.walk import described, walk, why_no_video
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.utils.files import refuse_name, user_path
 
+PARTS = ("train", "test")
 _KEYS = ("name", "root", "train", "test", "classes")
 LONGEST_PATH = 4000
 CLASSES_FILE = "classes.csv"
@@ -33,6 +36,46 @@ class Custom(NamedTuple):
     """The folder that relative paths start from, where one was given."""
     warnings: list[str]
     """What a user should know before a number is made of them."""
+
+
+def named(dataset: str, *, beside: Path | None = None) -> str | dict[str, Any]:
+    """A data set by what a user calls it: the name of a card, or a folder of clips.
+
+    Args:
+        dataset: what was written.
+        beside: where a relative folder is looked for first; then in the current folder.
+
+    Returns:
+        The keys of a data set of one's own where it is a folder; else the name as it was given.
+
+    Raises:
+        MmfuseError: a path where no folder is, or a list of clips that are not divided.
+    """
+    given = user_path(dataset)
+    place = beside / given if beside is not None and (beside / given).exists() else given
+    if dataset in card_names():
+        return dataset
+    if place.is_file() and place.suffix.lower() == ".csv":
+        raise MmfuseError(
+            f"{dataset} is one list, and a data set needs two, for training and test; divide it by source: "
+            f"{_how_to_divide(dataset)}"
+        )
+    if not place.is_dir():
+        if os.sep not in dataset and not place.exists():
+            return dataset
+        kind = "is no folder" if place.exists() else "is not there"
+        raise MmfuseError(f"{dataset} {kind}; give the folder of your clips, or a data set by name")
+    folder = place.absolute()
+    return {"name": folder.name, "root": str(folder), **lists_in(folder)}
+
+
+def lists_in(folder: Path) -> dict[str, str]:
+    """The lists of a data set in its folder, by the keys that name them."""
+    return {part: f"{part}.csv" for part in PARTS if (folder / f"{part}.csv").is_file()}
+
+
+def _how_to_divide(clips: Path | str) -> str:
+    return shlex.join(["mmfuse", "data", "divide", str(clips)])
 
 
 def read(dataset: Mapping[str, Any], *, root: Path | None = None) -> Custom:
@@ -60,6 +103,10 @@ def read(dataset: Mapping[str, Any], *, root: Path | None = None) -> Custom:
     refuse_name(str(name), what="data set")
     given = dataset.get("root") or root
     folder = user_path(given).absolute() if given else None
+    if folder is not None and not folder.is_dir():
+        raise MmfuseError(f"data set {name!r}: there is no folder {folder}; name the folder of your clips as 'root'")
+    if folder is not None and not (dataset.get("train") or dataset.get("test")):
+        dataset = {**dataset, **lists_in(folder)}
     warnings: list[str] = []
     entries = list(_entries(str(name), dataset, folder, warnings))
     classes, named = _classes(dataset, entries, str(name), folder)
@@ -88,7 +135,9 @@ def read(dataset: Mapping[str, Any], *, root: Path | None = None) -> Custom:
 def _entries(name: str, dataset: Mapping[str, Any], folder: Path | None, warnings: list[str]) -> Iterator[Entry]:
     if bool(dataset.get("train")) != bool(dataset.get("test")):
         raise MmfuseError(f"data set {name!r}: give both lists, 'train' and 'test', or neither and a root with folders")
-    for part in ("train", "test"):
+    if folder is not None and not dataset.get("train"):
+        _refuse_undivided(folder)
+    for part in PARTS:
         if dataset.get("train"):
             yield from read_list(Path(_located(str(dataset[part]), folder)), part, folder)
         elif folder is None:
@@ -171,6 +220,20 @@ def _cause(found: list[str]) -> str:
     if any("." in field or "/" in field for field in found):
         return "; the columns are not named: put such a line before the first clip"
     return ""
+
+
+def _refuse_undivided(folder: Path) -> None:
+    """Say of a folder with a folder for each class what it is, and how it becomes a data set."""
+    if any((folder / part).is_dir() for part in PARTS):
+        return
+    found = {place.name: len(walk(place).videos) for place in class_folders(folder)[0]}
+    classes = [name for name, videos in found.items() if videos]
+    if classes:
+        shown = ", ".join(classes[:3]) + (", ..." if len(classes) > 3 else "")
+        raise MmfuseError(
+            f"{folder}: {sum(found.values()):,} clips in {len(classes)} folders by class ({shown}), not divided into "
+            f"training and test yet; divide them by source: {_how_to_divide(folder)}"
+        )
 
 
 def _from_folders(folder: Path, part: str, warnings: list[str]) -> Iterator[Entry]:

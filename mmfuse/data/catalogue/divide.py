@@ -80,12 +80,12 @@ def divide(
         raise MmfuseError(f"the share of the test lies above 0 and below 1, such as 0.2; got {test}")
     clips = clips.sort_values(["class", "clip"], kind="stable", ignore_index=True)
     found = sources_of(clips, groups)
-    sources, notes = found.groups, list(found.notes)
+    sources, notes, same = found.groups, list(found.notes), []
     if frames:
         same = _same_frames(clips, damaged=damaged, workers=workers, report=report)
         notes += _told_of_same(same, clips, sources)
         sources = _joined(sources, same)
-    _refuse_single(clips["class"].tolist(), sources, clips["clip"].tolist(), groups)
+    _refuse_single(clips, sources, same=same, named=found.groups)
     in_test = _chosen(clips["class"].tolist(), sources, test=test, key=f"{name}\0{seed}")
     whole = clips.assign(group=sources)
     parts = [whole[in_test == part].reset_index(drop=True) for part in (False, True)]
@@ -154,20 +154,27 @@ def _joined(sources: Sequence[str], same: Iterable[Same]) -> list[str]:
 # --- parting ------------------------------------------------------------------------------------------------------
 
 
-def _refuse_single(classes: Sequence[str], sources: Sequence[str], names: Sequence[str], pattern: str | None) -> None:
-    of_class: dict[str, set[str]] = defaultdict(set)
-    for one, source in zip(classes, sources, strict=True):
-        of_class[one].add(source)
-    alone = sorted(name for name, found in of_class.items() if len(found) < 2)
+def _refuse_single(clips: pd.DataFrame, sources: Sequence[str], *, same: Sequence[Same], named: Sequence[str]) -> None:
+    """Refuse a class of one source; `named` are the sources before clips with the same frames were joined."""
+    rows_of: dict[str, list[int]] = defaultdict(list)
+    for row, name in enumerate(clips["class"]):
+        rows_of[name].append(row)
+    alone = [name for name, rows in rows_of.items() if len({sources[row] for row in rows}) < 2]
     if not alone:
         return
-    rows = [row for row, name in enumerate(classes) if name == alone[0]]
-    more = f" (and those of {len(alone) - 1} more classes)" if len(alone) > 1 else ""
-    otherwise = "" if pattern == NONE else "; add clips of another source, or name the sources otherwise by --groups"
+    rows, names = rows_of[alone[0]], clips["clip"].tolist()
+    others = len(alone) - 1
+    more = f" (and of {others} more class{'es' * (others > 1)})" if others else ""
+    told = f"groups that cannot be parted: all {len(rows)} clips of {alone[0]!r}{more} are of one source, "
+    if len({named[row] for row in rows}) < 2:
+        raise MmfuseError(
+            f"{told}{sources[rows[0]]!r}, such as {names[rows[0]]} and {names[rows[-1]]}, which cannot be in training "
+            f"and in test; add clips of another source, or name the sources otherwise (--groups PATTERN or {NONE})"
+        )
+    pairs = [pair for pair in same if sources[pair.first] == sources[rows[0]]]
     raise MmfuseError(
-        f"groups that cannot be parted: all {len(rows)} clips of {alone[0]!r}{more} are of one source, "
-        f"{sources[rows[0]]!r}, such as {names[rows[0]]} and {names[rows[-1]]}, and cannot be in training and in test"
-        f"{otherwise}"
+        f"{told}since they show the same frames, such as {_shown(pairs[:1], names)}, and cannot be in training and in "
+        "test; add other clips, or leave the frames out of it (--no-frames)"
     )
 
 

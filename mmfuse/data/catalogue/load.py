@@ -82,8 +82,8 @@ def load_catalogue(
 
     Args:
         dataset: the name of a card ("ucf101", "hmdb51", "diving48", "tiny"), or a mapping for clips of one's own:
-            {"name", "root", "train", "test", ["classes"]} for two CSV files, {"name", "root"} for the folders
-            train/<class>/* and test/<class>/*.
+            {"name", "root", "train", "test", ["classes"]} for two CSV files, {"name", "root"} for a folder with
+            train.csv and test.csv or with train/<class>/* and test/<class>/*. Such a folder's path is enough, too.
         split: the official fold, from 1.
         root: the folder with the videos, or one that holds the data set's folder. Where it is given, `path` is
             where each video was found; videos that were not found keep the published path.
@@ -104,6 +104,8 @@ def published(
     """Like `load_catalogue`, with the clips that the lists name but do not use, whose part is "unused"."""
     if isinstance(dataset, dict) and set(dataset) == {"name"}:
         dataset = dataset["name"]
+    if isinstance(dataset, str):
+        dataset = custom.named(dataset)
     if isinstance(dataset, dict):
         found = custom.read(dataset, root=root)
         _check_split(found.card.title, split, (1,))  # one pair of lists: another split would repeat the same numbers

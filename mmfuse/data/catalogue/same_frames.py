@@ -84,13 +84,19 @@ def find_same_frames(
         if report is not None:
             report(done, len(paths))
     rows = sorted(thumbnails)
-    clips = [_Clip(thumbnails[row]) for row in rows]
-    same = []
-    for one, other, mirrored in _candidates(clips):
-        frames = shared_frames(clips[one], clips[other], mirrored=mirrored)
-        if frames:
-            same.append(Same(rows[one], rows[other], mirrored, frames))
-    return Looked(same, dict(sorted(unreadable.items())))
+    same = same_among([thumbnails.pop(row) for row in rows])
+    paired = [pair._replace(first=rows[pair.first], second=rows[pair.second]) for pair in same]
+    return Looked(paired, dict(sorted(unreadable.items())))
+
+
+def same_among(thumbnails: Sequence[NDArray[np.uint8]]) -> list[Same]:
+    """The clips that show the same frames, by the thumbnails of their frames, (N, 16, 16) each."""
+    clips = [_Clip(frames) for frames in thumbnails]
+    found = [
+        Same(one, other, mirrored, _shared_frames(clips[one], clips[other], mirrored=mirrored))
+        for one, other, mirrored in _candidates(clips)
+    ]
+    return [pair for pair in found if pair.frames]
 
 
 def _decoded(clip: tuple[int, str], *, damaged: Damaged) -> tuple[int, NDArray[np.uint8] | str]:
@@ -120,32 +126,40 @@ def thumbnails_of(path: str, *, damaged: Damaged = "error") -> NDArray[np.uint8]
 
 
 class _Clip:
-    """A clip's frames as they are compared.
+    """A clip's frames as they are compared, without brightness and contrast.
 
     Args:
         thumbnails: (N, 16, 16).
     """
 
     def __init__(self, thumbnails: NDArray[np.uint8]) -> None:
-        self._grey = thumbnails
         levels = _levelled(thumbnails)
+        self._levels = levels.astype(np.float16)  # a large data set has millions of frames
         moving = _difference(levels, np.median(levels, axis=0, keepdims=True)) > MOVEMENT
         # A clip in which nothing moves is compared as a whole.
         places = np.flatnonzero(moving) if moving.sum() >= FEWEST_FRAMES else np.arange(len(levels))
-        self.looked_for = places[np.unique(segment_centres(len(places), LOOKED_FOR))]
-        """Places of the frames that are looked for in another clip, (Q,)."""
+        self._looked_for = places[np.unique(segment_centres(len(places), LOOKED_FOR))]
 
     def __len__(self) -> int:
-        return len(self._grey)
+        return len(self._levels)
 
-    def levels(self, *, mirrored: bool = False) -> Thumbnails:
-        """All frames without brightness and contrast, (N, B)."""
-        return _levelled(self._grey[:, :, ::-1] if mirrored else self._grey)
+    def levels(self) -> Thumbnails:
+        """All frames, (N, B)."""
+        return self._levels.astype(np.float32)
+
+    def looked_for(self, *, mirrored: bool) -> Thumbnails:
+        """Frames that are looked for in another clip, (Q, B)."""
+        return _as_seen(self._levels[self._looked_for], mirrored=mirrored)
 
     def coarse(self, *, mirrored: bool = False) -> Thumbnails:
         """Few frames in coarse blocks, (Q, 64), the same number for every clip."""
-        few = self.levels(mirrored=mirrored)[segment_centres(len(self), LOOKED_FOR)]
+        few = _as_seen(self._levels[segment_centres(len(self), LOOKED_FOR)], mirrored=mirrored)
         return few.reshape(-1, SIDE // 2, 2, SIDE // 2, 2).mean(axis=(2, 4)).reshape(LOOKED_FOR, -1)
+
+
+def _as_seen(levels: NDArray[np.float16], *, mirrored: bool) -> Thumbnails:
+    blocks = levels.reshape(-1, SIDE, SIDE).astype(np.float32)
+    return (blocks[:, :, ::-1] if mirrored else blocks).reshape(len(levels), -1)
 
 
 def _levelled(grey: NDArray[np.uint8]) -> Thumbnails:
@@ -180,16 +194,13 @@ def _candidates(clips: Sequence[_Clip]) -> Iterator[tuple[int, int, bool]]:
                     yield start + one, other, mirrored
 
 
-def shared_frames(one: _Clip, other: _Clip, *, mirrored: bool) -> int:
+def _shared_frames(one: _Clip, other: _Clip, *, mirrored: bool) -> int:
     """How many frames of the shorter clip are found in the longer one in the order of time; 0 where too few are."""
     short, long = (one, other) if len(one) <= len(other) else (other, one)
-    looked_for = short.levels(mirrored=mirrored)[short.looked_for]
-    among = long.levels()
-    apart = (looked_for**2).sum(axis=1)[:, None] + (among**2).sum(axis=1)[None] - 2 * looked_for @ among.T
-    nearest = apart.argmin(axis=1)
+    looked_for, among = short.looked_for(mirrored=mirrored), long.levels()
+    nearest = ((among**2).sum(axis=1)[None] - 2 * looked_for @ among.T).argmin(axis=1)
     found = nearest[_difference(looked_for, among[nearest]) <= SAME_FRAME]
-    if len(found) < min(FEWEST_FRAMES, len(short.looked_for)):
-        return 0
     steps = np.diff(found)
     in_order = bool((steps >= 0).all() or (steps <= 0).all())
-    return len(found) if in_order and (len(set(found.tolist())) >= FEWEST_FRAMES or len(long) < FEWEST_FRAMES) else 0
+    enough = len(set(found.tolist())) >= min(FEWEST_FRAMES, len(looked_for), len(among))
+    return len(found) if in_order and enough else 0

@@ -19,7 +19,6 @@ from mmfuse.errors import MmfuseError
 from mmfuse.utils.files import refuse_unprintable, user_path
 
 COLUMNS = ("clip", "class", "group", "path")
-FOLDERS = ("train", "test")
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,6 @@ class Undivided:
         return sorted(set(self.table["class"]))
 
 
-def is_divided(folder: Path) -> bool:
-    """Whether a folder has training and test clips already, as lists or as folders."""
-    return any(all((folder / f"{part}{kind}").exists() for part in FOLDERS) for kind in (".csv", ""))
-
-
 def read_undivided(clips: Path | str) -> Undivided:
     """Read clips that are not divided yet.
 
@@ -55,11 +49,16 @@ def read_undivided(clips: Path | str) -> Undivided:
             whose paths start from the file's own folder or are absolute.
 
     Raises:
-        MmfuseError: neither of these; no clips, one class, a class with one clip; names that other systems or a list
-            would confuse; a video that stands there twice, or under two labels.
+        MmfuseError: neither of these, or divided already; no clips, one class, a class with one clip; names that other
+            systems or a list would confuse; a video that stands there twice, or under two labels.
     """
     place = user_path(clips).absolute()
     warnings: list[str] = []
+    if all((place / part).is_dir() for part in custom.PARTS):
+        raise MmfuseError(
+            f"{place} is divided already, into the folders train and test; look at it by mmfuse data check, or name a "
+            "folder of class folders"
+        )
     if place.is_dir():
         root, entries = place, list(_from_class_folders(place, warnings))
     elif place.is_file():

@@ -108,16 +108,19 @@ def test_wrong_requests(tmp_path: Path) -> None:
         ({"name": "mine", "train": "train.csv"}, "give both lists"),
         ({"name": "mine", "train": "a.csv", "test": "b.csv"}, r"a.csv: the list cannot be read \(No such file"),
         ({"root": str(tmp_path)}, "needs a name"),
-        ({"name": "mine", "root": str(tmp_path)}, "expected the folders train/<class> and test/<class>; train is not"),
+        ({"name": "mine", "root": str(tmp_path / "none")}, "there is no folder .*none; name the folder of your clips"),
         (mine | {"classes": ["wave"]}, "unknown class 'JumpRope'"),
         (mine | {"classes": ["wave", "wave"]}, "the class 'wave' is listed twice"),
         (mine | {"classes": [["wave"]]}, "a class is a name or"),
     ):
         with pytest.raises(MmfuseError, match=message):
             load_catalogue(wrong)
-    (tmp_path / "train").mkdir()
+    (tmp_path / "mine" / "train").mkdir(parents=True)
     with pytest.raises(MmfuseError, match="no videos in train/<class>/"):
-        load_catalogue({"name": "mine", "root": str(tmp_path)})
+        load_catalogue({"name": "mine", "root": str(tmp_path / "mine")})
+    (tmp_path / "mine" / "train").rename(tmp_path / "mine" / "test")
+    with pytest.raises(MmfuseError, match="expected the folders train/<class> and test/<class>; train is not"):
+        load_catalogue({"name": "mine", "root": str(tmp_path / "mine")})
 
 
 # --- names of classes --------------------------------------------------------------------------------------------
