@@ -41,6 +41,11 @@ class Undivided:
         return sorted(set(self.table["class"]))
 
 
+def is_divided(folder: Path) -> bool:
+    """Whether a folder has training and test clips already, as lists or as folders."""
+    return any(all((folder / f"{part}{kind}").exists() for part in custom.PARTS) for kind in (".csv", ""))
+
+
 def read_undivided(clips: Path | str) -> Undivided:
     """Read clips that are not divided yet.
 
