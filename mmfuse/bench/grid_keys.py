@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from mmfuse.bench.shards import Shard
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.methods.registry import IMAGE, METHODS, TEXT, names, parse_pair
 from mmfuse.records.cell import AXES, Axes, Clip, Dataset, Encoders, Fusion, Pair, Setting, Target, Train
 from mmfuse.records.fields import MOST_SHOTS, Seed, ShotsOrNone, Split, Strict, no_boolean
+from mmfuse.records.selection import Shard
 from mmfuse.records.until_decided import UntilDecided
 
 SETTINGS = ("encoders", "clip", "fusion", "train")

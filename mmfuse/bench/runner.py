@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +15,15 @@ from mmfuse.bench.job import Event, Finished, Job, Outcome, Progress, Progressed
 from mmfuse.errors import MmfuseError
 from mmfuse.records.cell import Cell
 from mmfuse.records.folder import ResultsFolder
-from mmfuse.records.locks import CellLock
+from mmfuse.records.locks import Claim, Claims
 from mmfuse.records.record import Failure, Record, failed, now
 from mmfuse.records.status import Entry
+from mmfuse.utils.files import refresh_listing
 from mmfuse.utils.interrupts import Interrupts
 
 UNWRITTEN_AT_MOST = 64
+LOOK_AGAIN = 1.0
+"""Seconds between two looks at claims of which it is not known yet whether their runners live."""
 
 
 class View(Protocol):
@@ -96,7 +100,9 @@ class Runner:
         self._fail_fast = fail_fast
         self._further = further
         self._before = before
-        self._locks: dict[str, CellLock] = {}
+        self._claims = Claims(folder.running)
+        self._locks: dict[str, Claim] = {}
+        self._aside: list[Task] = []
         self._jobs: dict[str, Job] = {}
         self._unwritten: list[tuple[Job, Outcome]] = []
         self._unlockable = ""
@@ -115,8 +121,7 @@ class Runner:
             try:
                 if self._before is not None:
                     self._before()
-                for event in self._engine.run(self._next_job):
-                    self._handle(event)
+                self._run_all()
                 if self._unlockable:
                     raise MmfuseError(self._unlockable)
             except KeyboardInterrupt:
@@ -127,6 +132,17 @@ class Runner:
                 self._mark_running()
                 self._write_what_is_left()
         return self.tally
+
+    def _run_all(self) -> None:
+        """Run what there is, and then what a runner of another machine has left behind, should it prove dead."""
+        while True:
+            for event in self._engine.run(self._next_job):
+                self._handle(event)
+            if not self._aside:
+                return
+            self._view.tick()
+            time.sleep(LOOK_AGAIN)
+            self._waiting, self._aside = list(reversed(self._aside)), []
 
     def _next_job(self) -> Job | None:
         while self._waiting and not self._unlockable and not (self._fail_fast and self.tally.failed):
@@ -139,6 +155,9 @@ class Runner:
                 return None
             if locked:
                 return task.job
+            if self._claims.is_watched(task.job.cell.config_hash):
+                self._aside.append(task)
+                continue
             self.tally.elsewhere += 1
             self._view.skipped(task.job)
             self._ask_for_more(task.job.cell)
@@ -153,7 +172,7 @@ class Runner:
         config_hash = task.job.cell.config_hash
         if config_hash in self._locks:
             return False  # the same cell under another name is running
-        lock = CellLock.take(self._folder.running / f"{config_hash}.lock")
+        lock = self._claims.take(config_hash)
         if lock is None:
             return False
         if self._done_meanwhile(task):
@@ -167,6 +186,7 @@ class Runner:
     def _done_meanwhile(self, task: Task) -> bool:
         """Whether another runner has finished the cell since it was planned."""
         before = task.entry.record
+        refresh_listing(self._folder.records)
         for found in self._folder.finished(task.job.cell, task.job.known):
             known = before is not None and before.provenance.finished == found.provenance.finished
             if not known and task.job.known.agrees_with(found.inputs):

@@ -23,12 +23,13 @@ from mmfuse.bench.grid import LoadedGrid, load_grid
 from mmfuse.bench.job import Job
 from mmfuse.bench.plan import planned_entries, select, to_run, with_known_inputs
 from mmfuse.bench.runner import Runner, Tally, Task, View, log_folder
-from mmfuse.bench.shards import Shard, Share, share_of
+from mmfuse.bench.shards import Share, share_of
 from mmfuse.bench.yaml_source import YamlSource
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.model.optimizations import DEFAULT_OPTIMIZATIONS, Optimizations
 from mmfuse.records.cell import Cell
 from mmfuse.records.folder import Manifest, ResultsFolder
+from mmfuse.records.selection import Shard
 from mmfuse.records.status import Entry, read_entries
 from mmfuse.records.until_decided import UntilDecided
 from mmfuse.utils.files import default_data_root, user_path, write_atomically

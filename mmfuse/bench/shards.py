@@ -7,7 +7,6 @@ does not count, so that all parts agree wherever and whenever they are run.
 from __future__ import annotations
 
 import heapq
-import re
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
@@ -18,40 +17,12 @@ from mmfuse.bench.arithmetic import frame_flops
 from mmfuse.bench.estimate import frames_at_test, keeps_features, work_of
 from mmfuse.errors import MmfuseError
 from mmfuse.records.cell import Cell, Source
+from mmfuse.records.selection import Shard
 from mmfuse.records.until_decided import UntilDecided
 from mmfuse.utils.files import user_path
 
-MOST_SHARDS = 10_000
 PIECES = 4
 """Cells that share a tower's features stay together where they cost no more than one in so many pieces of a part."""
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Part `number` of `count`, counted from 1."""
-
-    number: int
-    count: int
-
-    @classmethod
-    def parse(cls, text: str) -> Shard:
-        """A part as it is written, `1/4`.
-
-        Raises:
-            MmfuseError: it is none.
-
-        >>> Shard.parse("3/4")
-        Shard(number=3, count=4)
-        """
-        found = re.fullmatch(r"\s*([0-9]{1,6})\s*/\s*([0-9]{1,6})\s*", text, re.ASCII)
-        number, count = map(int, found.groups()) if found else (0, 0)
-        if not 1 <= number <= count <= MOST_SHARDS:
-            told = "a shard is written i/n, such as 1/4: part i of n, with i from 1 to n"
-            raise MmfuseError(f"{told}, and n at most {MOST_SHARDS:,}; got {text!r:.60}")
-        return cls(number, count)
-
-    def __str__(self) -> str:
-        return f"{self.number}/{self.count}"
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,44 @@
-"""`--only KEY=VALUE`: which cells are meant, by their axes."""
+"""Which cells of a grid are meant: by their axes (`--only KEY=VALUE`), or as one of several parts (`--shard i/n`)."""
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.records.cell import AXES, Cell
+
+MOST_SHARDS = 10_000
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part `number` of `count`, counted from 1."""
+
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """A part as it is written, `1/4`.
+
+        Raises:
+            MmfuseError: it is none.
+
+        >>> Shard.parse("3/4")
+        Shard(number=3, count=4)
+        """
+        found = re.fullmatch(r"\s*([0-9]{1,6})\s*/\s*([0-9]{1,6})\s*", text, re.ASCII)
+        number, count = map(int, found.groups()) if found else (0, 0)
+        if not 1 <= number <= count <= MOST_SHARDS:
+            told = "a shard is written i/n, such as 1/4: part i of n, with i from 1 to n"
+            raise MmfuseError(f"{told}, and n at most {MOST_SHARDS:,}; got {text!r:.60}")
+        return cls(number, count)
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
 
 
 def parse_only(filters: Sequence[str]) -> dict[str, set[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -70,6 +71,18 @@ def write_atomically(path: Path, content: bytes | str, *, sync: bool = True) -> 
         raise
     if sync:
         _sync_folder(path.parent)
+
+
+def refresh_listing(folder: Path) -> None:
+    """Make this machine see what others have written to a folder.
+
+    A client of NFS keeps the listing of a folder, and which names are not there, for up to a minute, but asks anew
+    after it has changed the folder itself.
+    """
+    with contextlib.suppress(OSError):  # a full disk, or a folder that can only be read
+        handle, probe = tempfile.mkstemp(dir=folder, prefix=".", suffix=".tmp")
+        os.close(handle)
+        os.unlink(probe)
 
 
 def parse_json(text: str | bytes) -> Any:

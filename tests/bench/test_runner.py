@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import resource
@@ -18,13 +19,15 @@ from pathlib import Path
 
 import pytest
 
+from mmfuse.bench import runner
 from mmfuse.errors import MmfuseError
 from mmfuse.records.cell import Inputs
 from mmfuse.records.folder import ResultsFolder, read_record
-from mmfuse.records.locks import CellLock
+from mmfuse.records.locks import Claim, Claims
 from mmfuse.records.record import Record
 from mmfuse.records.status import read_entries
 from mmfuse.utils.files import sha256_of_json
+from tests.bench import harness
 from tests.bench.harness import cell, cells, ran, run, states
 
 REPOSITORY = Path(__file__).parents[2]
@@ -170,16 +173,16 @@ def test_an_impatient_second_interrupt_leaves_nothing_behind(tmp_path: Path) -> 
 def test_a_folder_that_takes_no_further_claim_ends_the_run_after_what_is_running(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken: list[Path] = []
-    take = CellLock.take
+    taken: list[str] = []
+    take = Claims.take
 
-    def until_read_only(path: Path) -> CellLock | None:
+    def until_read_only(claims: Claims, key: str) -> Claim | None:
         if len(taken) == 2:
             raise OSError(errno.EROFS, "Read-only file system")
-        taken.append(path)
-        return take(path)
+        taken.append(key)
+        return take(claims, key)
 
-    monkeypatch.setattr(CellLock, "take", until_read_only)
+    monkeypatch.setattr(Claims, "take", until_read_only)
     wanted = cells("slow", "slow2", "slow3")
     with pytest.raises(MmfuseError, match=r"can no longer be written \(Read-only file system\)"):
         run(tmp_path, wanted, workers=2)
@@ -220,6 +223,26 @@ def test_two_runners_share_a_folder_and_do_each_cell_once(tmp_path: Path) -> Non
     wanted = cells("slow", "slow2", "slow3", draws=4)
     assert set(states(tmp_path, wanted).values()) == {"done"}
     assert sorted(ran(tmp_path)) == sorted(one.name for one in wanted)
+
+
+def test_what_a_dead_runner_of_another_machine_has_left_is_run_last_and_what_a_live_one_runs_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = cells("one", "two", "three")
+    ResultsFolder(tmp_path).prepare()
+    elsewhere = Claims(tmp_path / "running", boot="elsewhere")
+    dead, alive = (elsewhere.take(one.config_hash) for one in wanted[:2])
+    assert dead is not None
+    assert alive is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", lambda handle, kind: None)  # locks do not reach as far
+        patch.setattr(runner, "Claims", partial(Claims, patience=0.5))
+        sleep = time.sleep
+        patch.setattr(time, "sleep", lambda seconds: (alive.beat(), sleep(0.6)))
+        patch.setattr(harness, "to_run", lambda entries, **_: entries)
+        tally = run(tmp_path, wanted)
+    assert (tally.done, tally.elsewhere) == (2, 1)
+    assert ran(tmp_path) == [wanted[2].name, wanted[0].name]
 
 
 def test_a_full_disk_costs_the_cells_that_do_not_fit_and_no_other(tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ import pytest
 from mmfuse.bench.added_draws import column_of
 from mmfuse.bench.grid import load_grid
 from mmfuse.bench.session import Request, Session
-from mmfuse.bench.shards import Shard, share_of
+from mmfuse.bench.shards import share_of
 from mmfuse.errors import MmfuseError
 from mmfuse.records.cell import Cell
 from mmfuse.records.folder import ResultsFolder
+from mmfuse.records.selection import Shard
 from mmfuse.records.until_decided import UntilDecided
 from tests.bench import fakes
 

@@ -13,7 +13,7 @@ import typer
 
 from mmfuse.bench import session
 from mmfuse.cli import bench, main, verbs
-from mmfuse.records.locks import CellLock
+from mmfuse.records.locks import Claims
 from tests.report.made import build, results
 
 REPOSITORY = Path(__file__).parents[2]
@@ -256,7 +256,7 @@ def test_status_shows_what_another_terminal_is_at(
 ) -> None:
     cells = [build(pair, draw=draw) for pair in ("frozen+frozen", "lora+frozen") for draw in (0, 1)]
     results(tmp_path, cells, lambda cell: 0.5 if cell.pair.frozen else "missing")
-    claim = CellLock.take(tmp_path / "running" / f"{cells[2].config_hash}.lock")
+    claim = Claims(tmp_path / "running").take(cells[2].config_hash)
     assert claim is not None
     claim.write({"phase": "training", "epoch": 3, "epochs": 20, "fraction": 0.5, "loss": 1.25, "clips_per_second": 87})
     monkeypatch.setenv("COLUMNS", "60")

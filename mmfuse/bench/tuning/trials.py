@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mmfuse.errors import MmfuseError
-from mmfuse.records.locks import CellLock
+from mmfuse.records.locks import Claims
 from mmfuse.utils.files import parse_json, sha256_of_json
 
 FORMAT = 1
@@ -105,7 +105,7 @@ class Journal:
         self._begun: Counter[tuple[str, int]] = Counter()
         self._seconds_before = 0.0
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = CellLock.take(path.with_name(f"{path.name}.lock"))
+        lock = Claims(path.parent).take_or_wait(path.name)
         if lock is None:
             raise MmfuseError(f"another process is searching in {path.parent}; wait for it, or name another folder")
         self._lock = lock
