@@ -1,4 +1,4 @@
-"""`mmfuse push`: give what was made to others."""
+"""`mmfuse push` and `mmfuse export`: give what was made to others."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmfuse.cli.common import amount, out, print_json
+from mmfuse.cli import completion, options
+from mmfuse.cli.common import amount, print_json
+from mmfuse.cli.common import out as console_of_results
 from mmfuse.cli.options import AsJson
-from mmfuse.errors import MmfuseWarning
+from mmfuse.errors import MmfuseError, MmfuseWarning, unknown
 
 if TYPE_CHECKING:
     from mmfuse.bench.push import Pushed, Upload
@@ -68,7 +70,7 @@ def _show_push(upload: Upload, repository: str, done: Pushed | None, *, branch: 
         told = {"repository": repository, "files": files, "card": upload.card}
         print_json({**told, "address": done and done.address, "commit": done and done.commit})
         return
-    console = out()
+    console = console_of_results()
     for name, size in sizes.items():
         console.print(f"{amount(size):>9}  {name}", markup=False, soft_wrap=True)
     total = f"{len(sizes)} files, {amount(sum(sizes.values()))}"
@@ -82,6 +84,107 @@ def _show_push(upload: Upload, repository: str, done: Pushed | None, *, branch: 
         console.print(f"try next: mmfuse predict {repository} VIDEO{at}", markup=False, soft_wrap=True)
 
 
+FORMATS = ("evaleval", "eval-results", "croissant")
+
+
+def export(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write to.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="|".join(FORMATS),
+            help="Results in the schema of Every Eval Ever or as the hub's .eval_results, or clips as Croissant.",
+            autocompletion=completion.one_of(*FORMATS),
+        ),
+    ],
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RESULTS|DATASET",
+            help="A results folder or what train left; for croissant a data set by name, or a folder of your own.",
+            show_default=False,
+        ),
+    ] = None,
+    organization: Annotated[str | None, typer.Option(metavar="NAME", help="Who ran the evaluation (evaleval).")] = None,
+    organization_url: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="The address of who ran it (evaleval).")
+    ] = None,
+    benchmark: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=OWNER/DATASET:TASK",
+            help="Which benchmark of the hub stands for a data set (eval-results). {shots} and {split} are filled in. "
+            "May be repeated.",
+        ),
+    ] = None,
+    source_url: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Where the results can be read (eval-results).")
+    ] = None,
+    split: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Which official split (croissant); by default the first.")
+    ] = None,
+    shots: Annotated[
+        str | None,
+        typer.Option(metavar="K|all", help="Training clips a class (croissant); by default the whole lists."),
+    ] = None,
+    draw: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="Which draw, with --shots (croissant); by default draw 0.")
+    ] = None,
+    root: options.Root = None,
+    annotations: options.ListsBelowRoot = None,
+    date: Annotated[
+        str | None, typer.Option(metavar="YYYY-MM-DD", help="The day that the export tells; by default today.")
+    ] = None,
+) -> None:
+    """Write results or draws in the formats of others."""
+    if to not in FORMATS:
+        raise unknown("format", to, FORMATS)
+    from mmfuse.cli import exporting
+
+    _refuse_meaningless(
+        to,
+        evaleval={"--organization": organization, "--organization-url": organization_url},
+        eval_results={"--benchmark": benchmark, "--source-url": source_url},
+        croissant={
+            "--split": split,
+            "--shots": shots,
+            "--draw": draw,
+            "--root": root,
+            "--annotations": annotations,
+        },
+    )
+    if to == "croissant":
+        if what is None:
+            raise MmfuseError("name the data set whose clips are exported, such as mmfuse export ucf101 --to croissant")
+        if draw is not None and shots is None:
+            raise MmfuseError("--draw belongs to a number of training clips a class; name it by --shots")
+        request = exporting.DrawRequest(what, split or 1, shots, draw or 0, root, annotations, date)
+        found = exporting.export_draw(request)
+    else:
+        found = exporting.export_results(
+            exporting.ResultsRequest(
+                None if what is None else Path(what),
+                to,
+                organization=organization,
+                organization_url=organization_url,
+                benchmarks=benchmark or [],
+                source_url=source_url,
+                date=date,
+            )
+        )
+    exporting.write_export(found, out)
+
+
+def _refuse_meaningless(to: str, **options_of: dict[str, object]) -> None:
+    """Refuse an option that belongs to another format."""
+    for name, given in options_of.items():
+        kind = name.replace("_", "-")
+        for option, value in given.items():
+            if kind != to and value is not None:
+                raise MmfuseError(f"{option} has no meaning for --to {to}; it belongs to --to {kind}")
+
+
 def add_commands(app: typer.Typer) -> None:
     """Let the command take what is here."""
     app.command("push")(push)
+    app.command("export")(export)

@@ -1,0 +1,1 @@
+"""Results and draws in the formats of others. Needs no torch."""
