@@ -98,11 +98,13 @@ class ImageTower(Tower):
         """
         refuse_size(size, patch=self.patch_size, name=self.name)
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """Encode clips.
+    def forward(self, frames: Tensor, *, first: int | None = None, last: int | None = None) -> Tensor:
+        """Encode clips; or a part of that, which goes through here so that `compile` compiles it as well.
 
         Args:
             frames: uint8 pixels, or floats that are normalised already, (B, T, 3, H, W).
+            first: run the layers from this one on, on tokens in the place of frames: see `forward_from`.
+            last: run the layers before this one only: see `forward_to`.
 
         Returns:
             CLS token and patch tokens after the final norm, (B, T, 1 + P, D). In a tower without CLS token its pooled
@@ -112,6 +114,10 @@ class ImageTower(Tower):
         Raises:
             MmfuseError: frames of another shape, or ones that cannot be cut into whole patches.
         """
+        if last is not None:
+            return self._apart(*self._begin(frames, layer=last))
+        if first is not None:
+            return self._finish(self._together(frames), self._resumed(frames), first=first)
         return self._finish(*self._begin(frames, layer=0), first=0)
 
     def forward_to(self, frames: Tensor, *, layer: int) -> Tensor:
@@ -125,17 +131,20 @@ class ImageTower(Tower):
             All tokens before that layer, (B, T, S, D); T is the steps of time in a video tower, which has its special
             tokens in each.
         """
-        tokens, context = self._begin(frames, layer=layer)
-        return self._apart(tokens, context)
+        return self(frames, last=layer)
 
     def forward_from(self, tokens: Tensor, *, layer: int) -> Tensor:
         """What `forward` gives of square frames, from the tokens (B, T, S, D) that `forward_to` gave of them."""
+        return self(tokens, first=layer)
+
+    def _resumed(self, tokens: Tensor) -> Context:
+        """The context of tokens (B, T, S, D) that `forward_to` gave of square frames."""
         self.refresh()
         context = Context(frames=tokens.shape[1], special=self.special_tokens)
         side = math.isqrt(tokens.shape[2] - self.special_tokens) * self.patch_size
         frames = tokens.new_empty(1).expand(1, tokens.shape[1] * self.tubelet, 3, side, side)  # takes no memory
         self._place(context, self._units(frames))
-        return self._finish(self._together(tokens), context, first=layer)
+        return context
 
     def _begin(self, frames: Tensor, *, layer: int) -> tuple[Tensor, Context]:
         if frames.ndim != 5 or frames.shape[2] != 3:

@@ -11,6 +11,7 @@ Shapes: B clips, T frames, S tokens a frame, P patches, D width of a token, F wi
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -23,6 +24,9 @@ from mmfuse.model.chunked import chunk_size, chunked_forward
 
 FEATURES = {"both": 2, "cls": 1, "patch": 1, "grid": 5}
 """Kinds of frame features, with their width in tokens."""
+
+Run = Callable[[Tensor], Tensor]
+"""From clips (B, …) to something of each."""
 
 GRID = 2  # side of the grid of pooled patches
 
@@ -71,6 +75,7 @@ class FrameEncoder:
         frames: of a clip, in pixels.
         trained: whether the method trains anything; else the frozen prefix is the whole tower.
         chunked: on a CPU, run a large batch a few clips at a time where no gradients are wanted.
+        compiled: the tower is compiled, for each shape that it is given: it is given few.
 
     Attributes:
         first_trained_layer: the first layer of the tower that training changes; None where it changes nothing.
@@ -79,8 +84,11 @@ class FrameEncoder:
         MmfuseError: there is no such kind of frame feature, or the tower has none of this kind.
     """
 
-    def __init__(self, tower: ImageTower, *, kind: str, frames: int, trained: bool, chunked: bool) -> None:
+    def __init__(
+        self, tower: ImageTower, *, kind: str, frames: int, trained: bool, chunked: bool, compiled: bool = False
+    ) -> None:
         self._tower, self._kind, self._frames, self._chunked = tower, feature_of(tower, kind), frames, chunked
+        self._padding = Padding() if compiled else None
         self.steps = tower.steps(frames)
         """T, the features that a clip has."""
         # Found once: it takes a walk over the whole tower, and every batch of kept tokens asks for it.
@@ -104,9 +112,12 @@ class FrameEncoder:
         rows = video.shape[-2] // self._tower.patch_size
 
         def run(video: Tensor) -> Tensor:
-            return frame_features(self._tower(video), kind=self._kind, rows=rows)
+            return frame_features(self._padded(self._tower, video), kind=self._kind, rows=rows)
 
         return chunked_forward(run, video, self.chunk_size(video))
+
+    def _padded(self, run: Run, clips: Tensor) -> Tensor:
+        return run(clips) if self._padding is None else self._padding(run, clips)
 
     def frozen_prefix(self, video: Tensor) -> Tensor:
         """What training never changes of clips (B, T, 3, H, H): it can be kept, and given to `after_prefix` later.
@@ -117,7 +128,7 @@ class FrameEncoder:
         """
         if self.first_trained_layer is None:
             return self(video)
-        run = partial(self._tower.forward_to, layer=self.first_trained_layer)
+        run = partial(self._padded, partial(self._tower.forward_to, layer=self.first_trained_layer))
         return chunked_forward(run, video, self.chunk_size(video)).flatten(2)
 
     def after_prefix(self, kept: Tensor) -> Tensor:
@@ -127,7 +138,7 @@ class FrameEncoder:
         tower, layer = self._tower, self.first_trained_layer
 
         def run(kept: Tensor) -> Tensor:
-            tokens = tower.forward_from(kept.unflatten(2, (-1, tower.width)), layer=layer)
+            tokens = self._padded(partial(tower.forward_from, layer=layer), kept.unflatten(2, (-1, tower.width)))
             return frame_features(tokens, kind=self._kind, rows=math.isqrt(tokens.shape[2] - 1))
 
         return chunked_forward(run, kept, self.chunk_size(kept))
@@ -155,6 +166,27 @@ class FrameEncoder:
             pixels=0 if kept else clips[0].numel(),
             dtype=self._tower.pretrained[0].dtype,
         )
+
+
+class Padding:
+    """Gives compiled code batches of one size, which it is compiled for anew with each other one: for minutes.
+
+    A batch that is smaller than the largest one so far, as the last of an epoch often is, is filled up with its last
+    clip; what comes of that is cut off at once, so that it is in no loss, no gradient and no metric. With and without
+    gradients code is another, and so is the largest batch.
+    """
+
+    def __init__(self) -> None:
+        self._largest: dict[tuple[bool, torch.Size], int] = {}
+
+    def __call__(self, run: Run, clips: Tensor) -> Tensor:
+        """What `run` gives of clips (B, …), from at least as many as ever before."""
+        kind = (torch.is_grad_enabled(), clips.shape[1:])
+        largest = self._largest[kind] = max(len(clips), self._largest.get(kind, 0))
+        if len(clips) == largest:
+            return run(clips)
+        filling = clips[-1:].expand(largest - len(clips), *clips.shape[1:])
+        return run(torch.cat([clips, filling]))[: len(clips)]
 
 
 def feature_of(tower: ImageTower, kind: str) -> str:

@@ -201,7 +201,12 @@ class ActionRecognizer(L.LightningModule):
         self.trains_image, self.trains_text = bool(trained["image"]), bool(trained["text"])
         """Whether the image method, the text method have anything to train."""
         self.frame_encoder = FrameEncoder(
-            self.image_tower, kind=feature, frames=frames, trained=self.trains_image, chunked=optimizations.chunks
+            self.image_tower,
+            kind=feature,
+            frames=frames,
+            trained=self.trains_image,
+            chunked=optimizations.chunks,
+            compiled=optimizations.compile,
         )
         self.metrics = TestMetrics(classes=len(self.class_names))
         # Checkpoints hold trained weights only.

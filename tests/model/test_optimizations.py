@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -216,3 +217,46 @@ def test_a_compiled_tower_gives_the_same_logits_and_gradients() -> None:
     assert found.keys() == expected.keys()
     for name in expected:
         torch.testing.assert_close(found[name], expected[name], rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_a_smaller_last_batch_compiles_nothing_anew_and_enters_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Filled up for both parts of the compiled tower alone: loss, gradients and probabilities are the plain path's."""
+    compiled: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> torch.fx.GraphModule:
+        compiled.append(len(graph.graph.nodes))
+        return graph
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    torch.compiler.reset()
+    models = [
+        recogniser({"method": "lora", "layers": [1]}, optimizations=Optimizations(compile=on)) for on in (False, True)
+    ]
+    for model in models:
+        disturb(model.image_tower, model.image_method)
+        assert model.frame_encoder.first_trained_layer == 1
+    counts = []
+    for count in (3, 1):
+        plain, found = (step_and_test(model, towers.clips(3, frames=4)[:count], compiled) for model in models)
+        for name, expected in plain.items():
+            torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-5, msg=f"{count}: {name}")
+        counts.append(len(compiled))
+    torch.compiler.reset()
+    assert counts[0] == counts[1] > 0
+
+
+def step_and_test(model: ActionRecognizer, clips: Tensor, compiled: list[int]) -> dict[str, Tensor]:
+    """Loss, gradients and probabilities of clips whose tokens are kept; each part of it compiles where one is to."""
+    counts = [len(compiled)]
+    with torch.no_grad():
+        batch = {"features": model.frame_encoder.frozen_prefix(clips), "label": torch.arange(len(clips)) % 2}
+    counts.append(len(compiled))
+    loss = model.loss(batch)
+    loss.backward()
+    counts.append(len(compiled))
+    if model.optimizations.compile and len(clips) == 3:
+        assert counts[0] < counts[1] < counts[2], "the lower part, and the upper one"
+    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        return {**found, "loss": loss.detach(), "probabilities": model._probabilities(batch)}
