@@ -189,11 +189,10 @@ class ImageTower(Tower):
         """The reverse of `_apart`."""
         return tokens.flatten(0, 1)
 
-    def try_out(self) -> None:
+    def try_out(self) -> Tensor:
         """See `Tower.try_out`: the fewest black frames, of two by two patches."""
         side = 2 * self.patch_size
-        with torch.no_grad():
-            self(torch.zeros(1, self.tubelet, 3, side, side, device=self.pretrained[0].device))
+        return self(torch.zeros(1, self.tubelet, 3, side, side, device=self.pretrained[0].device))
 
     def _place(self, context: Context, pixels: Tensor) -> None:
         """Note where the patches of what is encoded at once are; of the pixels only the size matters."""

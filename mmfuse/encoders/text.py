@@ -128,10 +128,9 @@ class TextTower(Tower):
         embedded = self.model.get_submodule(self.architecture.projection)(pooled)  # (C, E)
         return plug(self.finish, embedded, context) if self.enabled else embedded
 
-    def try_out(self) -> None:
+    def try_out(self) -> Tensor:
         """See `Tower.try_out`: one short prompt."""
-        with torch.no_grad():
-            self(self.tokenize(["a"]).to(self.pretrained[0].device))
+        return self(self.tokenize(["a"]).to(self.pretrained[0].device))
 
     def _attention_arguments(self, hidden: Tensor, context: Context) -> dict[str, Any]:
         fused = self.model.config._attn_implementation != "eager"

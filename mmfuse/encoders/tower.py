@@ -279,8 +279,8 @@ class Tower(nn.Module):
         """Whether the weights have shapes only, and no values."""
         return self.pretrained[0].is_meta
 
-    def try_out(self) -> None:
-        """Run the tower once on the smallest input, so that a fault shows at once."""
+    def try_out(self) -> Tensor:
+        """The output for the smallest input, so that a fault shows at once."""
         raise NotImplementedError
 
     @property

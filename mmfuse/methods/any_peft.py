@@ -10,11 +10,21 @@ import torch
 from peft import PeftType
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.tuners_utils import BaseTuner
+from torch import Tensor
 
 from mmfuse.encoders.tower import Tower
 from mmfuse.errors import one_line, unknown
 from mmfuse.methods.low_rank import PeftMethod
 from mmfuse.methods.validation import target_names
+
+REFUSED = {
+    "ADALORA": "it must be told of every step of a training to share out its ranks; use lora",
+    "POLY": "it chooses among adapters by the task of each example, and here is one task",
+    "SHADOW": "it runs beside a language model that decodes token by token",
+    "TRAINABLE_TOKENS": "it trains single tokens of a vocabulary; on the text tower coop learns words",
+    "XLORA": "it mixes adapters that were trained before",
+}
+"""Types that change layers, but not in a way that a tower could be trained with, and why."""
 
 
 class AnyPeft(PeftMethod):
@@ -31,6 +41,8 @@ class AnyPeft(PeftMethod):
 
     # Not every tuner's merge equals its forward (some draw random numbers), so none is relied on here.
     mergeable = False
+    # Some types decompose the tower's weights, which another processor may do with other signs.
+    keeps_frozen = True
 
     def __init__(
         self,
@@ -49,21 +61,35 @@ class AnyPeft(PeftMethod):
                 raise unknown(f"argument of peft's {type}", key, [*fields, "targets", "layers"])
         if "target_modules" in fields and "target_modules" not in arguments:
             arguments["target_modules"] = target_names(tower, targets, layers)
+        if "feedforward_modules" in fields:  # of IA3, which must be told where it scales the input of a map
+            inner = [role for role in targets if role == "fc2"]
+            arguments.setdefault("feedforward_modules", target_names(tower, inner, layers) if inner else [])
+        if "progressbar" in fields:
+            arguments.setdefault("progressbar", False)
         before = None if tower.on_meta else tower.weights_fingerprint()
         try:
             super().__init__(tower, generator=generator, config=configuration(**arguments))
-            tower.try_out()
+            self._make_frozen_parts_persistent()
+            output = tower.try_out()
         except (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, RuntimeError) as error:
             raise ValueError(f"peft's {type}: {one_line(error)}") from error
-        self._keep_to_the_laws(tower, type, before)
+        self._keep_to_the_laws(tower, type, before, output)
 
-    def _keep_to_the_laws(self, tower: Tower, type: str, fingerprint: str | None) -> None:
+    def _make_frozen_parts_persistent(self) -> None:
+        """Let the state of what is inserted hold all its buffers, as no checkpoint could keep the others."""
+        for tuner in self._tuners:
+            pretrained = set(tuner.get_base_layer().modules())
+            for module in tuner.modules():
+                if module not in pretrained:
+                    module._non_persistent_buffers_set.clear()
+
+    def _keep_to_the_laws(self, tower: Tower, type: str, fingerprint: str | None, output: Tensor) -> None:
         """Refuse arguments under which peft trains or changes the tower's own weights, or trains nothing."""
         if any(weight.requires_grad for weight in tower.pretrained):
             raise ValueError(f"peft's {type} would train the tower's own weights under these arguments")
         if fingerprint is not None and tower.weights_fingerprint() != fingerprint:
             raise ValueError(f"peft's {type} changes the tower's own weights under these arguments")
-        if not any(weight.requires_grad for weight in tower.model.parameters()):
+        if torch.is_grad_enabled() and not output.requires_grad:
             raise ValueError(f"peft's {type} trains nothing in the tower under these arguments")
 
 
@@ -75,4 +101,6 @@ def _configuration(name: str) -> Any:
     found = {kind.upper(): kind for kind in known}.get(str(name).upper())
     if found is None:
         raise unknown("type of peft that works on a tower's layers", name, known)
+    if found in REFUSED:
+        raise ValueError(f"peft's {found} cannot adapt a tower: {REFUSED[found]}")
     return PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(found)]

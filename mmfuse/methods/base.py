@@ -30,6 +30,7 @@ class Method(nn.Module):
         first_adapted_layer: the first layer of the tower that it changes, counted from 0, or the tower's depth. What
             enters that layer may be kept over a training, so a method that does not say is taken to change all.
         inserted: modules of its own that it has put into the tower's model.
+        keeps_frozen: whether checkpoints also hold what these have frozen, since it cannot be made again everywhere.
     """
 
     replaces_template = False
@@ -37,6 +38,7 @@ class Method(nn.Module):
     mergeable = False
     first_adapted_layer: int = 0
     inserted: Sequence[nn.Module] = ()
+    keeps_frozen = False
 
     def attach(self, tower: Tower) -> None:
         """Plug the method into the tower's sockets."""

@@ -37,7 +37,7 @@ class PeftMethod(Mergeable):
 
     def __init__(self, tower: Tower, *, generator: torch.Generator, config: Any) -> None:
         super().__init__()
-        with seeded(generator), _quiet():
+        with seeded(generator), quiet():
             wrapped = peft.get_peft_model(tower.model, config, adapter_name=ADAPTER)
         # In a tuple, so that torch does not count the tower's weights as this module's own.
         self._wrapped = (wrapped,)
@@ -52,7 +52,7 @@ class PeftMethod(Mergeable):
 
     def save_in_peft_format(self, folder: Path) -> None:
         """Write the adapter in peft's own format, for `PeftModel.from_pretrained` on the tower's model."""
-        with _quiet():
+        with quiet():
             self._wrapped[0].save_pretrained(str(folder), safe_serialization=True)
         (folder / "README.md").unlink(missing_ok=True)  # a form to fill in
 
@@ -164,7 +164,7 @@ class VeRA(PeftMethod):
         number("initial", initial)
         probability("dropout", dropout)
         names = target_names(tower, targets, layers)
-        with _quiet():
+        with quiet():
             config = peft.VeraConfig(
                 r=rank,
                 d_initial=initial,
@@ -216,7 +216,7 @@ class LoKr(LoHa):
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the warnings of peft that ask nothing of a user of this package.
 
     It reads a property that `transformers` is about to rename, looks for CUDA's compiler where none is needed, and

@@ -411,6 +411,24 @@ _fill(
             searched={"rank": (4, 8, 16, 32)},
         ),
         MethodInfo(
+            "pissa",
+            BOTH,
+            "low-rank",
+            "Meng et al. 2024, PiSSA",
+            "LoRA whose factors start as the largest singular values of a weight, in whose place they are trained",
+            "mmfuse.methods.decomposed:PiSSA",
+            defaults={"rank": 8, "alpha": 8, "dropout": 0.0, **QV},
+        ),
+        MethodInfo(
+            "olora",
+            BOTH,
+            "low-rank",
+            "Büyükakyüz 2024, OLoRA",
+            "LoRA whose factors start as a part of a weight's QR decomposition, in whose place they are trained",
+            "mmfuse.methods.decomposed:OLoRA",
+            defaults={"rank": 8, "alpha": 8, "dropout": 0.0, **QV},
+        ),
+        MethodInfo(
             "vera",
             BOTH,
             "scaling",  # vectors are trained, at the rates of vectors

@@ -50,10 +50,10 @@ def refuse_foreign(model: ActionRecognizer, checkpoint: dict[str, Any]) -> None:
     """
     if TOWERS in checkpoint:
         refuse_other_towers(checkpoint[TOWERS], model, checkpoint="of Lightning")
-    held, wanted, frozen = checkpoint["state_dict"], model.trained_state(), model.frozen_names()
+    held, wanted, own = checkpoint["state_dict"], model.trained_state(), model.state_dict()
     faults = {
         "lacks": [name for name in wanted if name not in held],
-        "also holds": [name for name in held if name not in wanted and name not in frozen],
+        "also holds": [name for name in held if name not in own],
         "has another shape for": [name for name in wanted if name in held and held[name].shape != wanted[name].shape],
     }
     for fault, names in faults.items():

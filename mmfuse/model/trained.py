@@ -7,6 +7,7 @@ callbacks turn that on and off, and none of them makes a trained weight one that
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -48,17 +49,32 @@ class TrainedWeights:
         return found
 
     def state(self, model: nn.Module) -> dict[str, Tensor]:
-        """The trained weights by name, and the buffers that go with them: all of the state but the frozen towers."""
+        """The trained weights by name, and the buffers that go with them: all of the state but the frozen towers.
+
+        A weight that several modules share, such as a bank of vectors of all layers, is in it once.
+        """
         left_out = self.frozen_names(model)
-        return {name: value for name, value in model.state_dict().items() if name not in left_out}
+        named = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}
+        return {name: value for name, value in model.state_dict().items() if name in named and name not in left_out}
 
     def frozen_names(self, model: nn.Module) -> set[str]:
-        """Names, in the model's state, of all that training leaves alone."""
-        trained = {name for part in self.parameters(model).values() for name in part}
-        frozen = {name for name, _ in model.named_parameters() if name not in trained}
+        """Names, in the model's state, of all that training leaves alone and that can be had without a checkpoint."""
+        trained = {id(weight) for part in self.parameters(model).values() for weight in part.values()}
+        # Under all their names: modules share frozen matrices, and each that has one has it in its state.
+        frozen = {name for name, weight in model.named_parameters(remove_duplicate=False) if id(weight) not in trained}
         for side in ("image", "text"):
-            frozen |= {f"{side}_tower.{name}" for name, _ in getattr(model, f"{side}_tower").named_buffers()}
-        return frozen
+            buffers = getattr(model, f"{side}_tower").named_buffers(remove_duplicate=False)
+            frozen |= {f"{side}_tower.{name}" for name, _ in buffers}
+        return frozen - self._kept(model)
+
+    def _kept(self, model: Any) -> set[str]:
+        """Names of what methods have inserted frozen, and cannot make again on every machine."""
+        kept: set[int] = set()
+        for method in (model.image_method, model.text_method):
+            for module in method.inserted if method.keeps_frozen else ():
+                pretrained = set(map(id, module.get_base_layer().state_dict(keep_vars=True).values()))
+                kept |= set(map(id, module.state_dict(keep_vars=True).values())) - pretrained
+        return {name for name, tensor in model.state_dict(keep_vars=True).items() if id(tensor) in kept}
 
     def refuse_undeclared(self, model: nn.Module) -> None:
         """Refuse to train what no checkpoint would hold.

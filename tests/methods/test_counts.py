@@ -45,6 +45,8 @@ IMAGE: list[tuple[str | dict[str, Any], int]] = [
     ({"method": "lora", "rank": 2, "targets": ALL}, 165_888 * 2),
     ({"method": "lora", "layers": [0, 11]}, 294_912 // 6),
     ("dora", 294_912 + 18_432),
+    ("pissa", 294_912),
+    ("olora", 294_912),
     ("vera", 24_576),
     ("loha", 24 * 4 * WIDTH * 8),
     ("lokr", 24 * (24 * 24 + 2 * 32 * 8)),  # 768 = 24 · 32, the factors nearest to each other
@@ -70,6 +72,8 @@ TEXT: list[tuple[str | dict[str, Any], int]] = [
     ("clip-adapter", 131_072),
     ("lora", 2 * 2 * 8 * TEXT_WIDTH * LAYERS),
     ("dora", 2 * 2 * 8 * TEXT_WIDTH * LAYERS + 2 * TEXT_WIDTH * LAYERS),
+    ("pissa", 2 * 2 * 8 * TEXT_WIDTH * LAYERS),
+    ("olora", 2 * 2 * 8 * TEXT_WIDTH * LAYERS),
     ("vera", 24 * (256 + TEXT_WIDTH)),
     ("loha", 24 * 4 * TEXT_WIDTH * 8),
     ("lokr", 24 * (16 * 16 + 2 * 32 * 8)),  # 512 = 16 · 32

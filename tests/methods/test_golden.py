@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+
+import peft
 import pytest
 import torch
 from torch import Tensor
@@ -10,6 +13,7 @@ from torch.nn import functional
 from mmfuse.encoders.image import ImageTower
 from mmfuse.encoders.text import TextTower
 from mmfuse.methods.base import Method
+from mmfuse.methods.low_rank import quiet
 from tests import towers
 from tests.methods.sweep import adapt, disturb
 
@@ -55,6 +59,31 @@ def test_dora() -> None:
         weight.copy_(magnitude.unsqueeze(1) * direction / rows.unsqueeze(1))
     expected = plain(normalised(clips)).last_hidden_state
     torch.testing.assert_close(tower(clips).flatten(0, 1), expected, **CLOSE)
+
+
+@pytest.mark.parametrize(("name", "initial"), [("pissa", "pissa"), ("olora", "olora")])
+@torch.no_grad()
+def test_parts_of_weights_as_peft_itself_takes_them_out(name: str, initial: str) -> None:
+    """peft changes the weight, W_res = W - s·BA, and trains BA; ours keeps W and subtracts what BA started as."""
+    tower, method = adapt("dinov2", name, rank=3, alpha=6)
+    plain = towers.image_model("dinov2")
+    paths = [*tower.linear_paths("q"), *tower.linear_paths("v")]
+    config = peft.LoraConfig(r=3, lora_alpha=6, target_modules=paths, init_lora_weights=initial)
+    with quiet():
+        theirs = peft.get_peft_model(copy.deepcopy(plain), config)
+    for path in paths:
+        ours, other = tower.model.get_submodule(path), theirs.base_model.model.get_submodule(path)
+        for part in ("lora_A", "lora_B"):
+            torch.testing.assert_close(
+                getattr(ours, part)["default"].weight, getattr(other, part)["default"].weight, **CLOSE
+            )
+    disturb(tower, method)
+    for path in paths:
+        ours, other = tower.model.get_submodule(path), theirs.base_model.model.get_submodule(path)
+        for part in ("lora_A", "lora_B"):
+            getattr(other, part)["default"].weight.copy_(getattr(ours, part)["default"].weight)
+    expected = theirs(normalised(towers.clips())).last_hidden_state
+    torch.testing.assert_close(tower(towers.clips()).flatten(0, 1), expected, **CLOSE)
 
 
 @pytest.mark.parametrize("kind", ["dinov2", "dinov2-registers"])

@@ -12,8 +12,8 @@ from tests import towers
 from tests.methods.sweep import adapt, build_tower, combinations, disturb, inputs, trained
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
-SAME_START = {"frozen", "full", "bitfit", "ln", "ia3", "vera", "oft", "boft"}
-"""Methods whose trained weights start as no-ops or pretrained values; the seed of `vera` makes its frozen maps."""
+SAME_START = {"frozen", "full", "bitfit", "ln", "ia3", "vera", "oft", "boft", "pissa", "olora"}
+"""Methods whose trained weights start as no-ops or from pretrained ones; the seed of `vera` makes its frozen maps."""
 ONE_OF_EACH = [case for case in combinations() if case.values[1] in ("dinov2", "clip-text")]
 
 
