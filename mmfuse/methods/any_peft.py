@@ -19,6 +19,7 @@ from mmfuse.methods.validation import target_names
 
 REFUSED = {
     "ADALORA": "it must be told of every step of a training to share out its ranks; use lora",
+    "LN_TUNING": "it trains layer norms whole, which are no linear maps; use ln",
     "POLY": "it chooses among adapters by the task of each example, and here is one task",
     "SHADOW": "it runs beside a language model that decodes token by token",
     "TRAINABLE_TOKENS": "it trains single tokens of a vocabulary; on the text tower coop learns words",

@@ -183,7 +183,7 @@ def test_shipped_grids_expand_and_say_what_they_cost(name: str) -> None:
         assert word in head
 
 
-@pytest.mark.parametrize("name", ["paper", "full"])
+@pytest.mark.parametrize("name", ["paper", "full", "peft"])
 def test_the_grids_of_public_data_say_the_cells_and_hours_that_are_computed(name: str) -> None:
     loaded = load_grid(name)
     assert loaded.grid.until_decided is not None

@@ -8,6 +8,7 @@ import pytest
 import torch
 import transformers
 
+from mmfuse.bench.grid import load_grid
 from mmfuse.encoders.image import ImageTower
 from mmfuse.encoders.text import TextTower
 from mmfuse.methods import METHODS, attach
@@ -115,6 +116,28 @@ def test_weights_trained_at_clip_text_size(spec: str | dict[str, Any], expected:
 def test_the_formulas_agree_with_the_published_sizes(name: str, published: str) -> None:
     formulas = {spec: weights for spec, weights in IMAGE if isinstance(spec, str)}
     assert f"{formulas[name] / 1e6:.2f}M" == published
+
+
+WITH_VALUES = {"SHIRA", "WAVEFT", "VBLORA", "TINYLORA"}
+"""Types of peft that cannot be built without values, so that they are built small: all their layers are alike."""
+
+
+def of_layers(layers: int) -> ImageTower:
+    config = transformers.Dinov2Config(image_size=28, patch_size=PATCH, num_hidden_layers=layers)
+    return ImageTower(transformers.Dinov2Model(config), name="ViT-B", mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+def test_the_grid_of_peft_compares_equal_numbers_of_weights() -> None:
+    pairs = [pair for _, pair in load_grid("peft").pairs() if not pair.frozen]
+    assert len(pairs) == 28
+    for pair in pairs:
+        spec = dict(pair.image)
+        if spec.get("type") in WITH_VALUES:
+            one, two = count(of_layers(1), spec), count(of_layers(2), spec)
+            trained_weights = one + (LAYERS - 1) * (two - one)
+        else:
+            trained_weights = count(vit_b(), spec)
+        assert abs(trained_weights / 294_912 - 1) < 0.07, (pair.name, trained_weights)
 
 
 def test_no_method_goes_uncounted() -> None:
