@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from mmfuse.bench.grid_keys import MOST_CELLS, PLURALS, SETTINGS, Grid, matches
 from mmfuse.bench.grid_tests import GridTests
 from mmfuse.bench.prompt_files import given_prompts
+from mmfuse.bench.tuning.tuned import TunedSettings
 from mmfuse.bench.yaml_source import YamlSource
 from mmfuse.data.catalogue.cards import load_card
 from mmfuse.data.catalogue.custom import lists_in, named
@@ -54,6 +55,17 @@ class LoadedGrid:
         )
         self._check_overrides()
         self._check_draws()
+        self.tuned = self._read_tuned()
+        """Settings that were searched, where the grid names a file of them."""
+
+    def _read_tuned(self) -> TunedSettings | None:
+        if self.grid.tuned is None:
+            return None
+        path = Path(_absolute(self.grid.tuned, self.source.path.parent))
+        if not path.is_file():
+            problem = f"there is no file {path}; mmfuse-bench tune {self.source.path} writes one"
+            raise self.source.error(["tuned"], problem)
+        return TunedSettings(path)
 
     def _find_own(self) -> None:
         """Let data sets that no card knows be folders of clips of that name."""
@@ -166,7 +178,31 @@ class LoadedGrid:
         Raises:
             MmfuseError: settings of a pair or an override that are wrong, with their line.
         """
+        cells = self._expand()
+        return list(cells if self.tuned is None else self._with_tuned(self.tuned, cells))
+
+    def untuned_cells(self) -> list[Cell]:
+        """The same cells without settings that were searched, as a search begins from them.
+
+        Raises:
+            MmfuseError: as `cells`.
+        """
         return list(self._expand())
+
+    def _with_tuned(self, tuned: TunedSettings, cells: Iterator[Cell]) -> Iterator[Cell]:
+        """Put in what was searched, last: it was found beside all other settings, overrides included."""
+        found: dict[tuple[Any, ...], Cell] = {}
+        for cell in cells:
+            # Cells that differ in draw and seed alone share their settings, as long as the expansion goes on.
+            groups = (cell.train, cell.clip, cell.fusion, cell.encoders, cell.prompts, cell.templates)
+            key = (cell.dataset.name, cell.split, cell.pair.name, cell.shots, cell.precision, *map(id, groups))
+            if key not in found:
+                try:
+                    found[key] = tuned.applied(cell)
+                except MmfuseError as fault:
+                    raise self.source.error(["tuned"], f"{self.grid.tuned}: {fault}") from None
+            searched = {"train": found[key].train, "pair": found[key].pair}
+            yield Cell.model_construct(**{**{name: getattr(cell, name) for name in Cell.model_fields}, **searched})
 
     def _expand(self) -> Iterator[Cell]:
         grid = self.grid

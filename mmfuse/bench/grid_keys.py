@@ -241,6 +241,7 @@ class Grid(Strict):
     precision: Precision = "auto"
     diagnose: Annotated[tuple[Diagnosis, ...], BeforeValidator(_as_list), AfterValidator(_no_doubles)] = ()
     overrides: tuple[Override, ...] = ()
+    tuned: Annotated[str, Field(min_length=1)] | None = None
     run: RunSettings = RunSettings()
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from mmfuse.model.optimizations import Optimizations
 from mmfuse.records.cell import Cell, Inputs
-from mmfuse.records.record import Record
+from mmfuse.records.record import Record, Tuned
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Job:
         loggers: Lightning loggers by name.
         log_folder: where loggers write.
         optimizations: which optimisations are on.
+        tuned: where the cell's settings come from, if they were searched.
         diagnose: what is looked at beside the training; changes no number either.
         store: folder of the clip stores, "auto" for the one in this machine's cache folder; `None` keeps no clips.
         at_a_time: cells that run on the same machine at the same time, and share its cores and its memory.
@@ -43,6 +44,7 @@ class Job:
     diagnose: tuple[str, ...] = ()
     optimizations: Optimizations = field(default_factory=Optimizations)
     at_a_time: int = 1
+    tuned: Tuned | None = None
 
 
 @dataclass(frozen=True)

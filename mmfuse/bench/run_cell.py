@@ -511,6 +511,7 @@ def _provenance(job: Job, trained: Trained, started: str) -> Provenance:
         weights=trained.weights,
         speed=job.optimizations.changed(),
         certified=trained.data.certified,
+        tuned=job.tuned,
     )
 
 

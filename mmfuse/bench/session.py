@@ -6,6 +6,7 @@ No torch here: a plan is made, and most of what is wrong with a request is found
 from __future__ import annotations
 
 import shlex
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from mmfuse.bench.plan import planned_entries, select, to_run, with_known_inputs
 from mmfuse.bench.runner import Runner, Tally, Task, View, log_folder
 from mmfuse.bench.shards import Share, share_of
 from mmfuse.bench.yaml_source import YamlSource
-from mmfuse.errors import MmfuseError, unknown
+from mmfuse.errors import MmfuseError, MmfuseWarning, unknown
 from mmfuse.model.optimizations import DEFAULT_OPTIMIZATIONS, Optimizations
 from mmfuse.records.cell import Cell
 from mmfuse.records.folder import Manifest, ResultsFolder
@@ -212,10 +213,20 @@ class Session:
         self.folder.prepare()
         known = {item.cell.name: item for item in ready}
         self._planned = [known.get(item.cell.name, item) for item in self._planned]
+        self._tell_outdated_tuning()
         if isinstance(self.request.grid, Mapping):
             text = yaml.safe_dump(dict(self.request.grid), sort_keys=False, allow_unicode=True)
             write_atomically(self._grid_file(), text)
         self.folder.write_manifest(self._manifest(wanted_entries(self.possible_entries(), self.until_decided)))
+
+    def _tell_outdated_tuning(self) -> None:
+        """Warn of settings that were searched on other data or towers than there are now."""
+        if (tuned := self._grid.tuned) is None:
+            return
+        known = ((item.cell, item.inputs.model_dump(exclude_none=True)) for item in self._planned)
+        if changed := tuned.outdated(known):
+            told = f"{self._grid.grid.tuned} was searched before {' and '.join(changed)} changed; search again"
+            warnings.warn(told, MmfuseWarning, stacklevel=3)
 
     def run(self, watched: Callable[[Plan], AbstractContextManager[View]]) -> Tally:
         """Run what is to be run.
@@ -307,6 +318,7 @@ class Session:
             store=clips.store_for(entry.cell),
             diagnose=self._grid.grid.diagnose,
             optimizations=request.optimizations,
+            tuned=None if self._grid.tuned is None else self._grid.tuned.told(entry.cell),
         )
 
     def _engine(self, tasks: int) -> Engine:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mmfuse.cli import options
+from mmfuse.cli import completion, options
 from mmfuse.cli.options import AsJson
 
 BudgetOption = Annotated[
@@ -90,6 +90,53 @@ def best(
         epochs=epochs,
         set=set_ or [],
         seed=seed,
+        threads=threads,
+        json=json,
+    )
+    raise typer.Exit(carry_out(request))
+
+
+def tune(
+    grid: Annotated[
+        str,
+        typer.Argument(
+            metavar="GRID",
+            help="The name of a grid that ships with the package, or a grid file.",
+            autocompletion=completion.grids,
+        ),
+    ],
+    trials: TrialsOption = None,
+    budget: BudgetOption = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The file to write; by default <name of the grid>-tuned.yaml.")
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Search only for such cells, such as pair=dora+adapter. Repeatable."),
+    ] = None,
+    by_shots: Annotated[
+        bool, typer.Option("--by-shots", help="Search for each number of shots apart; otherwise on the largest one.")
+    ] = False,
+    seed: SeedOption = 0,
+    data_root: options.DataRoot = None,
+    annotations: options.Annotations = None,
+    threads: Annotated[int | None, typer.Option(metavar="N", min=1, help="CPU threads; by default all.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Search settings for every pair of a grid with the same budget, on clips held out of the training clips."""
+    from mmfuse.cli.tune import TuneRequest
+    from mmfuse.cli.tune import tune as carry_out
+
+    request = TuneRequest(
+        grid=grid,
+        budget=budget,
+        trials=trials,
+        out=out,
+        only=tuple(only or ()),
+        by_shots=by_shots,
+        seed=seed,
+        data_root=data_root,
+        annotations=annotations,
         threads=threads,
         json=json,
     )

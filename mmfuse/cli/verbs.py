@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mmfuse.cli import completion, options
+from mmfuse.cli import completion, options, search_verbs
 from mmfuse.cli.options import AsJson, Results, ResultsArgument
 from mmfuse.errors import MmfuseError
 from mmfuse.model.optimizations import Optimizations
@@ -236,6 +236,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "figures": figures,
     "compare": compare,
     "list": list_known,
+    "tune": search_verbs.tune,
 }
 """What both commands take, by name."""
 

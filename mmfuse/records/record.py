@@ -109,10 +109,23 @@ class Seeds(Strict):
     training: int
 
 
+class Tuned(Strict):
+    """Settings that were searched.
+
+    `file`: SHA-256 of the file that they stand in. `trials`: of the pair's search. `default`: whether nothing was
+    better than the default settings, which then stayed.
+    """
+
+    file: str
+    trials: int
+    default: bool = False
+
+
 class Provenance(Strict):
     """Where a record comes from.
 
     `speed`: the switches of `mmfuse.model.optimizations` that did not stand where they usually do.
+    `tuned`: where its settings come from, if they were searched.
     `certified`: whether its draw and test list have the fingerprints that ship with the package; false where none do.
     """
 
@@ -129,6 +142,7 @@ class Provenance(Strict):
     weights: dict[str, str] = Field(default_factory=dict)
     certified: bool | None = None
     speed: dict[str, bool] = Field(default_factory=dict)
+    tuned: Tuned | None = None
 
 
 class Views(Strict):

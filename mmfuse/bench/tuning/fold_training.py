@@ -40,15 +40,22 @@ class FoldTraining:
     Args:
         space: what is searched, with the cell.
         pool: the training clips; there is nothing else here to test on.
+        folds: of the pool; by default as `folds_of` cuts them.
         store: folder of a clip store, as `store_folder` takes it; `None` keeps no clips.
         report: told how far the training of a fold is.
     """
 
     def __init__(
-        self, space: Space, pool: TrainingPool, *, store: str | None = None, report: Report = lambda _: None
+        self,
+        space: Space,
+        pool: TrainingPool,
+        *,
+        folds: tuple[Fold, ...] | None = None,
+        store: str | None = None,
+        report: Report = lambda _: None,
     ) -> None:
         self._space, self._pool, self._store, self._report = space, pool, store, report
-        self.folds = folds_of(pool)
+        self.folds = folds_of(pool) if folds is None else folds
         self.micro_batch: int | None = None
         """Clips a batch, where memory did not suffice for those that the cell asks for."""
 

@@ -37,6 +37,7 @@ def accuracy_notes(comparison: Comparison, columns: Sequence[Sequence[Value]]) -
     group = comparison.group
     values = [value for column in columns for value in column]
     notes = [*_intervals(group, values), *views_note(group), *same_clips(group), *published_lists(group)]
+    notes += tuned_note(finished(group.entries))
     if len(comparison.averaged) > 1:
         notes.append("The mean column and the gain average their K within each draw first.")
     if any(value.best for value in values):
@@ -133,6 +134,20 @@ def published_lists(group: Group) -> list[str]:
         f"Training clips: the published lists {name} (mmfuse data get NAME --protocol {name} tells of them)."
         for name in names
     ]
+
+
+def tuned_note(done: Sequence[Record]) -> list[str]:
+    """Whether settings were searched, with how many trials a pair, and where the default stayed."""
+    tuned = {record.cell.pair.name: found for record in done if (found := record.provenance.tuned) is not None}
+    if not tuned:
+        return []
+    numbers = sorted({found.trials for found in tuned.values()})
+    trials = "–".join(map(str, dict.fromkeys((numbers[0], numbers[-1]))))
+    kept = sum(found.default for found in tuned.values())
+    stayed = f"; the default stayed for {kept} of {len(tuned)}" if kept else ""
+    untuned = sorted({record.cell.pair.name for record in done if record.provenance.tuned is None} - set(tuned))
+    beside = f" Not tuned, and so at a disadvantage: {', '.join(untuned)}." if untuned else ""
+    return [f"Settings were tuned with {trials} trials a pair on clips held out of the training clips{stayed}.{beside}"]
 
 
 def _is_from_list(group: Group, shots: Any) -> bool:
