@@ -223,8 +223,8 @@ def _warnings(description: Mapping[str, Any], record: Record | None, *, records:
     for side in _local_towers(description):
         name = last_part(description["towers"][side]["name"])
         found.append(
-            f"the {side} tower is a folder of this machine, {name!r}: who loads the model has to bring it, as "
-            f"from_checkpoint(..., {side}_encoder=FOLDER)"
+            f"the {side} tower is a folder of this machine, {name!r}: who loads the model has to bring it, by "
+            f"--{side}-encoder or from_checkpoint(..., {side}_encoder=FOLDER)"
         )
     if record is None:
         found.append("there is no record of the training, so the card tells of no result")

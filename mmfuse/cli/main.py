@@ -142,6 +142,14 @@ def predict(
         str | None,
         typer.Option(metavar="NAME", help="Branch, tag or commit, where CHECKPOINT is a model on the hub."),
     ] = None,
+    image_encoder: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|DIR", help="The image tower, where it is not found by the name that it had."),
+    ] = None,
+    text_encoder: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|DIR", help="The text tower, where it is not found by the name that it had."),
+    ] = None,
     batch_size: Annotated[int, typer.Option(metavar="N", help="How many videos go through the towers together.")] = 8,
     damaged: options.Damaged = "error",
     json: AsJson = False,
@@ -159,6 +167,8 @@ def predict(
         prompts=prompts,
         explain=explain,
         revision=revision,
+        image_encoder=image_encoder,
+        text_encoder=text_encoder,
         batch_size=batch_size,
         damaged=damaged,
         json=json,

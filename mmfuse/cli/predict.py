@@ -32,6 +32,8 @@ class PredictRequest:
     prompts: Path | None = None
     explain: Path | None = None
     revision: str | None = None
+    image_encoder: str | None = None
+    text_encoder: str | None = None
     batch_size: int = 8
     damaged: Damaged = "error"
     json: bool = False
@@ -57,7 +59,12 @@ def predict(request: PredictRequest) -> int:
     if request.explain is not None:
         _check_picture(request.explain, list(found))
     with quiet():
-        model = ActionRecognizer.from_checkpoint(request.checkpoint, revision=request.revision)
+        model = ActionRecognizer.from_checkpoint(
+            request.checkpoint,
+            revision=request.revision,
+            image_encoder=request.image_encoder,
+            text_encoder=request.text_encoder,
+        )
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     words = vocabulary(model, names, prompts=prompts)
     if request.explain is not None:

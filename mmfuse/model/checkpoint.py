@@ -30,6 +30,7 @@ from mmfuse.model.description import (
     FORMAT,
     SIDES,
     WEIGHTS,
+    digest_of_arguments,
     read_description,
     refuse_damaged,
     writer_of,
@@ -81,11 +82,13 @@ def write(
         "class": kind,
         "towers": towers,
         "arguments": arguments,
+        "arguments_sha256": None,
         "sampling": sampling,
         "trained_weights": sum(weight.numel() for weight in weights.values()),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
     try:
+        description["arguments_sha256"] = digest_of_arguments(arguments)
         text = json.dumps(description, indent=2, ensure_ascii=False)
     except TypeError as error:
         raise MmfuseError(

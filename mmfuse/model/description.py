@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmfuse.errors import MmfuseError
-from mmfuse.utils.files import parse_json, sha256_of_file
+from mmfuse.utils.files import parse_json, sha256_of_file, sha256_of_json
 from mmfuse.version import __version__
 
 WEIGHTS, DESCRIPTION = "trained.safetensors", "recognizer.json"
@@ -48,14 +48,32 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 
 def refuse_damaged(folder: Path) -> None:
-    """Refuse weights that are not those that the description was written for, such as after a flipped bit.
+    """Refuse weights and arguments that are not those that were written together, such as after a flipped bit.
+
+    The names of the classes are among the arguments: in another order, a fusion that reads no text would give each
+    answer under a wrong name, and nothing else would show it.
 
     Raises:
         MmfuseError: naming the file.
     """
-    expected = read_description(folder).get("sha256")
+    description = read_description(folder)
+    expected = description.get("sha256")
     if expected is not None and sha256_of_file(folder / WEIGHTS) != expected:
         raise MmfuseError(f"{folder / WEIGHTS} was damaged or changed since it was written; train it again")
+    written = description.get("arguments_sha256")
+    if written is not None and digest_of_arguments(description["arguments"]) != written:
+        raise MmfuseError(
+            f"{folder / DESCRIPTION}: its classes or other arguments were changed since they were written, and its "
+            "weights belong to those; restore it, or train it again"
+        )
+
+
+def digest_of_arguments(arguments: Mapping[str, Any]) -> str | None:
+    """Digest of what a model was built with; `None` where that holds what is no number of JSON."""
+    try:
+        return sha256_of_json(arguments)
+    except ValueError:
+        return None
 
 
 def writer_of(description: Mapping[str, Any]) -> str:

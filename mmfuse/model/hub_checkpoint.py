@@ -12,7 +12,7 @@ from pathlib import Path
 from huggingface_hub import HfApi, constants, snapshot_download, try_to_load_from_cache
 
 from mmfuse.errors import MmfuseError
-from mmfuse.model.description import DESCRIPTION, WEIGHTS
+from mmfuse.model.description import DESCRIPTION, WEIGHTS, refuse_damaged
 from mmfuse.utils.files import user_path
 from mmfuse.utils.hub import hub_errors, repository_id, why_unreachable
 from mmfuse.utils.portable import is_hub_id
@@ -43,6 +43,8 @@ def find_checkpoint(name: str | Path, *, revision: str | None = None) -> Path:
 def _fetch(name: str, revision: str | None) -> Path:
     """A repository's checkpoint. A branch or tag may have moved, so the hub is asked where it can be."""
     kept = _in_cache(name, revision)
+    if kept is not None and not _sound(kept):
+        kept = None  # such as after a full disk; it is fetched anew
     if kept is not None and revision is not None and COMMIT.fullmatch(revision):
         return kept
     reason = why_unreachable()
@@ -61,7 +63,24 @@ def _fetch(name: str, revision: str | None) -> Path:
             raise MmfuseError(
                 f"{name} is no model of mmfuse: it has no {lacking[0]}; name one that `mmfuse push` wrote"
             )
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES), endpoint=endpoint))
+        for force in (False, True):
+            found = Path(
+                snapshot_download(
+                    name, revision=revision, allow_patterns=list(FILES), endpoint=endpoint, force_download=force
+                )
+            )
+            if _sound(found):
+                break
+    return found
+
+
+def _sound(folder: Path) -> bool:
+    """Whether the weights are those that the description was written for."""
+    try:
+        refuse_damaged(folder)
+    except (MmfuseError, OSError):
+        return False
+    return True
 
 
 def _in_cache(name: str, revision: str | None) -> Path | None:

@@ -284,6 +284,36 @@ def test_models_that_cannot_be_loaded(
         ActionRecognizer.from_checkpoint("user/x")
 
 
+def test_a_model_that_was_spoilt_in_the_cache_is_fetched_anew(checkpoint: Path, hub: Hub, call: Any) -> None:
+    assert call("push", checkpoint, "user/waves")[0] == 0
+    sha = hub.repositories["user/waves"].branches["main"]
+    for revision in (None, sha):
+        ActionRecognizer.from_checkpoint("user/waves", revision=revision)
+        [kept] = Path(constants.HF_HUB_CACHE).glob("*/snapshots/*/trained.safetensors")
+        content = kept.read_bytes()
+        kept.resolve().write_bytes(content[: len(content) // 2])  # as a full disk leaves it
+        assert ActionRecognizer.from_checkpoint("user/waves", revision=revision).class_names
+        assert kept.read_bytes() == content
+
+
+def test_a_tower_of_another_machine_is_given_by_an_option(
+    home: Path, checkpoint: Path, hub: Hub, call: Any, tmp_path: Path
+) -> None:
+    moved = shutil.copytree(checkpoint, tmp_path / "moved")
+    told = json.loads((moved / "recognizer.json").read_text())
+    told["towers"]["image"]["name"] = "/home/alice/towers/vit"
+    (moved / "recognizer.json").write_text(json.dumps(told))
+    code, _, err = call("push", moved, "user/waves")
+    assert code == 0
+    assert "the image tower is a folder of this machine, 'vit'" in err
+    assert b"alice" not in b"".join(hub.repositories["user/waves"].files.values())
+    video = home / "clips" / "test_walking_0.mp4"
+    code, _, err = call("predict", "user/waves", video)
+    assert code == 2
+    assert "image tower 'vit'" in err
+    assert call("predict", "user/waves", video, "--image-encoder", "tiny-dinov2")[0] == 0
+
+
 def test_a_hub_that_cannot_be_reached_is_one_line(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(

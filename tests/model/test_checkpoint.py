@@ -187,6 +187,20 @@ def test_an_argument_of_another_version_is_named(tmp_path: Path) -> None:
         reload(tmp_path)
 
 
+def test_classes_in_another_order_are_refused(tmp_path: Path) -> None:
+    model = trained(fusion="linear")  # which knows its classes by their places alone
+    model.save_trained(tmp_path)
+    path = tmp_path / checkpoint.DESCRIPTION
+    told = json.loads(path.read_text())
+    told["arguments"]["class_names"].reverse()
+    path.write_text(json.dumps(told))
+    with pytest.raises(MmfuseError, match="its classes or other arguments were changed since they were written"):
+        reload(tmp_path)
+    del told["arguments_sha256"]  # as earlier versions wrote it
+    path.write_text(json.dumps(told))
+    assert reload(tmp_path).class_names == told["arguments"]["class_names"]
+
+
 def test_a_folder_used_again_keeps_nothing_of_the_other_method(tmp_path: Path) -> None:
     trained("lora", "dora").save_trained(tmp_path)
     trained("frozen", "dora").save_trained(tmp_path)
