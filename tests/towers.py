@@ -35,7 +35,31 @@ IMAGE_CONFIGS: dict[str, Any] = {
     "siglip-image": lambda: transformers.SiglipVisionConfig(intermediate_size=64, **SMALL),
     "vit": lambda: transformers.ViTConfig(intermediate_size=64, **SMALL),
 }
+MORE_IMAGE_CONFIGS: dict[str, Any] = {
+    "metaclip2-image": lambda: transformers.MetaClip2VisionConfig(intermediate_size=64, **SMALL),
+    "siglip2-image": lambda: transformers.Siglip2VisionConfig(
+        intermediate_size=64, num_patches=16, **{key: value for key, value in SMALL.items() if key != "image_size"}
+    ),
+    "aimv2": lambda: transformers.Aimv2VisionConfig(intermediate_size=64, **SMALL),
+    "aimv2-native": lambda: transformers.Aimv2VisionConfig(
+        intermediate_size=64, is_native=True, use_head=False, **SMALL
+    ),
+    "tipsv2": lambda: transformers.Tipsv2VisionConfig(
+        mlp_ratio=2, layerscale_value=0.5, num_register_tokens=2, **SMALL
+    ),
+    "radio": lambda: transformers.RadioConfig(
+        mlp_ratio=2.0, max_img_size=64, num_cls_tokens=3, num_registers=2, summary_idxs=[0, 2], **SMALL
+    ),
+}
+MORE_IMAGE_KINDS = list(MORE_IMAGE_CONFIGS)
+"""Of which the layers are those of others, so that not every method is tried on them."""
 IMAGE_CLASSES = {
+    "metaclip2-image": transformers.MetaClip2VisionModel,
+    "siglip2-image": transformers.Siglip2VisionModel,
+    "aimv2": transformers.Aimv2VisionModel,
+    "aimv2-native": transformers.Aimv2VisionModel,
+    "tipsv2": transformers.Tipsv2VisionModel,
+    "radio": transformers.RadioModel,
     "dinov2": transformers.Dinov2Model,
     "dinov2-swiglu": transformers.Dinov2Model,
     "dinov2-registers": transformers.Dinov2WithRegistersModel,
@@ -69,7 +93,18 @@ VIDEO_CLASSES = {
 IMAGE_KINDS = list(IMAGE_CONFIGS)
 VIDEO_KINDS = list(VIDEO_CONFIGS)
 """Of encoders of whole clips, which adapt and are read out as image towers do."""
-TEXT_KINDS = ["clip-text", "siglip-text"]
+TEXT_KINDS = ["clip-text", "siglip-text", "bert"]
+MORE_TEXT_KINDS = ["roberta", "mpnet", "metaclip2-text", "siglip2-text"]
+"""Of which the layers are those of others, so that not every method is tried on them."""
+TEXT_CLASSES: dict[str, Any] = {
+    "clip-text": (transformers.CLIPTextModelWithProjection, transformers.CLIPTextConfig),
+    "metaclip2-text": (transformers.MetaClip2TextModelWithProjection, transformers.MetaClip2TextConfig),
+    "siglip-text": (transformers.SiglipTextModel, transformers.SiglipTextConfig),
+    "siglip2-text": (transformers.Siglip2TextModel, transformers.Siglip2TextConfig),
+    "bert": (partial(transformers.BertModel, add_pooling_layer=False), transformers.BertConfig),
+    "roberta": (partial(transformers.RobertaModel, add_pooling_layer=False), transformers.RobertaConfig),
+    "mpnet": (partial(transformers.MPNetModel, add_pooling_layer=False), transformers.MPNetConfig),
+}
 PHRASES = ["moving to the left", "moving to the right", "turning around", "growing", "playing the cello"]
 
 
@@ -77,7 +112,9 @@ def image_model(kind: str, *, seed: int = 0) -> Any:
     """A small image model with random weights; every parameter is random, so that nothing is a no-op by chance."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return randomised({**IMAGE_CLASSES, **VIDEO_CLASSES}[kind]({**IMAGE_CONFIGS, **VIDEO_CONFIGS}[kind]())).eval()
+        return randomised(
+            {**IMAGE_CLASSES, **VIDEO_CLASSES}[kind]({**IMAGE_CONFIGS, **MORE_IMAGE_CONFIGS, **VIDEO_CONFIGS}[kind]())
+        ).eval()
 
 
 def image_tower(kind: str = "dinov2", *, seed: int = 0) -> ImageTower:
@@ -102,11 +139,14 @@ def text_tower(kind: str = "clip-text", *, seed: int = 0) -> TextTower:
     }
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        if kind == "clip-text":
-            config = transformers.CLIPTextConfig(projection_dim=24, **shape)
-            model: Any = transformers.CLIPTextModelWithProjection(config)
+        build, config = TEXT_CLASSES[kind]
+        if kind.startswith("siglip"):
+            shape["projection_size"] = 24
+        elif kind.endswith("text"):
+            shape["projection_dim"] = 24
         else:
-            model = transformers.SiglipTextModel(transformers.SiglipTextConfig(projection_size=24, **shape))
+            shape["pad_token_id"] = 1  # as in RoBERTa and MPNet
+        model = build(config(**shape))
         return TextTower(randomised(model).eval(), tokenizer=tokenizer, name=kind)
 
 
@@ -123,7 +163,7 @@ def text_tokenizer(kind: str) -> Any:
         show_progress=False,
     )
     tokenizer.train_from_iterator([*PHRASES, "a video of a person."], trainer)
-    single = f"{start} $A {end}" if kind == "clip-text" else f"$A {end}"
+    single = f"$A {end}" if kind.startswith("siglip") else f"{start} $A {end}"
     tokenizer.post_processor = processors.TemplateProcessing(
         single=single, special_tokens=[(token, tokenizer.token_to_id(token)) for token in (start, end)]
     )

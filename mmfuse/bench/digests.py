@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 from mmfuse.data.catalogue.cards import load_card
 from mmfuse.data.catalogue.custom import CLASSES_FILE
+from mmfuse.encoders.pooling import FILES as POOLING
 from mmfuse.encoders.preprocessing import FILES as PREPROCESSING
 from mmfuse.encoders.preprocessing import Preprocessing, read_preprocessing
+from mmfuse.encoders.supported import reading_revision
 from mmfuse.errors import MmfuseError
 from mmfuse.records.cell import Cell, Inputs, Source
 from mmfuse.utils.content import Report, digests_of, file_version
@@ -31,8 +33,9 @@ SETTINGS = {
     "image": ("config.json", *PREPROCESSING),
     "text": (
         "config.json",
-        *("tokenizer.json", "vocab.json", "merges.txt", "spiece.model"),
+        *("tokenizer.json", "vocab.json", "merges.txt", "vocab.txt", "spiece.model"),
         *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+        *POOLING,
     ),
 }
 
@@ -135,7 +138,9 @@ def tower_digest(name: str, kind: str) -> str | None:
     if not weights:
         return None
     settings = [path for name in SETTINGS[kind] if (path := folder / name).is_file()]
-    return sha256_of_json({path.name: _content_digest(path) for path in [*weights, *settings]})
+    files = {str(path.relative_to(folder)): _content_digest(path) for path in [*weights, *settings]}
+    revision = reading_revision(folder, kind)
+    return sha256_of_json({**files, "revision": revision} if revision else files)
 
 
 def tower_folder(name: str) -> Path | None:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mmfuse.errors import MmfuseError
 
@@ -128,6 +128,8 @@ class ImageArchitecture(Architecture):
         pool: the model and its normed tokens to one vector (N, D), in the place of a CLS token.
         summary: of a configuration, as a mapping: whether there is such a vector, or a CLS token; without it the
             feature of a frame is the mean of its patches.
+        side: of a configuration, as a mapping: side of the frames it was trained on, in pixels, where it is not its
+            `image_size`.
         lacks: what a model lacks that the tower needs, in words; None where it lacks nothing.
         mean, std: of the pixels that it was trained with, a channel, on the scale 0…1.
     """
@@ -138,6 +140,7 @@ class ImageArchitecture(Architecture):
     places: Callable[[Any, Tensor], Places] | None = None
     pool: Callable[[Any, Tensor], Tensor] | None = None
     summary: Callable[[Mapping[str, Any]], bool] = _always
+    side: Callable[[Mapping[str, Any]], int] | None = None
     lacks: Callable[[Any], str | None] | None = None
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -174,38 +177,46 @@ class VideoArchitecture(ImageArchitecture):
     shape: Callable[[Mapping[str, Any]], ClipShape]
 
 
+def _plain_words(embeddings: Any, words: Tensor) -> Tensor:
+    """Words (C, S, D) with the positions of CLIP's kind of embeddings added."""
+    return words + embeddings.position_embedding.weight[: words.shape[1]]
+
+
+def _from_zero(config: Any) -> int:
+    return 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class TextArchitecture(Architecture):
     """An encoder of prompts.
 
     Args:
         embeddings: path of the module that holds the embeddings of tokens and of positions.
-        causal: whether a token sees only those before it, so that padding behind the end changes nothing. The end token
-            of a causal tower is pooled, the last place of another one.
+        words: name of the embeddings of tokens in it.
+        embed: that module and words (C, S, D) to tokens (C, S, D).
+        first_position: of a configuration: number of the position that the first token has.
+        sees: what a token sees, and what is pooled. "before": those before it, so that padding behind the end changes
+            nothing, and the end token is pooled. "all": padding too, which always fills the context, and whose last
+            place is pooled. "text": all but padding; what is pooled, the checkpoint says (`mmfuse.encoders.pooling`).
         start_tokens: how many tokens the tokenizer puts before the words.
-        projection: path of the module that makes the embedding of the pooled token.
+        lowercase: it was trained on texts in lower case, whatever its tokenizer does.
+        bias: of a model and a length S: what is added to the scores of attention, (1, heads, S, S); None for nothing.
+        projection: path of the module that makes the embedding of what is pooled; empty where there is none.
         projection_width: key of the configuration that tells its width.
+        revision: raise it when texts are read in another way than before, so that records made before are not compared.
     """
 
     embeddings: str
-    causal: bool
+    words: str = "token_embedding"
+    embed: Callable[[Any, Tensor], Tensor] = _plain_words
+    first_position: Callable[[Any], int] = _from_zero
+    sees: Literal["before", "all", "text"]
     start_tokens: int
+    lowercase: bool = False
+    bias: Callable[[Any, int], Tensor] | None = None
     projection: str
     projection_width: str
-
-    def attention_arguments(self, hidden: Tensor, *, fused: bool) -> dict[str, Any]:
-        """What a layer's attention takes beside its input (N, S, D).
-
-        Args:
-            hidden: the input.
-            fused: the attention is not written out ("eager"); the fastest kernels take no mask, but a word.
-        """
-        if not self.causal:
-            return {"attention_mask": None}
-        if fused:
-            return {"attention_mask": None, "is_causal": True}
-        size = hidden.shape[1]
-        return {"attention_mask": hidden.new_full((1, 1, size, size), float("-inf")).triu(1)}  # added to the scores
+    revision: int = 0
 
 
 def find_layout(model: nn.Module, architecture: Architecture) -> Layout:
@@ -242,6 +253,12 @@ def _has_final_norm(model: nn.Module, architecture: Architecture) -> bool:
         return True
     without = architecture.without_final_norm
     return submodule(model, architecture.final_norm) is not None or (without is not None and without(model))
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether a module is a layer norm; models bring classes of their own for those without mean."""
+    names = {kind.__name__ for kind in type(module).__mro__}
+    return "LayerNorm" in names or any(name.endswith("RMSNorm") for name in names)
 
 
 def as_names(paths: str | Names) -> Names:

@@ -18,17 +18,19 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import get_session
 
 from mmfuse.encoders import unsupported
-from mmfuse.encoders.supported import CHECKPOINTS
+from mmfuse.encoders.pooling import FILES as POOLING
+from mmfuse.encoders.pooling import read_pooling
+from mmfuse.encoders.supported import CHECKPOINTS, TEXT_CHECKPOINTS
 from mmfuse.errors import MmfuseError, one_line
 from mmfuse.utils.files import parse_json, user_path
 from mmfuse.utils.resources import assets_folder
 
 EMBEDDED = {"tiny-dinov2": "image", "tiny-clip-text": "text"}
 SAFE, OLD = ("model.safetensors", "model.safetensors.index.json"), ("pytorch_model.bin", "pytorch_model.bin.index.json")
-TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("spiece.model",))
+TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("vocab.txt",), ("spiece.model",))
 CONFIGURATIONS = ("config.json", "preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
-VOCABULARIES = ("tokenizer.json", "vocab.json", "merges.txt", "spiece.model")
-VOCABULARY_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+VOCABULARIES = ("tokenizer.json", "vocab.json", "merges.txt", "vocab.txt", "spiece.model")
+VOCABULARY_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", *POOLING)
 NO_TOKENIZER = "has no tokenizer, neither tokenizer.json nor vocab.json with merges.txt"
 SMALL = 2**24
 """Weights that a configuration may always ask for: a model of so many is built in seconds, and what it lacks named."""
@@ -62,6 +64,8 @@ def check_config(folder: Path, name: str, kind: str) -> None:
     """
     config = read_config(folder, name, kind)
     _refuse_unsupported(config, name, kind)
+    if kind == "text" and TEXT_CHECKPOINTS[str(config["model_type"])].sees == "text":
+        read_pooling(folder, name)
     size = sum((folder / file).stat().st_size for file in weight_files(folder))
     if (described := _fewest_weights(config, kind)) > max(size, SMALL):
         raise MmfuseError(

@@ -70,7 +70,8 @@ class ImageTower(Tower):
     @property
     def native_size(self) -> int:
         """Side of the frames that it was trained on, in pixels; frames of other sizes can be given too."""
-        side = self._native_size or self.model.config.image_size
+        own = self.architecture.side
+        side = self._native_size or (own(self.model.config.to_dict()) if own else self.model.config.image_size)
         return int(side if isinstance(side, int) else min(side))
 
     @property
@@ -176,7 +177,7 @@ class ImageTower(Tower):
     def _read_out(self, tokens: Tensor, context: Context) -> Tensor:
         """Normed tokens (N, S, D) to a summary and the patches, (N, 1 + P, D), without registers."""
         patches = tokens[:, self.special_tokens :]
-        if self.architecture.pool is not None:
+        if self.architecture.pool is not None and self.has_summary:
             return torch.cat([self.architecture.pool(self.model, tokens).unsqueeze(1), patches], dim=1)
         first = tokens[:, :1] if self.has_summary else patches.mean(dim=1, keepdim=True)
         return torch.cat([first, patches], dim=1)

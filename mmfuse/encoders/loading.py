@@ -15,11 +15,13 @@ from transformers.utils import logging
 from mmfuse.encoders.architectures import Architecture, VideoArchitecture, find_layout
 from mmfuse.encoders.hub import check_config, find_folder
 from mmfuse.encoders.image import ImageTower
+from mmfuse.encoders.pooling import read_pooling
 from mmfuse.encoders.preprocessing import read_preprocessing
-from mmfuse.encoders.supported import CHECKPOINTS, IMAGE
+from mmfuse.encoders.supported import CHECKPOINTS, IMAGE, TEXT
 from mmfuse.encoders.text import TextTower
 from mmfuse.encoders.video import VideoTower
 from mmfuse.errors import MmfuseError, one_line
+from mmfuse.utils.files import parse_json
 
 
 def load_image_tower(name: str) -> ImageTower:
@@ -52,9 +54,10 @@ def load_text_tower(name: str) -> TextTower:
     model = _load(folder, name, "text")
     try:
         with quiet():
-            tokenizer = transformers.AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
+            # SigLIP's own class needs SentencePiece; what it does besides, the tower does to its texts itself.
+            plain = _is_siglips(folder) and (folder / "tokenizer.json").is_file()
+            reader = transformers.PreTrainedTokenizerFast if plain else transformers.AutoTokenizer
+            tokenizer = reader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # broken files raise whatever their reader raises
         raise MmfuseError(f"text tower {name!r}: its tokenizer cannot be read: {one_line(error)}") from error
     if len(tokenizer) > model.config.vocab_size:
@@ -62,7 +65,40 @@ def load_text_tower(name: str) -> TextTower:
             f"text tower {name!r}: its tokenizer knows {len(tokenizer)} tokens, its weights {model.config.vocab_size}; "
             "they do not belong together"
         )
-    return TextTower(model, tokenizer=tokenizer, name=name)
+    tower = TextTower(
+        model,
+        tokenizer=tokenizer,
+        name=name,
+        pooling=read_pooling(folder, name) if TEXT[model.config.model_type].sees == "text" else None,
+        punctuation=not _is_siglips(folder),
+    )
+    _check_ends(tower)
+    return tower
+
+
+def _is_siglips(folder: Path) -> bool:
+    """Whether a checkpoint's tokenizer is that of SigLIP; the same kind of checkpoint also comes with Gemma's."""
+    path = folder / "tokenizer_config.json"
+    try:
+        return path.is_file() and parse_json(path.read_bytes())["tokenizer_class"].startswith("SiglipTokenizer")
+    except (AttributeError, KeyError, OSError, TypeError, ValueError):
+        return False
+
+
+def _check_ends(tower: TextTower) -> None:
+    """Refuse a tokenizer that does not mark the ends of a text as the tower was trained to have them.
+
+    What is pooled, and where learned words go, depends on them; without them embeddings are wrong, and nothing fails.
+    """
+    row, tokenizer = tower.token_ids("a"), tower.tokenizer
+    ends = {tokenizer.eos_token_id, tokenizer.sep_token_id} - {None}
+    starts = {tokenizer.bos_token_id, tokenizer.cls_token_id} - {None} - (ends if tower.start_tokens == 0 else set())
+    if not row or row[-1] not in ends or (row[0] in starts) is not bool(tower.start_tokens):
+        expected = "a start and an end token" if tower.start_tokens else "an end token alone"
+        raise MmfuseError(
+            f"text tower {tower.name!r}: its tokenizer makes {tokenizer.convert_ids_to_tokens(row)} of 'a', where "
+            f"{expected} should be around the word; fetch its tokenizer_config.json and tokenizer.json again"
+        )
 
 
 def _load(folder: Path, name: str, kind: str) -> Any:
@@ -73,13 +109,12 @@ def _load(folder: Path, name: str, kind: str) -> Any:
             model, report = getattr(transformers, architecture.model_class).from_pretrained(
                 folder,
                 dtype=torch.float32,
-                attn_implementation="sdpa",
                 weights_only=True,
                 local_files_only=True,
                 trust_remote_code=False,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are refused below, by name
-                **architecture.options,
+                **{"attn_implementation": "sdpa", **architecture.options},
             )
     except pickle.UnpicklingError as error:
         raise MmfuseError(

@@ -8,6 +8,7 @@ the sizes alone; a product's gradient is a product, whose order is fixed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -76,6 +77,33 @@ def make_deterministic(model: Any) -> None:
         embeddings.interpolate_pos_encoding = TrainablePositions(embeddings)
 
 
+LINEAR, CUBIC, BILINEAR, SMOOTHED = "linear", "cubic", "bilinear", "smoothed"
+"""How positions are stretched along an axis; smoothed is bilinear, averaged where there are to be fewer of them."""
+
+
+def stretched(table: Tensor, before: Sequence[int], after: Sequence[int], modes: Sequence[str]) -> Tensor:
+    """A table of positions on a grid for a grid of other sides, as torch's interpolation makes it axis by axis.
+
+    Args:
+        table: (1, S, D), S being the product of `before`, the last axis running fastest.
+        before, after: positions along each axis.
+        modes: how each axis is interpolated.
+
+    Returns:
+        (1, S', D).
+    """
+    if tuple(before) == tuple(after):
+        return table
+    kind = table.device.type if torch.amp.is_autocast_available(table.device.type) else "cpu"
+    with torch.autocast(kind, enabled=False):
+        grid = table.float().reshape(*before, -1)
+        for axis, (old, new, mode) in enumerate(zip(before, after, modes, strict=True)):
+            if old != new:
+                matrix = _interpolation(old, new, mode=mode, device=table.device)
+                grid = torch.tensordot(matrix, grid, dims=([1], [axis])).movedim(0, axis)
+        return grid.reshape(1, -1, grid.shape[-1]).to(table.dtype)
+
+
 def resized(table: Tensor, trained: ClipShape, patches: Tensor) -> Tensor:
     """A video encoder's table of positions for another number of steps, or another size of frames.
 
@@ -91,30 +119,17 @@ def resized(table: Tensor, trained: ClipShape, patches: Tensor) -> Tensor:
         (1, S', D), for the patches.
     """
     side = trained.size // trained.patch
-    before, after = (trained.frames // trained.tubelet, side, side), tuple(patches.shape[2:])
-    if before == after:
-        return table
-    kind = table.device.type if torch.amp.is_autocast_available(table.device.type) else "cpu"
-    with torch.autocast(kind, enabled=False):
-        time, rows, columns = (
-            _interpolation(old, new, cubic=number > 0, device=table.device)
-            for number, (old, new) in enumerate(zip(before, after, strict=True))
-        )
-        grid = table.float().reshape(*before, -1)  # (T', rows, columns, D)
-        for axis, matrix in enumerate((time, rows, columns)):
-            grid = torch.tensordot(matrix, grid, dims=([1], [axis])).movedim(0, axis)
-        return grid.reshape(1, -1, grid.shape[-1]).to(table.dtype)
+    return stretched(table, (trained.frames // trained.tubelet, side, side), patches.shape[2:], (LINEAR, CUBIC, CUBIC))
 
 
 @torch.no_grad()
-def _interpolation(old: int, new: int, *, cubic: bool, device: torch.device) -> Tensor:
+def _interpolation(old: int, new: int, *, mode: str, device: torch.device) -> Tensor:
     """The matrix (new, old) by which torch interpolates along one axis."""
     unit = torch.eye(old, device=device)
-    if old == new:
-        return unit
-    if cubic:
-        return functional.interpolate(unit[None, None], size=(new, old), mode="bicubic")[0, 0]
-    return functional.interpolate(unit[None], size=new, mode="linear")[0].T
+    if mode == LINEAR:
+        return functional.interpolate(unit[None], size=new, mode="linear")[0].T
+    own = "bicubic" if mode == CUBIC else "bilinear"
+    return functional.interpolate(unit[None, None], size=(new, old), mode=own, antialias=mode == SMOOTHED)[0, 0]
 
 
 def grid_numbers(steps: int, rows: int, columns: int, *, side: int, device: torch.device) -> Tensor:

@@ -66,13 +66,19 @@ def read_preprocessing(folder: Path, name: str) -> Preprocessing:
     clip = architecture.shape(config) if isinstance(architecture, VideoArchitecture) else None
     own = _own_settings(config)
     return Preprocessing(
-        size=_size(settings, own) or (None if clip is None else clip.size),
+        size=_size(settings, own) or (None if clip is None else clip.size) or _own_side(architecture, own),
         mean=mean,
         std=std,
         clip=clip,
         patch=clip.patch if clip else _one_number(own.get("patch_size")),
         has_summary=not isinstance(architecture, ImageArchitecture) or architecture.summary(own),
     )
+
+
+def _own_side(architecture: Architecture | None, own: Mapping[str, Any]) -> int | None:
+    if not isinstance(architecture, ImageArchitecture) or architecture.side is None:
+        return None
+    return architecture.side(own)
 
 
 def _own_settings(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -101,7 +101,7 @@ class CoOp(Method):
         else:
             if not isinstance(words, str):
                 raise ValueError(f"words must be text, got {words!r}")
-            ids = tower.tokenizer(words, verbose=False)["input_ids"]
+            ids = tower.token_ids(words)
             own = torch.tensor(ids[tower.start_tokens : -1], dtype=torch.long)  # without the end token
             self.context = nn.Parameter(tower.word_embeddings(own).detach().clone())
         self.reserved_tokens = len(self.context)

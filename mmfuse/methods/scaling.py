@@ -11,6 +11,7 @@ import peft
 import torch
 from torch import Tensor, nn
 
+from mmfuse.encoders.architectures import is_norm
 from mmfuse.encoders.tower import Tower
 from mmfuse.methods.low_rank import PeftMethod
 from mmfuse.methods.merging import Mergeable
@@ -107,6 +108,8 @@ class SSF(Mergeable):
         merged = copy.deepcopy(operation, {id(self): self})
         merged._forward_hooks.clear()
         vars(merged).pop("forward", None)
+        if not hasattr(operation, "bias"):  # a norm without mean has no place for the shift
+            return nn.Sequential(merged, copy.deepcopy(step))
         bias = step.shift if operation.bias is None else step.scale * operation.bias + step.shift
         merged.weight = nn.Parameter(step.scale.view(-1, *[1] * (operation.weight.ndim - 1)) * operation.weight)
         merged.bias = nn.Parameter(bias.clone())
@@ -122,5 +125,5 @@ def _operations(tower: Tower) -> list[Any]:
     return [
         module
         for path, module in tower.model.named_modules()
-        if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.LayerNorm, nn.Linear)) and path.split(".")[0] not in left
+        if (isinstance(module, (nn.Conv2d, nn.Conv3d, nn.Linear)) or is_norm(module)) and path.split(".")[0] not in left
     ]

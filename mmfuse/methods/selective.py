@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from mmfuse.encoders.architectures import is_norm
 from mmfuse.encoders.tower import Tower
 from mmfuse.methods.base import Method
 
@@ -87,4 +88,4 @@ class LayerNormTuning(Selective):
     """Weights and biases of all layer norms (Basu et al. 2024, and others before)."""
 
     def _is_trained(self, module: nn.Module, name: str) -> bool:
-        return isinstance(module, nn.LayerNorm)
+        return is_norm(module)

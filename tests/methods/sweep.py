@@ -23,7 +23,8 @@ Adapted = tuple[ImageTower | TextTower, Method]
 def kinds(info: MethodInfo, tower: str) -> list[str]:
     if tower == "text":
         return towers.TEXT_KINDS
-    return towers.IMAGE_KINDS if info.single_frames else [*towers.IMAGE_KINDS, *towers.VIDEO_KINDS]
+    more = towers.MORE_IMAGE_KINDS if info.name in ("ssf", "ln", "vpt-deep", "dora") else []
+    return [*towers.IMAGE_KINDS, *more, *([] if info.single_frames else towers.VIDEO_KINDS)]
 
 
 def combinations(**flags: bool) -> list[Any]:

@@ -27,6 +27,7 @@ from mmfuse.bench.tuning.sampler import REDUCTION
 from mmfuse.bench.tuning.search import GivenUp, GoesOn, InTime, OutOfTime
 from mmfuse.bench.tuning.space import Space, with_settings
 from mmfuse.data.datamodule import FewShotVideoDataModule
+from mmfuse.encoders import ImageTower
 from mmfuse.records.cell import Cell
 from mmfuse.records.record import now
 
@@ -107,7 +108,7 @@ class FoldTraining:
         with quiet(), memory_filled(True):
             towers = load_towers(cell.encoders)
             job = Job(cell)
-            data = self._data(cell, fold, micro_batch, towers.image.tower.native_size)
+            data = self._data(cell, fold, micro_batch, towers.image.tower)
             model = make_model(
                 cell,
                 towers,
@@ -131,13 +132,13 @@ class FoldTraining:
         seen = model.test_predictions
         return "".join("1" if right else "0" for right in (seen["predicted"] == seen["label"]).tolist())
 
-    def _data(self, cell: Cell, fold: Fold, micro_batch: int, native_size: int) -> FewShotVideoDataModule:
+    def _data(self, cell: Cell, fold: Fold, micro_batch: int, tower: ImageTower) -> FewShotVideoDataModule:
         return FewShotVideoDataModule(
             fold.catalogue,
             shots="all",
             draw=cell.draw,
-            frames=cell.clip.frames,
-            size=cell.clip.size or fold.catalogue.card.size or native_size,
+            frames=cell.clip.frames or tower.native_frames,
+            size=cell.clip.size or fold.catalogue.card.size or tower.native_size,
             flip=cell.clip.flip,
             views=cell.clip.views,
             batch_size=micro_batch,
