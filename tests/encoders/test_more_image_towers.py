@@ -78,6 +78,6 @@ def test_a_tower_without_a_summary_gives_its_patches_alone() -> None:
     model = build(["a", "b"], image_encoder=towers.image_tower("aimv2-native"))
     assert model.frame_encoder.width == 32
     with pytest.raises(
-        MmfuseError, match="'aimv2-native' has neither a CLS token nor a pooling head, .* set feature to"
+        MmfuseError, match=r"'aimv2-native' has neither a CLS token nor a pooling head, .* set feature to"
     ):
         build(["a", "b"], image_encoder=towers.image_tower("aimv2-native"), feature="cls")
