@@ -9,7 +9,7 @@ READY   := $(VENV)/.ready
 export TOKENIZERS_PARALLELISM = false
 
 .DEFAULT_GOAL := help
-.PHONY: help install bench smoke test gpu lint format docs speed wheel clean
+.PHONY: help install bench smoke test gpu lint format docs pictures speed wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ format: $(READY) ## let ruff mend what it can
 
 docs: $(READY) ## build the documentation into build/docs
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+pictures: $(READY) ## make the pictures of the documentation anew, from a run of half an hour (needs chromium)
+	@$(BIN)/python docs/making/pictures.py
 
 speed: $(READY) ## measure how fast, against what (SPEED=--quick: two minutes; else some two hours)
 	@$(BIN)/python benchmarks/speed $(SPEED)

@@ -63,7 +63,9 @@ def divide(
             help="A folder with a folder for each class, or a CSV file with the columns path,label[,group].",
         ),
     ],
-    test: Annotated[float, typer.Option(help="The share of each class's clips that is for the test.")] = 0.2,
+    test: Annotated[
+        float, typer.Option(metavar="SHARE", help="The share of each class's clips that is for the test.")
+    ] = 0.2,
     groups: Annotated[
         str | None,
         typer.Option(
@@ -72,8 +74,10 @@ def divide(
             "'(person\\d+)_'; none makes each clip its own source. By default usual names are recognised.",
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the lists; by default that of the clips.")] = None,
-    seed: Annotated[int, typer.Option(help="Another number gives another division.", min=0)] = 0,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for the lists; by default that of the clips.")
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Another number gives another division.", min=0)] = 0,
     frames: Annotated[
         bool,
         typer.Option(

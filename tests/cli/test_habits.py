@@ -151,6 +151,7 @@ def test_helps_are_whole_sentences(call, module: ModuleType, columns: str, monke
         told = call(module, *words, "--help")
         assert "..." not in told.partition("\n\n")[2], words  # after the usage, in which it means several
         assert max(map(len, told.splitlines())) <= int(columns)
+        assert not re.search(r"^ +--\S+ <", told, flags=re.MULTILINE), words  # a type where a word should stand
 
 
 @pytest.mark.parametrize("module", [bench, main])

@@ -34,17 +34,17 @@ README: dict[str, dict[str, Any]] = {
         "instead": [
             "mmfuse data get ucf101",
             "! mmfuse data check ucf101 --root data/ucf101",
-            "mmfuse-bench --grid paper --only dataset=ucf101 --dry-run",
-            "mmfuse-bench --grid full --dry-run",
+            "mmfuse run paper --only dataset=ucf101 --dry-run",
+            "mmfuse run full --dry-run",
         ],
     },
-    "mmfuse-bench tables": {
-        "why": "DIR is any results folder; here one of two cells",
-        "instead": [
-            f"mmfuse-bench tables --results {RESULTS} --out first.tex",
-            f"mmfuse-bench report --results {RESULTS} --out report.html",
-            f"mmfuse-bench figures --results {RESULTS} --out figures",
-        ],
+    "mmfuse best": {
+        "why": f"{LONG}; its own tests run the search",
+        "instead": ["mmfuse best --help", "mmfuse predict --help"],
+    },
+    "mmfuse status": {
+        "why": f"the results that were written last are {RESULTS} here, which have another pair",
+        "swap": {"compare dora+adapter": "compare lora+adapter"},
     },
     "import lightning": {"why": "twenty epochs are run as one", "swap": {"max_epochs=20": "max_epochs=1"}},
 }
