@@ -200,6 +200,7 @@ class RunSettings(Strict):
     threads: Devices | None = None
     loggers: Annotated[tuple[Logger, ...], BeforeValidator(_as_list)] = ()
     shard: Annotated[Shard | None, BeforeValidator(_shard)] = None
+    slurm: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _whole_devices(self) -> RunSettings:

@@ -38,7 +38,7 @@ from mmfuse.utils.files import default_data_root, user_path, write_atomically
 if TYPE_CHECKING:
     from mmfuse.bench.clip_cache import CachePlan
 
-ENGINES = ("local", "ray")
+ENGINES = ("local", "ray", "slurm")
 LONGEST = 1_000_000_000
 """Seconds that a time limit may have, as in a grid."""
 RERUNS = (None, "stale", "all")
@@ -56,7 +56,8 @@ class Request:
         only: only such cells: "pair=dora+adapter", "shots=2,4".
         shard: the part of these cells that is run, such as "1/4"; by default the grid's, else all.
         workers: cells at a time; by default one a device, or one a core.
-        engine: where cells run: "local" or "ray".
+        engine: where cells run: "local", "ray" or "slurm".
+        slurm: parameters of Slurm's jobs, such as "partition=gpu"; they win over the grid's.
         retry_failed: run failed cells again.
         rerun: "stale" for cells whose inputs or settings have changed, "all" for every cell.
         fail_fast: begin no further cell after one has failed.
@@ -76,6 +77,7 @@ class Request:
     shard: str | None = None
     workers: int | None = None
     engine: str = "local"
+    slurm: Sequence[str] = ()
     retry_failed: bool = False
     rerun: str | None = None
     fail_fast: bool = False
@@ -86,6 +88,8 @@ class Request:
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
             raise unknown("engine", self.engine, ENGINES)
+        if self.slurm and self.engine != "slurm":
+            raise MmfuseError("--slurm tells what jobs of Slurm ask for; it needs --engine slurm")
         if self.rerun not in RERUNS:
             raise unknown("value of --rerun", self.rerun, RERUNS[1:])
         if self.shard is not None:
@@ -125,8 +129,18 @@ class Session:
         if (shard := self._shard()) is not None:
             self.share = share_of(self.cells, shard, until_decided=self.until_decided)
             self.cells = self.share.cells
+        if request.engine == "slurm":
+            self._slurm_parameters()  # what is wrong with them is told before anything is written
         self._chosen = {cell.name for cell in self.cells}
         self._planned = with_known_inputs(cells)
+
+    def _slurm_parameters(self) -> dict[str, Any]:
+        """What jobs of Slurm ask for: of the command line, else of the grid."""
+        from mmfuse.bench.engines.slurm import parameters_of, parse_parameters
+
+        settings = self._grid.grid.run
+        given = {**settings.slurm, **parse_parameters(self.request.slurm)}
+        return parameters_of(given, devices=settings.devices)
 
     def _shard(self) -> Shard | None:
         if self.request.shard is not None:
@@ -201,7 +215,7 @@ class Session:
             ready = prepare(
                 entries, data_root=self.request.root, will_run=self.to_run, annotations=self.request.annotations
             )
-        if self.request.engine == "local":  # the nodes of a cluster may have what this machine has not
+        if self.request.engine != "ray":  # the nodes of a cluster may have what this machine has not
             with _collected(problems):
                 check_towers([entry.cell for entry in self.to_run(entries)])
             with _collected(problems):
@@ -330,6 +344,19 @@ class Session:
             return RayEngine(
                 limits=limits, devices=settings.devices, share=settings.gpu_share, workers=self.request.workers
             )
+        if self.request.engine == "slurm":
+            from mmfuse.bench.engines.slurm import SlurmEngine
+
+            return SlurmEngine(
+                folder=self.folder.path,
+                limits=limits,
+                parameters=self._slurm_parameters(),
+                devices=settings.devices,
+                share=settings.gpu_share,
+                threads=settings.threads,
+                workers=self.request.workers,
+                cells=tasks,
+            )
         from mmfuse.bench.engines.local import LocalEngine, device_slots
 
         slots = device_slots(
@@ -421,6 +448,7 @@ def run_grid(
     shard: str | None = None,
     workers: int | None = None,
     engine: str = "local",
+    slurm: Sequence[str] = (),
     retry_failed: bool = False,
     rerun: str | None = None,
     fail_fast: bool = False,
@@ -436,8 +464,8 @@ def run_grid(
 
     Args:
         grid: the name of a grid that ships with the package, a grid file, or the keys of one.
-        results, data_root, annotations, only, shard, workers, engine, retry_failed, rerun, fail_fast, time_limit,
-            store, optimizations: see `Request`.
+        results, data_root, annotations, only, shard, workers, engine, slurm, retry_failed, rerun, fail_fast,
+            time_limit, store, optimizations: see `Request`.
         view: told of each cell that starts, goes on and ends; see `mmfuse.bench.runner.View`.
 
     Returns:
@@ -464,6 +492,7 @@ def run_grid(
             shard=shard,
             workers=workers,
             engine=engine,
+            slurm=slurm,
             retry_failed=retry_failed,
             rerun=rerun,
             fail_fast=fail_fast,

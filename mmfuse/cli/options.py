@@ -113,6 +113,13 @@ Only = Annotated[
         help="Run only the cells that fit, such as pair=dora+adapter or shots=2,4. May be repeated.",
     ),
 ]
+Slurm = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=VALUE",
+        help="With --engine slurm: what a job asks for, such as partition=gpu or time=4:00:00. May be repeated.",
+    ),
+]
 Shard = Annotated[
     str | None,
     typer.Option(metavar="i/n", help="Run one of n parts of these cells, such as 1/4, balanced by expected cost."),
@@ -123,7 +130,9 @@ Workers = Annotated[
 EngineName = Annotated[
     str,
     typer.Option(
-        metavar="local|ray", help="Where cells run: local or ray.", autocompletion=completion.one_of("local", "ray")
+        metavar="local|ray|slurm",
+        help="Where cells run: local, ray or slurm.",
+        autocompletion=completion.one_of("local", "ray", "slurm"),
     ),
 ]
 DryRun = Annotated[

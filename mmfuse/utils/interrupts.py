@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 
 class Interrupts:
-    """SIGINT and SIGTERM as KeyboardInterrupt, but never in the middle of what must be done whole.
+    """SIGINT, SIGTERM and SIGHUP as KeyboardInterrupt, but never in the middle of what must be done whole.
 
-    Schedulers send SIGTERM before they kill: it ends a run as Ctrl-C does.
+    Schedulers send SIGTERM before they kill, and a terminal that is closed sends SIGHUP: both end a run as Ctrl-C does.
     """
 
     def __init__(self) -> None:
@@ -20,11 +20,14 @@ class Interrupts:
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """Listen to both signals; elsewhere than in the main thread Python cannot."""
+        """Listen to these signals; elsewhere than in the main thread Python cannot."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._heard) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup a run outlives its terminal
+            numbers.append(signal.SIGHUP)
+        before = {number: signal.signal(number, self._heard) for number in numbers}
         try:
             yield
         finally:

@@ -7,6 +7,11 @@ from pathlib import Path
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
+def package_folder() -> Path:
+    """The code of this package."""
+    return _PACKAGE
+
+
 def _shipped(name: str, in_checkout: str) -> Path:
     inside = _PACKAGE / "shipped" / name
     return inside if inside.exists() else _PACKAGE.parent / in_checkout

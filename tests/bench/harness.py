@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmfuse.bench.engines.base import Limits
+from mmfuse.bench.engines.base import Engine, Limits
 from mmfuse.bench.engines.local import LocalEngine, Slot
 from mmfuse.bench.job import Job, Progress
 from mmfuse.bench.plan import planned_entries, to_run
@@ -79,6 +79,7 @@ def run(
     rerun: str | None = None,
     fail_fast: bool = False,
     inputs: Inputs | None = None,
+    other: Engine | None = None,
 ) -> Tally:
     """Plan and run cells, as the command does."""
     folder = ResultsFolder(path)
@@ -87,7 +88,7 @@ def run(
         Task(entry, Job(cell=entry.cell, known=entry.planned.inputs, command="again", log_folder=str(path)))
         for entry in entries
     ]
-    local = engine(workers=workers, total=total, silence=silence)
+    local = other or engine(workers=workers, total=total, silence=silence)
     return Runner(folder=folder, tasks=tasks, engine=local, view=Silent(), fail_fast=fail_fast).run()
 
 
