@@ -418,6 +418,7 @@ _fill(
             "LoRA whose factors start as the largest singular values of a weight, in whose place they are trained",
             "mmfuse.methods.decomposed:PiSSA",
             defaults={"rank": 8, "alpha": 8, "dropout": 0.0, **QV},
+            searched={"rank": (4, 8, 16, 32)},
         ),
         MethodInfo(
             "olora",
@@ -427,6 +428,7 @@ _fill(
             "LoRA whose factors start as a part of a weight's QR decomposition, in whose place they are trained",
             "mmfuse.methods.decomposed:OLoRA",
             defaults={"rank": 8, "alpha": 8, "dropout": 0.0, **QV},
+            searched={"rank": (4, 8, 16, 32)},
         ),
         MethodInfo(
             "vera",
