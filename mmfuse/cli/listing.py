@@ -17,7 +17,7 @@ import mmfuse
 from mmfuse.bench.grid import dataset_names, grid_names
 from mmfuse.cli.common import out, print_json
 from mmfuse.errors import unknown
-from mmfuse.utils.resources import assets_folder, grids_folder
+from mmfuse.utils.resources import grids_folder
 
 LAST_COLUMN = 24
 """Letters that a table's last column, the only one that is wrapped, must have room for; else there is no table."""
@@ -51,13 +51,15 @@ def show_list(what: str, *, json: bool) -> None:
         name, *others = row.items()
         console.print(Text(_value_text(name[1]), style="bold"))
         for key, value in others:
-            if value:
+            if value is not None and value != "":
                 console.print(Padding(Text(f"{key}: {_value_text(value)}"), (0, 0, 0, 2)))
 
 
 def _value_text(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return "–" if value is None else str(value)
 
 
@@ -107,14 +109,26 @@ def _datasets() -> list[dict[str, Any]]:
 
 
 def _encoders() -> list[dict[str, Any]]:
-    embedded = sorted(path.parent.name for path in assets_folder().glob("*/config.json"))
-    rows = [{"encoder": name, "source": "embedded in the package"} for name in embedded]
-    rows += [
-        {"encoder": "facebook/dinov2-base", "source": "image tower of the grids paper and full, from the hub"},
-        {"encoder": "openai/clip-vit-base-patch16", "source": "text tower of the grids paper and full, from the hub"},
-        {"encoder": "<owner/name> or a folder", "source": "any vision transformer or CLIP text encoder in hub layout"},
-    ]
-    return rows
+    from mmfuse.encoders.architectures import VideoArchitecture
+    from mmfuse.encoders.hub import EMBEDDED
+    from mmfuse.encoders.supported import IMAGE, TEXT
+    from mmfuse.encoders.unsupported import UNSUPPORTED
+
+    keys = ("encoder", "tower", "family", "patch", "size", "frames", "licence", "gated", "note")
+    blank: dict[str, Any] = dict.fromkeys(keys)
+    embedded = {"licence": "apache-2.0", "gated": False, "note": "embedded in the package"}
+    rows = [{**blank, "encoder": name, "tower": tower, **embedded} for name, tower in sorted(EMBEDDED.items())]
+    for record in (*IMAGE.values(), *TEXT.values()):
+        text = record.model_type in TEXT
+        tower = "text" if text else "video" if isinstance(record, VideoArchitecture) else "image"
+        for known in record.known:
+            facts = {key: getattr(known, key) for key in ("patch", "size", "frames", "licence", "gated")}
+            rows.append({**blank, "encoder": known.name, "tower": tower, "family": record.family, **facts})
+    for one in UNSUPPORTED:
+        note = f"not supported: {one.why}; the nearest that is: {one.nearest}"
+        rows.append({**blank, "encoder": one.title, "tower": one.kind, "note": note})
+    anything = "any checkpoint of these families, by hub id or folder in hub layout"
+    return [*rows, {**blank, "encoder": "<owner/name> or a folder", "note": anything}]
 
 
 def print_version() -> None:

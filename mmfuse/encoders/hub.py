@@ -92,7 +92,7 @@ def read_config(folder: Path, name: str, kind: str) -> Mapping[str, Any]:
 def _refuse_unsupported(config: Mapping[str, Any], name: str, kind: str) -> None:
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or model_type not in CHECKPOINTS[kind]:
-        raise MmfuseError(f"{kind} tower {name!r} {unsupported.of_config(config, kind)}")
+        raise MmfuseError(f"{kind} tower {name!r} {unsupported.of_config(config, kind)}{unsupported.nearest(name)}")
 
 
 def _fewest_weights(config: Mapping[str, Any], kind: str) -> float:
@@ -212,6 +212,10 @@ def _check_on_hub(name: str, kind: str) -> list[str]:
     Raises:
         MmfuseError: no tower could be loaded from there, or the hub cannot be reached.
     """
+    if (one := unsupported.by_name(name)) is not None:
+        raise MmfuseError(
+            f"{kind} tower {name!r}: {one.title} is not supported ({one.why}); the nearest that is: {one.nearest}"
+        )
     _ask_hub(name, kind)
     with _hub_errors(name, kind):
         files = huggingface_hub.list_repo_files(name)

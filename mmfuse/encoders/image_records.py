@@ -18,6 +18,7 @@ from mmfuse.encoders.architectures import (
     IMAGENET,
     VIT_ROLES,
     ImageArchitecture,
+    Known,
     Places,
 )
 
@@ -153,6 +154,7 @@ RECORDS = (
     ImageArchitecture(
         model_type="dinov2",
         family="DINOv2",
+        known=(Known("facebook/dinov2-base", patch=14, size=518, frames=1, licence="apache-2.0", gated=False),),
         model_class="Dinov2Model",
         checkpoints=("dinov2",),
         special_tokens=_cls,
@@ -161,6 +163,7 @@ RECORDS = (
     ImageArchitecture(
         model_type="dinov2_with_registers",
         family="DINOv2 with registers",
+        known=(Known("facebook/dinov2-with-registers-base", patch=14, size=518, frames=1),),
         model_class="Dinov2WithRegistersModel",
         checkpoints=("dinov2_with_registers",),
         special_tokens=_cls_and_registers,
@@ -169,6 +172,16 @@ RECORDS = (
     ImageArchitecture(
         model_type="dinov3_vit",
         family="DINOv3",
+        known=(
+            Known(
+                "facebook/dinov3-vitb16-pretrain-lvd1689m",
+                patch=16,
+                size=224,
+                frames=1,
+                licence="dinov3-license",
+                gated=True,
+            ),
+        ),
         model_class="DINOv3ViTModel",
         checkpoints=("dinov3_vit",),
         layers=("model.layer", "layer"),
@@ -186,6 +199,7 @@ RECORDS = (
     ImageArchitecture(
         model_type="clip_vision_model",
         family="CLIP",
+        known=(Known("openai/clip-vit-base-patch16", patch=16, size=224, frames=1),),
         model_class="CLIPVisionModel",
         checkpoints=("clip", "clip_vision_model"),
         layers=("encoder.layers",),
@@ -201,6 +215,7 @@ RECORDS = (
     ImageArchitecture(
         model_type="siglip_vision_model",
         family="SigLIP, SigLIP 2",
+        known=(Known("google/siglip2-base-patch16-224", patch=16, size=224, frames=1, licence="apache-2.0"),),
         model_class="SiglipVisionModel",
         checkpoints=("siglip", "siglip_vision_model"),
         layers=("encoder.layers",),
@@ -219,6 +234,7 @@ RECORDS = (
     ImageArchitecture(
         model_type="vit",
         family="ViT",
+        known=(Known("google/vit-base-patch16-224-in21k", patch=16, size=224, frames=1),),
         model_class="ViTModel",
         checkpoints=("vit",),
         # A pooler that is not read: without it, a checkpoint that lacks one gets no random weights in its place.
@@ -237,6 +253,7 @@ RECORDS = (
     ImageArchitecture(
         model_type="metaclip_2_vision_model",
         family="MetaCLIP 2",
+        known=(Known("facebook/metaclip-2-worldwide-huge-quickgelu", patch=14, size=224, frames=1),),
         model_class="MetaClip2VisionModel",
         checkpoints=("metaclip_2", "metaclip_2_vision_model"),
         layers=("encoder.layers",),
@@ -252,6 +269,7 @@ RECORDS = (
     ImageArchitecture(
         model_type="siglip2_vision_model",
         family="SigLIP 2 NaFlex",
+        known=(Known("google/siglip2-base-patch16-naflex", patch=16, size=256, frames=1),),
         model_class="Siglip2VisionModel",
         checkpoints=("siglip2", "siglip2_vision_model"),
         layers=("encoder.layers",),
@@ -271,6 +289,7 @@ RECORDS = (
     ImageArchitecture(
         model_type="aimv2_vision_model",
         family="AIMv2",
+        known=(Known("apple/aimv2-large-patch14-224-lit", patch=14, size=224, frames=1),),
         model_class="Aimv2VisionModel",
         checkpoints=("aimv2", "aimv2_vision_model"),
         layers=("encoder.layers",),
@@ -296,6 +315,7 @@ RECORDS = (
     ImageArchitecture(
         model_type="tipsv2_vision_model",
         family="TIPS v2",
+        known=(Known("google/tipsv2-b14", patch=14, size=448, frames=1),),
         model_class="Tipsv2VisionModel",
         checkpoints=("tipsv2", "tipsv2_vision_model"),
         layers=("encoder.layer",),
@@ -312,6 +332,7 @@ RECORDS = (
     ImageArchitecture(
         model_type="radio",
         family="C-RADIO",
+        known=(Known("nvidia/C-RADIOv4-H", patch=16, frames=1, licence="nvidia-open-model-license"),),
         model_class="RadioModel",
         checkpoints=("radio",),
         layers=("encoder.layer",),

@@ -20,6 +20,12 @@ CHECKPOINTS: dict[str, dict[str, Architecture]] = {
 """By kind of tower and `model_type` of a config.json, the record that reads it."""
 
 
+def supported_families(kind: str) -> str:
+    """What the supported architectures of a kind are called, in a sentence."""
+    names = list(dict.fromkeys(name for record in CHECKPOINTS[kind].values() for name in record.family.split(", ")))
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
 def reading_revision(folder: Path, kind: str) -> int:
     """How often the way of reading such a checkpoint has changed its numbers; 0 where it never did, or is not known."""
     try:

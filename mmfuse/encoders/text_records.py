@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mmfuse.encoders.architectures import CLIP_PARTS, CLIP_ROLES, Names, TextArchitecture
+from mmfuse.encoders.architectures import CLIP_PARTS, CLIP_ROLES, Known, Names, TextArchitecture
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,6 +68,7 @@ RECORDS = (
     TextArchitecture(
         model_type="clip_text_model",
         family="CLIP",
+        known=(Known("openai/clip-vit-base-patch16"),),
         model_class="CLIPTextModelWithProjection",
         checkpoints=("clip", "clip_text_model"),
         layers=("text_model.encoder.layers",),
@@ -84,6 +85,7 @@ RECORDS = (
     TextArchitecture(
         model_type="siglip_text_model",
         family="SigLIP, SigLIP 2",
+        known=(Known("google/siglip2-base-patch16-224", licence="apache-2.0"),),
         model_class="SiglipTextModel",
         checkpoints=("siglip", "siglip_text_model"),
         layers=("encoder.layers",),
@@ -102,6 +104,7 @@ RECORDS = (
     TextArchitecture(
         model_type="metaclip_2_text_model",
         family="MetaCLIP 2",
+        known=(Known("facebook/metaclip-2-worldwide-huge-quickgelu"),),
         model_class="MetaClip2TextModelWithProjection",
         checkpoints=("metaclip_2", "metaclip_2_text_model"),
         layers=("text_model.encoder.layers",),
@@ -118,6 +121,7 @@ RECORDS = (
     TextArchitecture(
         model_type="siglip2_text_model",
         family="SigLIP 2 NaFlex",
+        known=(Known("google/siglip2-base-patch16-naflex"),),
         model_class="Siglip2TextModel",
         checkpoints=("siglip2", "siglip2_text_model"),
         layers=("encoder.layers",),
@@ -135,6 +139,7 @@ RECORDS = (
     TextArchitecture(
         model_type="bert",
         family="BERT",
+        known=(Known("sentence-transformers/all-MiniLM-L6-v2", licence="apache-2.0"),),
         model_class="BertModel",
         checkpoints=("bert",),
         **_BERT,
@@ -142,6 +147,7 @@ RECORDS = (
     TextArchitecture(
         model_type="roberta",
         family="RoBERTa",
+        known=(Known("sentence-transformers/all-distilroberta-v1"),),
         model_class="RobertaModel",
         checkpoints=("roberta",),
         first_position=_behind_padding,
@@ -150,6 +156,7 @@ RECORDS = (
     TextArchitecture(
         model_type="xlm-roberta",
         family="XLM-RoBERTa",
+        known=(Known("intfloat/multilingual-e5-base"),),
         model_class="XLMRobertaModel",
         checkpoints=("xlm-roberta",),
         first_position=_behind_padding,
@@ -158,6 +165,7 @@ RECORDS = (
     TextArchitecture(
         model_type="mpnet",
         family="MPNet",
+        known=(Known("sentence-transformers/all-mpnet-base-v2"),),
         model_class="MPNetModel",
         checkpoints=("mpnet",),
         first_position=_mpnet_first,

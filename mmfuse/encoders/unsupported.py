@@ -6,15 +6,81 @@ Nothing in this module decides whether a tower is supported; it only explains a 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from mmfuse.encoders.supported import CHECKPOINTS
+from mmfuse.encoders.supported import CHECKPOINTS, supported_families
 
 SUPPORTED = {
-    "image": "image towers are DINOv2, DINOv3, CLIP, SigLIP or ViT, one frame at a time, such as facebook/dinov2-base",
-    "text": "text towers are those of CLIP or SigLIP, such as openai/clip-vit-base-patch16",
+    "image": f"image towers are {supported_families('image')}, such as facebook/dinov2-base",
+    "text": f"text towers are {supported_families('text')}, such as openai/clip-vit-base-patch16",
 }
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """A well-known encoder that is not supported.
+
+    Args:
+        title: what it is called in the literature.
+        spelled: how names of its checkpoints contain it, in lower case.
+        kind: "image", "text" or "video".
+        why: in a few words.
+        nearest: a checkpoint that is supported and like it.
+    """
+
+    title: str
+    spelled: tuple[str, ...]
+    kind: str
+    why: str
+    nearest: str
+
+
+NO_CLASS = "transformers has no class of its own for it, and foreign code is never run"
+UNSUPPORTED = (
+    Unsupported("VideoMAE v2", ("videomaev2", "videomae-v2"), "video", NO_CLASS, "MCG-NJU/videomae-large"),
+    Unsupported("InternVideo2", ("internvideo",), "video", NO_CLASS, "facebook/vjepa2-vitl-fpc64-256"),
+    Unsupported("V-JEPA 2.1", ("vjepa2.1", "vjepa2_1"), "video", NO_CLASS, "facebook/vjepa2-vitl-fpc64-256"),
+    Unsupported(
+        "VideoPrism",
+        ("videoprism",),
+        "video",
+        "its attention is over space and then over time, in two stacks of layers",
+        "facebook/vjepa2-vitl-fpc64-256",
+    ),
+    Unsupported(
+        "TimeSformer",
+        ("timesformer",),
+        "video",
+        "its layers attend over time and space apart",
+        "google/vivit-b-16x2-kinetics400",
+    ),
+    Unsupported("EVA-CLIP", ("eva-clip", "eva02", "eva_clip"), "image", NO_CLASS, "openai/clip-vit-base-patch16"),
+    Unsupported("MobileCLIP2", ("mobileclip",), "image", NO_CLASS, "google/siglip2-base-patch16-224"),
+    Unsupported("OpenVision", ("openvision",), "image", NO_CLASS, "openai/clip-vit-base-patch16"),
+    Unsupported(
+        "Perception Encoder",
+        ("pe-core", "pe_core", "vit_pe_"),
+        "image",
+        "transformers reads it through timm, whose layers have one map for query, key and value",
+        "google/siglip2-base-patch16-224",
+    ),
+)
+
+
+def by_name(name: str) -> Unsupported | None:
+    """The encoder that the name of a checkpoint tells of, where it is a well-known one that is not supported."""
+    plain = name.lower()
+    return next((one for one in UNSUPPORTED if any(spelling in plain for spelling in one.spelled)), None)
+
+
+def nearest(name: str) -> str:
+    """The name of a supported checkpoint that is like a well-known unsupported one, as the end of a line."""
+    one = by_name(name)
+    return "" if one is None else f"; {one.title} is not supported ({one.why}); the nearest that is: {one.nearest}"
+
+
 PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".bin", ".tar")
 # What a file says of the folder that it lies in, where there is no config.json.
 KNOWN_FILES = {

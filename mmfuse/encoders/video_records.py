@@ -14,6 +14,7 @@ from mmfuse.encoders.architectures import (
     IMAGENET,
     VIT_ROLES,
     ClipShape,
+    Known,
     Names,
     Places,
     VideoArchitecture,
@@ -133,6 +134,10 @@ RECORDS = (
     VideoArchitecture(
         model_type="vjepa2",
         family="V-JEPA 2",
+        known=(
+            Known("facebook/vjepa2-vitl-fpc64-256", patch=16, size=256, frames=64),
+            Known("facebook/vjepa2-vitg-fpc64-384", patch=16, size=384, frames=64, licence="apache-2.0"),
+        ),
         model_class="VJEPA2Model",
         checkpoints=("vjepa2",),
         layers=("encoder.layer",),
@@ -152,6 +157,10 @@ RECORDS = (
     VideoArchitecture(
         model_type="videomae",
         family="VideoMAE",
+        known=(
+            Known("MCG-NJU/videomae-large", patch=16, size=224, frames=16, licence="cc-by-nc-4.0"),
+            Known("MCG-NJU/videomae-base-finetuned-kinetics", patch=16, size=224, frames=16, licence="cc-by-nc-4.0"),
+        ),
         model_class="VideoMAEModel",
         checkpoints=("videomae",),
         layers=("encoder.layer",),
@@ -176,6 +185,7 @@ RECORDS = (
     VideoArchitecture(
         model_type="vivit",
         family="ViViT",
+        known=(Known("google/vivit-b-16x2-kinetics400", patch=16, size=224, frames=32),),
         model_class="VivitModel",
         checkpoints=("vivit",),
         options={"add_pooling_layer": False},
