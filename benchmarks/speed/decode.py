@@ -78,10 +78,16 @@ def main() -> None:
         show(measured, wishes.frames)
 
 
-def encoded(folder: Path) -> dict[str, Path]:
-    """Draw and encode the stand-ins: a textured ground that moves, and noise, which real clips are full of."""
+def encoded(folder: Path, *, only: str | None = None) -> dict[str, Path]:
+    """Draw and encode the stand-ins: a textured ground that moves, and noise, which real clips are full of.
+
+    Args:
+        folder: where to; made if absent.
+        only: one of the kinds; all by default.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     paths = {}
-    for title, how in KINDS.items():
+    for title, how in KINDS.items() if only is None else [(only, KINDS[only])]:
         print(f"encoding {title}", file=sys.stderr)
         width, height = how.get("width", 320), how.get("height", 240)
         generator = np.random.default_rng(0)

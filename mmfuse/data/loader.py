@@ -58,7 +58,7 @@ class Feeding:
         context = multiprocessing.get_context(self.start)
         if self.start == "forkserver":
             # Libraries are imported once, by the server, and not by each process that it forks.
-            context.set_forkserver_preload([__name__])
+            context.set_forkserver_preload([__name__, "mmfuse.data.cache.clip_store"])
         return context
 
 

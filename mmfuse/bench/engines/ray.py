@@ -7,11 +7,12 @@ fails says so, while a cell whose node is lost is run again on another.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mmfuse.bench.engines.base import DETERMINISTIC, RUN_CELL, Limits, NextJob, SecondTries
@@ -133,8 +134,10 @@ class RayEngine:
         self._limits = limits
         self._runner = runner
         self._started_here = _connect()
-        self._needs, room = _needs(_nodes(), devices=devices, share=share)
+        nodes = _nodes()
+        self._needs, room = _needs(nodes, devices=devices, share=share)
         self.workers = workers or max(1, room)
+        self._on_a_node = math.ceil(self.workers / max(1, len(nodes)))
         # News stay on this node: an actor that is lost with another would make every cell look silent.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._mailbox = ray.remote(_Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
@@ -165,6 +168,7 @@ class RayEngine:
         if number not in self._actors:
             actor = ray.remote(_CellWorker).options(**self._needs, max_restarts=0, max_task_retries=0)
             self._actors[number] = actor.remote(self._runner, self._mailbox)
+        job = replace(job, at_a_time=self._on_a_node)
         self._running[self._actors[number].run.remote(job)] = _Running(number, job)
 
     def _end(self, number: int) -> None:
