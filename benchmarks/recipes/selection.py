@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from mmfuse.bench.tuning.budget import Budget
 from mmfuse.bench.tuning.choice import choose, difference
 from mmfuse.bench.tuning.fold_training import FoldTraining
 from mmfuse.bench.tuning.folds import Fold, TrainingPool
+from mmfuse.bench.tuning.interval import accuracy_interval
 from mmfuse.bench.tuning.prepare import pool_of
 from mmfuse.bench.tuning.search import Search, Searches
 from mmfuse.bench.tuning.space import space_of
@@ -74,6 +76,23 @@ def simulation() -> str:
             kept = float(np.mean([keeps for _, keeps in found]))
             told = f"{gain.mean():+.2f} ± {1.96 * gain.std(ddof=1) / np.sqrt(TABLES):.2f}"
             lines.append(f"| {name} | {clips} | {margin:g} | {told} | {kept:.0%} | {np.mean(gain < -2):.0%} |")
+    return "\n".join(lines)
+
+
+def coverage(tables: int = 1000) -> str:
+    """How often the interval of one accuracy holds the true one, as Markdown: clips of a source share their chance."""
+    lines = ["| accuracy | sources | clips of each | alike | holds |", "|--:|--:|--:|--:|--:|"]
+    rng = np.random.default_rng(0)
+    for share, (sources, each), alike in itertools.product((0.5, 0.9), ((8, 3), (30, 1), (30, 4)), (0.05, 0.5)):
+        held = 0
+        groups = [str(one) for one in np.repeat(np.arange(sources), each)]
+        for _ in range(tables):
+            width = 1 / alike - 1  # of the beta distribution whose intraclass correlation is `alike`
+            chance = rng.beta(share * width, (1 - share) * width, sources)
+            right = rng.random(sources * each) < np.repeat(chance, each)
+            low, high = accuracy_interval(right.tolist(), groups)
+            held += low <= share <= high
+        lines.append(f"| {share} | {sources} | {each} | {alike} | {held / tables:.1%} |")
     return "\n".join(lines)
 
 
@@ -158,7 +177,7 @@ def main() -> None:
     parser.add_argument("--shots", type=int, default=8)
     options = parser.parse_args()
     if options.train is None:
-        print(simulation())
+        print(simulation(), coverage(), sep="\n\n")
         return
     torch.set_num_threads(1)
     print(

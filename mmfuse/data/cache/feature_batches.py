@@ -271,7 +271,9 @@ class Features:
         self, batches: ClipBatches, clips: pd.DataFrame, catalogue: Catalogue, *, decoding: Decoding
     ) -> FeatureBatches:
         """The same clips as features."""
-        key = {**self._key, "clips": catalogue.fingerprint, "version": VERSION, "decoder": decoder_version()}
+        # Which clip stands in which row, and not in which part: folds of the same clips share what is kept.
+        clips_in_order = sha256_of_json(catalogue.table["clip"].tolist())
+        key = {**self._key, "clips": clips_in_order, "version": VERSION, "decoder": decoder_version()}
         views = self._views + 1
         if batches.test_views.count > 1:  # apart, so that what is kept of training serves any number of them
             key, views = {**key, "test_views": str(batches.test_views)}, batches.test_views.count

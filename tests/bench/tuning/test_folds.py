@@ -103,9 +103,8 @@ def test_a_trial_needs_no_test_clip_and_repeats_itself(tiny: Catalogue) -> None:
     first = training(point, goes_on=goes_on, in_time=lambda: True)
     assert steps == [1, 3, 6]
     assert len(first) == len(training.groups) == 24
-    training({"train.fusion_lr": 0.0005}, goes_on=goes_on, in_time=lambda: True)
     assert training(point, goes_on=goes_on, in_time=lambda: True) == first
-    for ended, given in (
+    for ended, given in (  # each before another trial of the same search
         (GivenUp, {"goes_on": lambda *_: False, "in_time": lambda: True}),
         (OutOfTime, {"goes_on": goes_on, "in_time": lambda: False}),
     ):
