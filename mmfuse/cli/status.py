@@ -14,7 +14,7 @@ from mmfuse.errors import unknown
 from mmfuse.records.cell import Cell
 from mmfuse.records.decisions import Decision, decisions, open_questions
 from mmfuse.records.folder import ResultsFolder
-from mmfuse.records.status import Entry, as_row, counts, read_entries
+from mmfuse.records.status import Entry, as_row, conflicts, counts, read_entries
 
 FEW = 5
 """Cells that are named below a reason that they share, in a terminal."""
@@ -34,6 +34,7 @@ def show_status(path: Path, *, json: bool) -> None:
     entries = open_results(path)
     if json:
         told = {"results": str(path), "cells": [as_row(entry) for entry in entries], "counts": counts(entries)}
+        told["conflicts"] = conflicts(entries)
         print_json({**told, "decisions": [decision.to_json() for decision in _decisions(path, entries)]})
         return
     console = out()
@@ -45,7 +46,7 @@ def show_status(path: Path, *, json: bool) -> None:
     console.print(", ".join(f"{number} {state}" for state, number in counts(entries).items()))
     for line in _faults(entries, most=FEW if console.is_terminal else None):
         console.print(line, markup=False, soft_wrap=True)
-    for sentence in open_questions(_decisions(path, entries)):
+    for sentence in (*conflicts(entries), *open_questions(_decisions(path, entries))):
         console.print(sentence, markup=False, soft_wrap=True)
 
 

@@ -135,6 +135,38 @@ def read_entries(folder: ResultsFolder) -> list[Entry]:
     return [index.entry(item) for item in planned]
 
 
+def conflicts(entries: Iterable[Entry]) -> list[str]:
+    """What finished cells read otherwise under the same name, a sentence each.
+
+    Cells that are compared with each other must have read the same; parts of a grid that were run on several machines,
+    and whose results were copied together, may not have.
+    """
+    found: dict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
+    for entry in entries:
+        if entry.state != "done" or entry.record is None:
+            continue
+        cell, inputs = entry.cell, entry.record.inputs
+        # Data sets of one name in two places are two data sets.
+        name, place = f"{cell.dataset.name}, split {cell.split}", cell.dataset.model_dump_json()
+        read = {
+            ("the lists", name, place): inputs.dataset,
+            ("the test clips", name, f"{place} {cell.setting}"): inputs.test_clips,
+            ("the videos", name, place): inputs.videos,
+            ("the image tower", cell.encoders.image, ""): inputs.image_tower,
+            ("the text tower", cell.encoders.text, ""): inputs.text_tower,
+        }
+        for key, digest in read.items():
+            if digest is not None:
+                found[key][digest] += 1
+    sentences = []
+    for (what, name, _), digests in found.items():
+        if len(digests) > 1:
+            cells = " and ".join(str(number) for _, number in digests.most_common())
+            told = f"{what} of {name} differ between finished cells ({cells} of them): these must not be compared"
+            sentences.append(f"{told}; were they run on machines with other files?")
+    return sentences
+
+
 def _same_cell(planned: PlannedCell, other: PlannedCell) -> bool:
     """Whether two cells of equal settings read the same, from one place or from two."""
     return planned.cell == other.cell or planned.inputs.agrees_with(other.inputs)

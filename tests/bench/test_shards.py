@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from mmfuse.errors import MmfuseError
 from mmfuse.records.cell import Cell
 from mmfuse.records.folder import ResultsFolder
 from mmfuse.records.selection import Shard
+from mmfuse.records.status import conflicts, read_entries
 from mmfuse.records.until_decided import UntilDecided
 from tests.bench import fakes
 
@@ -93,6 +95,28 @@ def test_the_command_line_wins_over_the_grid_and_no_record_names_a_shard(tmp_pat
         assert "2/4" not in command
     # The grid's own part would leave the cell out.
     assert "--shard 1/1" in other.rerun_command(other.cells[0])
+
+
+def test_parts_in_folders_of_their_own_are_merged_by_copying_and_what_they_read_otherwise_is_named(
+    tmp_path: Path,
+) -> None:
+    small = OWN | {"datasets": ["ucf101"], "shots": [2], "draws": [0]}
+    for number, digest in ((1, "a"), (2, "a"), (3, "b")):
+        part = Session(Request(grid=small, results=tmp_path / str(number), shard=f"{number}/3"))
+        part.folder.prepare()
+        part.folder.write_manifest(part._manifest(part.possible_entries()))
+        for entry in part.entries():
+            known = entry.planned.inputs.model_copy(update={"test_clips": digest})
+            outcome = fakes.done(entry.cell, inputs=known)
+            part.folder.write(outcome.record, outcome.files)
+    for parts_copied, conflict in (((1, 2), False), ((3,), True)):
+        for number in parts_copied:
+            shutil.copytree(tmp_path / str(number), tmp_path / "all", dirs_exist_ok=True)
+        entries = read_entries(ResultsFolder(tmp_path / "all"))
+        assert [sentence.split(" differ")[0] for sentence in conflicts(entries)] == (
+            ["the test clips of ucf101, split 1"] if conflict else []
+        )
+    assert [entry.state for entry in entries] == ["done"] * 3
 
 
 @pytest.mark.parametrize("text", ["3/2", "0/2", "a/b", "1/0", "1", "", "1/2/3", "-1/2", "1.0/2", "1/10001", "١/٢"])
