@@ -128,3 +128,14 @@ def test_stored_timings_are_shown_with_where_they_were_taken(
     assert "| a step | live | 3.14× (2.5–4) | ≥ 3, ≤ 2 | yes |" in shown
     assert "| a start |  | not measured | ≤ 2 |  |" in shown
     assert "`an earlier one` (2025-12-31), `python benchmarks/speed` (2026-01-01), on A CPU, 1 thread" in shown
+
+
+def test_every_picture_is_shown_and_small() -> None:
+    """Pages are read over slow networks too, and a picture that no page shows is one that nobody makes anew."""
+    pages = "\n".join(path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+    pictures = sorted((ROOT / "docs" / "assets").glob("*.png"))
+    assert pictures
+    for path in pictures:
+        assert path.stat().st_size <= 150_000, path.name
+        assert f"assets/{path.name})" in pages, path.name
+        assert f'"{path.stem}"' in (ROOT / "docs" / "making" / "pictures.py").read_text(encoding="utf-8")
