@@ -25,15 +25,21 @@ LENGTH = 100
 """Frames of a clip that is made here (those of UCF101 have 186 on average, those of HMDB51 95)."""
 
 
-def image_model(size: str) -> Any:
-    """DINOv2 of a real size, "vit-s" or "vit-b", with random weights."""
+def image_model(size: str, *, depth: int | None = None) -> Any:
+    """DINOv2 of a real size, "vit-s" or "vit-b", with random weights; with fewer layers where `depth` says so."""
     import torch
     from transformers import Dinov2Config, Dinov2Model
 
     width, heads = WIDTHS[size]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        config = Dinov2Config(hidden_size=width, num_attention_heads=heads, patch_size=14, image_size=518)
+        config = Dinov2Config(
+            hidden_size=width,
+            num_attention_heads=heads,
+            num_hidden_layers=depth or 12,
+            patch_size=14,
+            image_size=518,
+        )
         return Dinov2Model(config).eval().requires_grad_(False)
 
 

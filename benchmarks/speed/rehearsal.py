@@ -41,7 +41,7 @@ OFFICIAL = 13_320
 LINKS = 1_000
 """Names that one file of the stand-ins has: file systems allow a limited number."""
 DRAWS, SHOTS, SPLITS = 10, (2, 4, 8, 16, "all"), (1, 2, 3)
-IMAGE = ("dora", "lora", "vpt-deep", "adapter", "bitfit", "ssf", "ia3", "ln-tuning", "vera", "adaptformer")
+IMAGE = ("dora", "lora", "vpt-deep", "adapter", "bitfit", "ssf", "ia3", "ln", "vera", "adaptformer")
 TEXT = ("frozen", "adapter", "coop", "lora")
 
 

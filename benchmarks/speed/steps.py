@@ -127,17 +127,18 @@ def sides(size: str, method: str, precision: str, *, clips: int, device: str) ->
     return Sides(ours, theirs, our_test, their_test, model, video)
 
 
-def recognizer(size: str, method: str) -> Any:
-    """Ours: a tower of real size, the embedded text tower, a joint fusion."""
+def recognizer(size: str, method: str, *, depth: int | None = None, **more: Any) -> Any:
+    """Ours: a tower of real size, the embedded text tower, a joint fusion; `more` are its further arguments."""
     from mmfuse import ActionRecognizer
     from mmfuse.encoders.image import ImageTower
 
     model = ActionRecognizer(
         [f"class {number}" for number in range(CLASSES)],
-        image_encoder=ImageTower(image_model(size), name=size, mean=MEAN, std=STD),
+        image_encoder=ImageTower(image_model(size, depth=depth), name=size, mean=MEAN, std=STD),
         image_method=method,
         fusion={"kind": "joint", "width": 256},
         frames=FRAMES,
+        **more,
     )
     model.log = lambda *_, **__: None  # type: ignore[method-assign]  # Lightning logs through a trainer alone
     return model

@@ -105,11 +105,11 @@ def _flags() -> set[str]:
 
 
 def store(path: Path, new: dict[str, Any]) -> None:
-    """Keep the figures. Rows of another run that were not measured now stay, with that run's date and commit."""
+    """Keep the figures. Rows of another run that were not measured now stay, with its date, commit and machine."""
     kept = []
     if path.exists():
         old = json.loads(path.read_text())
-        run = {key: old[key] for key in ("command", "date", "commit")}
+        run = {key: old[key] for key in ("command", "date", "commit", "machine")}
         now = {row["row"] for row in new["rows"]}
         kept = [{"run": run, **row} for row in old["rows"] if row["row"] not in now]
     path.parent.mkdir(parents=True, exist_ok=True)

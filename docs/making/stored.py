@@ -92,11 +92,12 @@ def speed() -> str:
     if not path.is_file():
         return ""
     stored = json.loads(path.read_text(encoding="utf-8"))
-    lines = ["| what | against | measured | aim | met |", "|:--|:--|--:|--:|:-:|"]
+    lines = ["| what | against | measured | aim | met | on |", "|:--|:--|--:|--:|:-:|:--|"]
     for row in stored["rows"]:
         aims = [f"{sign} {row[key]:g}" for sign, key in (("≥", "at_least"), ("≤", "at_most")) if row[key] is not None]
         met = {True: "yes", False: "no", None: ""}[row["met"]]
-        lines.append(f"| {row['what']} | {row['against']} | {_figure(row)} | {', '.join(aims)} | {met} |")
+        on = _kind_of(row.get("run", {}).get("machine", stored["machine"]))
+        lines.append(f"| {row['what']} | {row['against']} | {_figure(row)} | {', '.join(aims)} | {met} | {on} |")
     machine = stored["machine"]
     where = machine.get("device") or f"{machine['processor']}, {machine['threads']} thread"
     # Rows that a later command did not measure again keep the run that they came from.
@@ -104,6 +105,13 @@ def speed() -> str:
     commands = ", ".join(f"`{command}` ({date})" for date, command in runs)
     note = f"Median (lowest–highest) of the rounds of {commands}, on {where}."
     return "\n".join(["## Measured", "", *lines, "", note])
+
+
+def _kind_of(machine: dict[str, Any]) -> str:
+    """What a figure was taken on: a GPU by name, a CPU by what it computes with, on which ratios depend."""
+    if machine.get("device"):
+        return str(machine["device"])
+    return f"CPU, {'AMX' if machine.get('bf16_tiles') else machine.get('computes_in', 'kind not known')}"
 
 
 def _figure(row: dict[str, Any]) -> str:

@@ -119,6 +119,8 @@ class Tower(nn.Module):
         self.adapted_by: str | None = None
         self._method: tuple[Adaptation, ...] = ()
         self._disabled = 0
+        self.casts_once = True
+        """Whether autocast casts the input of an attention once, and not for query, key and value each."""
         self.checkpointing = False
         """Whether training keeps one layer's activations at a time, and computes them again for the gradients."""
         # By module and name, found before a method adds weights of its own: the tensors themselves can be replaced
@@ -201,8 +203,16 @@ class Tower(nn.Module):
 
     def attend(self, layer: nn.Module, hidden: Tensor, context: Context) -> Tensor:
         """A layer's own attention on tokens (N, S, D) that are normed already."""
-        attended = self.part(layer, "attention")(hidden, **self._attention_arguments(hidden, context))
+        arguments = self._attention_arguments(hidden, context)
+        attended = self.part(layer, "attention")(self._lowered(hidden), **arguments)
         return self.part(layer, "attention_output")(attended[0] if isinstance(attended, tuple) else attended)
+
+    def _lowered(self, hidden: Tensor) -> Tensor:
+        """What several linear maps read, in the type that autocast would give each of them anew."""
+        kind = hidden.device.type
+        if not (self.casts_once and torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
+            return hidden
+        return hidden.to(torch.get_autocast_dtype(kind))
 
     def _attention_arguments(self, hidden: Tensor, context: Context) -> dict[str, Any]:
         """What the attention needs beside its input."""

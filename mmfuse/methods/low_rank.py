@@ -66,6 +66,20 @@ class PeftMethod(Mergeable):
         for weight, is_trained in trained:
             weight.requires_grad_(is_trained)
 
+    @torch.compiler.disable
+    def refresh(self) -> None:
+        """See `Mergeable.refresh`; under autocast, leave all casts to it.
+
+        peft would cast the input, which the tower has cast once for several maps, back to the type of its weights, and
+        autocast would then cast it once more.
+        """
+        super().refresh()
+        kind = next(self._tuners[0].parameters()).device.type if self._tuners else "cpu"
+        lowered = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+        for tuner in self._tuners:
+            if hasattr(tuner, "cast_input_dtype_enabled"):
+                tuner.cast_input_dtype_enabled = not lowered
+
     def _targets(self) -> list[Any]:
         return self._tuners
 

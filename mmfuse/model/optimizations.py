@@ -23,6 +23,7 @@ class Optimizations:
         trim: prompts for a causal text tower are padded to the longest of them, not to the context length.
         chunks: on a CPU, a large batch is trained on and tested in chunks whose memory is used again.
         attention: on a CPU in bf16, the image tower's attention takes its gradients by products of matrices.
+        one_cast: under autocast the input of an attention is cast once, and not for query, key and value each.
         unfilled: new memory is not filled with NaN before it is written, as torch does where it is deterministic, so
             that reads of unwritten memory show; nothing here reads any.
         compile: the image tower runs through `torch.compile`, which takes minutes before the first step of each cell;
@@ -38,6 +39,7 @@ class Optimizations:
     trim: bool = True
     chunks: bool = True
     attention: bool = True
+    one_cast: bool = True
     unfilled: bool = True
     compile: bool = False
     checkpointing: bool = False

@@ -188,6 +188,7 @@ class ActionRecognizer(L.LightningModule):
         self.optimizations = optimizations
         self.image_tower.checkpointing = optimizations.checkpointing
         self.image_tower.attend_by_products(optimizations.attention)
+        self.image_tower.casts_once = self.text_tower.casts_once = optimizations.one_cast
         for method in (self.image_method, self.text_method):
             method.compose(optimizations.compose)
         if optimizations.compile:

@@ -18,7 +18,7 @@ from transformers import Dinov2Config, Dinov2Model
 
 from benchmarks.speed import device, grids, growth, materials, rows, table
 from benchmarks.speed.measuring import Bench, Clock, Figure, Row, interleaved, ratios, run_process
-from mmfuse.bench.arithmetic import UTILISATION, forward_flops, gpu_hours
+from mmfuse.bench.arithmetic import TRAFFIC, Gpu, forward_flops, gpu_hours
 from mmfuse.data.tiny import dataset
 from mmfuse.utils.resources import assets_folder
 
@@ -106,18 +106,27 @@ def test_the_full_grid_costs_more_where_the_tower_is_trained_and_less_on_a_faste
     ucf = [cell for cell in cells if cell.dataset.name == "ucf101" and cell.shots == 16 and cell.draw == 0]
     frozen = [cell for cell in ucf if cell.pair.image["method"] == "frozen"]
     trained = [cell for cell in ucf if cell.pair.name == "dora+frozen"]
-    shared = gpu_hours(frozen, peak=100)
-    assert shared == pytest.approx(gpu_hours(frozen[:1], peak=100))  # features are computed once
-    one = gpu_hours(trained, peak=100)
-    clips = 2 * 101 * 16 * trained[0].train.epochs + 3783
-    assert one == pytest.approx(clips * device.clip_flops("vit-b") / 100e12 / UTILISATION / 3600)
-    assert gpu_hours(trained, peak=200) == pytest.approx(one / 2)
+    gpu = Gpu(lowered=100, full=10, bandwidth=1000)
+    assert gpu_hours(frozen, gpu=gpu) == pytest.approx(gpu_hours(frozen[:1], gpu=gpu))  # features are computed once
+    steps, looks = 101 * 16 * trained[0].train.epochs, 3783
+    products = (2 * steps + looks) * device.clip_flops("vit-b") / 100e12
+    between = (steps * TRAFFIC["dora"] + looks * TRAFFIC["frozen"]) * 8 * 12 * 257 * 768 / 1000e9
+    assert gpu_hours(trained, gpu=gpu) == pytest.approx((products + between) / 3600)
 
 
 def test_peaks_are_found_by_the_devices_name() -> None:
-    assert device.peak_of("NVIDIA H100 80GB HBM3") == 989
-    assert device.peak_of("NVIDIA H100 PCIe") == 756
-    assert device.peak_of("cpu") is None
+    assert device.gpu_of("NVIDIA H100 80GB HBM3") == device.H100
+    assert device.gpu_of("NVIDIA H100 PCIe") == device.GPUS["H100 PCIe"] != device.H100
+    assert device.gpu_of("cpu") is None
+
+
+def test_a_kernel_takes_its_operations_or_its_bytes_and_none_comes_before_it_is_launched() -> None:
+    gpu = Gpu(lowered=100, full=10, bandwidth=1000)
+    product = {"flops": 2e12, "bytes": 1e9, "lowered": True}
+    assert device.floor([product], gpu) == pytest.approx(0.02)
+    assert device.floor([{**product, "lowered": False}], gpu) == pytest.approx(0.2)
+    assert device.floor([product, {"flops": 0.0, "bytes": 1e10, "lowered": True}], gpu) == pytest.approx(0.03)
+    assert device.floor([{"flops": 0.0, "bytes": 0.0, "lowered": True}] * 100, gpu) == 100 * device.LAUNCH
 
 
 def test_a_grid_in_parts_counts_every_step_and_every_clip_of_the_test() -> None:

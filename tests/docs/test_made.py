@@ -119,14 +119,15 @@ def test_stored_timings_are_shown_with_where_they_were_taken(
         {**plain, "what": "a step", "against": "live", "measured": figure, "unit": "×", "at_least": 3.0, "met": True},
         {**plain, "what": "a start", "measured": None, "run": {"command": "an earlier one", "date": "2025-12-31"}},
     ]
-    machine = {"processor": "A CPU", "threads": 1}
+    rows[1]["run"]["machine"] = {"processor": "Another", "bf16_tiles": False, "computes_in": "AVX2"}
+    machine = {"processor": "A CPU", "threads": 1, "bf16_tiles": True, "computes_in": "AVX512"}
     content = {"command": "python benchmarks/speed", "date": "2026-01-01", "machine": machine, "rows": rows}
     path = tmp_path / "benchmarks" / "speed" / "results.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(content), encoding="utf-8")
     shown = stored.speed()
-    assert "| a step | live | 3.14× (2.5–4) | ≥ 3, ≤ 2 | yes |" in shown
-    assert "| a start |  | not measured | ≤ 2 |  |" in shown
+    assert "| a step | live | 3.14× (2.5–4) | ≥ 3, ≤ 2 | yes | CPU, AMX |" in shown
+    assert "| a start |  | not measured | ≤ 2 |  | CPU, AVX2 |" in shown
     assert "`an earlier one` (2025-12-31), `python benchmarks/speed` (2026-01-01), on A CPU, 1 thread" in shown
 
 

@@ -14,13 +14,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-from mmfuse.encoders.text import Prompts
+from benchmarks.speed.counting import NAME, count, on_device, pretend, summed
+from benchmarks.speed.steps import recognizer
 from mmfuse.methods import names
 from mmfuse.model.frame_features import FEATURES
 from mmfuse.model.fusion import FUSIONS
@@ -28,39 +27,11 @@ from mmfuse.model.recognizer import ActionRecognizer
 from tests import towers
 from tests.methods.sweep import SMALL
 
-NAME = "pretended"
 FRAMES = 4
+COUNTED = (("lora", "frozen"), ("dora", "adapter"))
+"""Pairs whose kernels are counted, on two layers as wide as ViT-S."""
 FLIPS_COINS = {"loha", "lokr"}
 """peft throws a die on the CPU in each of their training steps; it has no value here."""
-
-
-class Backend:
-    """What torch asks a kind of device for."""
-
-    def device_count(self) -> int:
-        return 1
-
-    def is_available(self) -> bool:
-        return True
-
-    def is_initialized(self) -> bool:
-        return True
-
-    def current_device(self) -> int:
-        return 0
-
-    def get_rng_state(self, device: Any = None) -> torch.Tensor:
-        return torch.zeros(0)
-
-    def set_rng_state(self, *state: Any) -> None: ...
-
-    def manual_seed_all(self, seed: int) -> None: ...
-
-    def get_amp_supported_dtype(self) -> list[torch.dtype]:
-        return [torch.bfloat16, torch.float16]
-
-    def _is_in_bad_fork(self) -> bool:
-        return False
 
 
 class Operators(TorchDispatchMode):
@@ -107,25 +78,6 @@ def built(image: str, text: str, kind: str, words: str, fusion: str, feature: st
     )
 
 
-def moved(model: ActionRecognizer, mode: FakeTensorMode) -> ActionRecognizer:
-    """The model on the pretended device, as `to` would have it: the values are left behind."""
-
-    def fake(tensor: torch.Tensor) -> torch.Tensor:
-        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=NAME)
-
-    for module in model.modules():
-        for name, weight in list(module._parameters.items()):
-            if weight is not None:
-                module._parameters[name] = nn.Parameter(fake(weight), requires_grad=weight.requires_grad)
-        for name, buffer in list(module._buffers.items()):
-            if buffer is not None:
-                module._buffers[name] = fake(buffer)
-    model._device = torch.device(NAME, 0)
-    on_cpu = [Prompts(mode.from_tensor(part.ids), mode.from_tensor(part.last)) for part in model.prompts._prompts]
-    model.prompts._prompts = on_cpu
-    return model
-
-
 def step(model: ActionRecognizer) -> None:
     """A training step, then a test batch, not merged: fake tensors cannot be copied deeply."""
     model.train()
@@ -149,7 +101,7 @@ def found(case: tuple[str, ...], mode: FakeTensorMode) -> dict[str, Any]:
     model = built(*case)
     with mode, Operators() as operators:
         try:
-            step(moved(model, mode))
+            step(on_device(model, mode))
         except Exception as error:
             return {"error": f"{type(error).__name__}: {error}", "operators": sorted(operators.seen)}
     return {"error": "", "operators": sorted(operators.seen)}
@@ -171,14 +123,25 @@ def controls(mode: FakeTensorMode) -> dict[str, Any]:
     return {"refused": refused, "operators": sorted(operators.seen)}
 
 
+def counts(image: str, text: str) -> dict[str, dict[str, float]]:
+    """Kernels of a training step in 16 bits, by phase, and of a pass without gradients."""
+    model = recognizer("vit-s", image, text_method=text, depth=2)
+    counted = count(model, clips=2, frames=8, side=56)
+    phases = {
+        phase: [one for one in counted.step if one.phase == phase] for phase in ("forward", "backward", "optimizer")
+    }
+    return {name: summed(kernels) for name, kernels in {**phases, "frozen": counted.frozen}.items()}
+
+
 def main() -> None:
     torch.set_num_threads(1)
-    _setup_privateuseone_for_python_backend(NAME, Backend())
+    pretend()
     mode = FakeTensorMode()  # one for all, since DINOv3 keeps its positions for all models
     # The thread that autograd keeps for a device has crashed when it freed fake tensors.
     with torch.autograd.set_multithreading_enabled(False):
         swept = {"-".join(case): found(case, mode) for case in cases()}
-    json.dump({"cases": swept, "controls": controls(mode)}, sys.stdout)
+    counted = {f"{image}+{text}": counts(image, text) for image, text in COUNTED}
+    json.dump({"cases": swept, "controls": controls(mode), "counts": counted}, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -89,3 +89,19 @@ def test_torch_names_no_other_operator_without_a_deterministic_form() -> None:
     )
     named = {name.split(".")[-1] for name in re.findall(r"^        \* :\w+:`([\w.]+)`", listed, re.M)}
     assert named == {*WITHOUT_DETERMINISTIC_FORM}
+
+
+KERNELS_AND_CASTS = {
+    "lora+frozen": {"forward": (288, 95), "backward": (233, 48), "optimizer": (8, 0), "frozen": (68, 31)},
+    "dora+adapter": {"forward": (364, 115), "backward": (377, 74), "optimizer": (14, 0), "frozen": (68, 31)},
+}
+"""Most that a step may launch on two layers, and how many of these may do nothing but change a type.
+
+A change that needs fewer lowers them: a budget that nothing comes near finds nothing.
+"""
+
+
+@pytest.mark.parametrize("pair", KERNELS_AND_CASTS)
+def test_a_step_keeps_to_its_budget_of_kernels(swept: dict[str, Any], pair: str) -> None:
+    found = {phase: (int(told["kernels"]), int(told["casts"])) for phase, told in swept["counts"][pair].items()}
+    assert found == KERNELS_AND_CASTS[pair]
