@@ -12,6 +12,7 @@ Shape legend: N frames of a clip, Q of them looked for, B = 256 blocks.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -28,14 +29,16 @@ MOST_FRAMES = 512
 """Frames of a clip that are kept; of longer ones evenly spread ones."""
 LOOKED_FOR = 16
 """Q, frames of a clip that are looked for in another one."""
-SAME_FRAME = 0.35
+SAME_FRAME = 0.75
 """Most that the blocks of two equal frames differ, in standard deviations of a frame's blocks."""
 MOVEMENT = 2 * SAME_FRAME
 """Least that a frame with movement differs from its clip's median."""
-CANDIDATE = 0.5
+CANDIDATE = 0.25
 """Mean squared difference of coarse thumbnails, up to which two clips are compared closely."""
 FEWEST_FRAMES = 4
 """Frames with movement that two clips must share."""
+IN_ORDER = 0.75
+"""Least share of the frames found that are in the order of time: neighbours may change places where little moves."""
 _HIGHEST = 4  # blocks whose mean difference is compared
 _LEAST_CONTRAST = 8.0  # grey levels; what has less is noise
 _CHUNK = 64  # clips that are compared with all others in one product
@@ -119,10 +122,19 @@ def thumbnails_of(path: str, *, damaged: Damaged = "error") -> NDArray[np.uint8]
 
     frames = read_frames(path, choose, short_side=4 * SIDE, damaged=damaged)
     grey = (frames @ np.array([0.299, 0.587, 0.114], dtype=np.float32)).astype(np.float32)
-    rows, columns = (np.arange(SIDE) * length // SIDE for length in grey.shape[1:])
-    heights, widths = (np.diff(np.append(*ends)) for ends in ((rows, grey.shape[1]), (columns, grey.shape[2])))
-    sums = np.add.reduceat(np.add.reduceat(grey, rows, axis=1), columns, axis=2)
-    return np.round(sums / np.outer(heights, widths)).astype(np.uint8)
+    down, across = (_areas(length) for length in grey.shape[1:])
+    return np.round(down @ grey @ across.T).astype(np.uint8)
+
+
+def _areas(length: int) -> NDArray[np.float32]:
+    """The share of each of `length` pixels in the mean of each of 16 equal parts, (16, length).
+
+    Pixels on an edge belong to both parts, so that a mirrored picture has mirrored blocks.
+    """
+    edges = np.linspace(0, length, SIDE + 1)
+    pixels = np.arange(length)
+    overlaps = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    return (np.clip(overlaps, 0, None) * SIDE / length).astype(np.float32)
 
 
 class _Clip:
@@ -200,7 +212,15 @@ def _shared_frames(one: _Clip, other: _Clip, *, mirrored: bool) -> int:
     looked_for, among = short.looked_for(mirrored=mirrored), long.levels()
     nearest = ((among**2).sum(axis=1)[None] - 2 * looked_for @ among.T).argmin(axis=1)
     found = nearest[_difference(looked_for, among[nearest]) <= SAME_FRAME]
-    steps = np.diff(found)
-    in_order = bool((steps >= 0).all() or (steps <= 0).all())
+    in_order = max(_longest_rise(found), _longest_rise(found[::-1]))  # backwards, too
     enough = len(set(found.tolist())) >= min(FEWEST_FRAMES, len(looked_for), len(among))
-    return len(found) if in_order and enough else 0
+    return len(found) if enough and in_order >= IN_ORDER * len(found) else 0
+
+
+def _longest_rise(values: Indices) -> int:
+    """The length of the longest part, gaps allowed, that never falls."""
+    ends: list[int] = []
+    for value in values.tolist():
+        place = bisect.bisect_right(ends, value)
+        ends[place : place + 1] = [value]
+    return len(ends)
