@@ -1,4 +1,4 @@
-"""`mmfuse data`: check, divide, split, get and cache data sets, and certify their draws."""
+"""`mmfuse data`: check, divide, split, show, get and cache data sets, and certify their draws."""
 
 from __future__ import annotations
 
@@ -123,6 +123,55 @@ def split(
     datasets.print_draw(
         dataset, shots=shots, draw=draw, split=split, protocol=protocol, root=root, annotations=annotations
     )
+
+
+@app.command()
+def show(
+    dataset: NameOrFolder,
+    out: Annotated[Path, typer.Option(help="The picture to write, in PNG.")] = Path("sheet.png"),
+    shots: Annotated[str, typer.Option(help="Training clips a class, or all.")] = "1",
+    draw: Annotated[int, typer.Option(help="Which draw, counted from 0.", min=0)] = 0,
+    test: Annotated[bool, typer.Option("--test", help="Test clips, at the places that a test looks at.")] = False,
+    clip: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Show this clip of the draw. May be repeated.")
+    ] = None,
+    clips: Annotated[int, typer.Option(min=1, help="How many clips, of all classes in turn.")] = 12,
+    views: Annotated[int, typer.Option(min=1, help="How many epochs of a training are shown of each clip.")] = 1,
+    test_views: Annotated[str, typer.Option(metavar="CLIPSxCROPS", help="Views of a test video, such as 4x3.")] = "1x1",
+    frames: Annotated[
+        int | None, typer.Option(min=1, help="Frames of a clip; by default those of the data set.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Side of the squares in pixels; by default that of the data set.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of frames, crops and mirrors, where views are not counted.")] = 0,
+    split: options.Split = 1,
+    root: options.Root = None,
+    annotations: options.ListsBelowRoot = None,
+    damaged: options.Damaged = "error",
+) -> None:
+    """Draw a sheet of the frames that a model reads of clips: sampled, cropped and mirrored as in training or test."""
+    from mmfuse.cli import show
+
+    request = show.ShowRequest(
+        dataset=dataset,
+        out=out,
+        root=root,
+        annotations=annotations,
+        split=split,
+        shots=shots,
+        draw=draw,
+        test=test,
+        clip=tuple(clip or ()),
+        clips=clips,
+        views=views,
+        test_views=test_views,
+        frames=frames,
+        size=size,
+        seed=seed,
+        damaged=damaged,
+    )
+    show.show(request)
 
 
 @app.command()
