@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from mmfuse.bench.logger_names import LOGGERS
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.methods.registry import IMAGE, METHODS, TEXT, names, parse_pair
 from mmfuse.records.cell import AXES, Axes, Clip, Dataset, Encoders, Fusion, Pair, Setting, Target, Train
@@ -24,7 +25,6 @@ PLURALS = {axis: axis if axis == "shots" else f"{axis}s" for axis in AXES}
 MOST_CELLS = 50_000
 """Cells of a grid: more than the largest study, and few enough to be listed within seconds."""
 
-LOGGERS = ("csv", "mlflow", "tensorboard", "wandb")
 """Loggers of Lightning that a grid may ask for; all but `csv` need their own package."""
 
 DIAGNOSES = ("test_selection",)

@@ -15,8 +15,7 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-from lightning.pytorch import loggers
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from torch.utils import deterministic
 from transformers.utils.logging import disable_progress_bar
 
@@ -29,6 +28,7 @@ from mmfuse.bench.engines.ddp import run_on_ranks
 from mmfuse.bench.epoch_tests import TestAfterEachEpoch
 from mmfuse.bench.feeding import begin_feeding, feeding_of
 from mmfuse.bench.job import Attempt, Job, Outcome, Progress, Report
+from mmfuse.bench.loggers import EVERY, CellLoggers, GuardedLogger
 from mmfuse.bench.model_card import CARD, model_card
 from mmfuse.bench.other_tests import Tested, evaluation_of, run_other_tests
 from mmfuse.bench.precision import resolve_precision
@@ -133,7 +133,12 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
     """
     cell = job.cell
     begin_feeding(job)
-    with quiet(), memory_filled(not job.optimizations.unfilled), compiling(job.optimizations.compile) as not_compiled:
+    with (
+        quiet(),
+        memory_filled(not job.optimizations.unfilled),
+        compiling(job.optimizations.compile) as not_compiled,
+        CellLoggers(job) as logged,
+    ):
         resolved = resolve(cell, data_root=job.data_root, annotations=job.annotations)
         towers = load_towers(cell.encoders)
         native_size, native_frames = towers.image.tower.native_size, towers.image.tower.native_frames
@@ -154,7 +159,7 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
         callbacks: list[Callback] = [ProgressCallback(progress, epochs=cell.train.epochs)]
         callbacks += [diagnosis] if diagnosis else []
         precision = resolve_precision(cell.precision, width=towers.image.tower.width)
-        trainer = make_trainer(job, micro_batch, precision, callbacks)
+        trainer = make_trainer(job, micro_batch, precision, callbacks, logged.loggers)
         if job.optimizations.chunks and trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
         # The files beside the weights say how pixels are normalised and what the layers do.
@@ -162,6 +167,7 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
         data.feed(feeding_of(job, trainer.strategy.root_device), tell=partial(_tell_of_features, progress))
         tester = Tester(model, trainer, optimizations=job.optimizations, tower=tower)
         tester.keep_features(data)
+        logged.begin(data)
         L.seed_everything(cell.training_seed, workers=True, verbose=False)
         begun = time.monotonic()
         if cell.shots != 0:
@@ -169,6 +175,7 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
         middle = time.monotonic()
         tester.test(data)
         end = time.monotonic()
+        trainer.loggers = []  # the names of other tests' accuracies would be those of the main one
         tested = _test_others(job, others, model, data, tester, progress)
     _refuse_changed(inputs, _inputs(known_inputs(cell), data, others), since="the cell began")
     return Trained(
@@ -182,7 +189,7 @@ def train_and_test(job: Job, micro_batch: int, progress: Report) -> Trained:
         device=environment.device_name(trainer.strategy.root_device),
         micro_batch=micro_batch,
         waits={phase: waits.seconds for phase, waits in data.waits.items()},
-        notes=tuple(dict.fromkeys(filter(None, (*data.remarks, *tester.remarks, *not_compiled)))),
+        notes=tuple(dict.fromkeys(filter(None, (*data.remarks, *tester.remarks, *not_compiled, *logged.remarks)))),
         test_selection=diagnosis.found() if diagnosis else None,
         others=tuple(tested),
     )
@@ -365,9 +372,17 @@ def make_model(
     )
 
 
-def make_trainer(job: Job, micro_batch: int, precision: Any, callbacks: list[Callback]) -> L.Trainer:
+def make_trainer(
+    job: Job,
+    micro_batch: int,
+    precision: Any,
+    callbacks: list[Callback],
+    loggers: Sequence[GuardedLogger] = (),
+) -> L.Trainer:
     """A trainer that only trains: no checkpoints, no chatter, nothing in the current folder."""
     cell = job.cell
+    if loggers:
+        callbacks = [*callbacks, LearningRateMonitor(logging_interval="step")]
     return L.Trainer(
         max_epochs=cell.train.epochs,
         accelerator="auto",
@@ -377,13 +392,13 @@ def make_trainer(job: Job, micro_batch: int, precision: Any, callbacks: list[Cal
         strategy="auto" if cell.devices == 1 else "ddp_find_unused_parameters_true",
         accumulate_grad_batches=max(1, cell.train.batch_size // (micro_batch * cell.devices)),
         callbacks=callbacks,
-        logger=_loggers(job),
+        logger=loggers or False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         limit_val_batches=1.0 if cell.train.validation else 0,
-        log_every_n_steps=10,
+        log_every_n_steps=EVERY,
         deterministic=determinism(),
     )
 
@@ -395,27 +410,6 @@ def determinism() -> bool | Literal["warn"]:
     deterministic forms of operators that every model uses, so there it stays with a warning.
     """
     return "warn" if torch.backends.mps.is_available() else True
-
-
-LOGGERS = {
-    "csv": ("CSVLogger", "name"),
-    "mlflow": ("MLFlowLogger", "experiment_name"),
-    "tensorboard": ("TensorBoardLogger", "name"),
-    "wandb": ("WandbLogger", "name"),
-}
-"""Class in Lightning, and its argument for the run's name."""
-
-
-def _loggers(job: Job) -> Any:
-    """Lightning's loggers by name, or none."""
-    made = []
-    for name in job.loggers:
-        kind, named = LOGGERS[name]
-        try:
-            made.append(getattr(loggers, kind)(save_dir=job.log_folder or ".", **{named: job.cell.file_stem}))
-        except ModuleNotFoundError as error:
-            raise MmfuseError(f"the logger {name!r} needs a package that is not installed: {error}") from error
-    return made or False
 
 
 @contextlib.contextmanager

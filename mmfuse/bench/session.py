@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from mmfuse.bench.engines.base import Engine, Limits
 from mmfuse.bench.estimate import Estimator, read_calibration
 from mmfuse.bench.grid import LoadedGrid, load_grid
 from mmfuse.bench.job import Job
+from mmfuse.bench.logger_names import absent_logger, refuse_loggers, refuse_unknown_loggers
 from mmfuse.bench.plan import planned_entries, select, to_run, with_known_inputs
 from mmfuse.bench.runner import Runner, Tally, Task, View, log_folder
 from mmfuse.bench.shards import Share, share_of
@@ -64,6 +64,7 @@ class Request:
         time_limit: seconds after which a cell is stopped.
         store: where decoded clips are kept: "auto", "off" or a folder.
         optimizations: which optimisations are on.
+        loggers: Lightning's loggers by name, beside those of the grid: csv, mlflow, tensorboard, wandb.
 
     Raises:
         MmfuseError: a value that means nothing.
@@ -84,12 +85,14 @@ class Request:
     time_limit: float | None = None
     store: str = "auto"
     optimizations: Optimizations = field(default=DEFAULT_OPTIMIZATIONS)
+    loggers: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
             raise unknown("engine", self.engine, ENGINES)
         if self.slurm and self.engine != "slurm":
             raise MmfuseError("--slurm tells what jobs of Slurm ask for; it needs --engine slurm")
+        refuse_unknown_loggers(self.loggers)
         if self.rerun not in RERUNS:
             raise unknown("value of --rerun", self.rerun, RERUNS[1:])
         if self.shard is not None:
@@ -327,13 +330,18 @@ class Session:
             command=self.rerun_command(entry.cell),
             keep_checkpoint=settings.keep_checkpoints,
             loader_workers=settings.loader_workers,
-            loggers=settings.loggers,
-            log_folder=str(log_folder(self.folder).absolute()) if settings.loggers else None,
+            loggers=self._loggers,
+            log_folder=str(log_folder(self.folder).absolute()) if self._loggers else None,
             store=clips.store_for(entry.cell),
             diagnose=self._grid.grid.diagnose,
             optimizations=request.optimizations,
             tuned=None if self._grid.tuned is None else self._grid.tuned.told(entry.cell),
         )
+
+    @property
+    def _loggers(self) -> tuple[str, ...]:
+        """The loggers of the grid and of the request, each once."""
+        return tuple(dict.fromkeys((*self._grid.grid.run.loggers, *self.request.loggers)))
 
     def _engine(self, tasks: int) -> Engine:
         settings = self._grid.grid.run
@@ -370,9 +378,9 @@ class Session:
     def _refuse_absent_loggers(self) -> None:
         """Name a logger whose package is missing now, and not in every cell."""
         for position, name in enumerate(self._grid.grid.run.loggers):
-            if name != "csv" and not any(find_spec(package) for package in (name, f"{name}X", f"{name}_skinny")):
-                told = f"the logger {name!r} needs its package: pip install {name}, or leave the logger out"
+            if (told := absent_logger(name)) is not None:
                 raise self._grid.source.error(["run", "loggers", position], told)
+        refuse_loggers(self.request.loggers)
 
 
 @dataclass(frozen=True)
@@ -455,6 +463,7 @@ def run_grid(
     time_limit: float | None = None,
     store: str = "auto",
     optimizations: Optimizations = DEFAULT_OPTIMIZATIONS,
+    loggers: Sequence[str] = (),
     view: View | None = None,
 ) -> ResultsFolder:
     """Run a grid, or go on with it, and give back its results.
@@ -465,7 +474,7 @@ def run_grid(
     Args:
         grid: the name of a grid that ships with the package, a grid file, or the keys of one.
         results, data_root, annotations, only, shard, workers, engine, slurm, retry_failed, rerun, fail_fast,
-            time_limit, store, optimizations: see `Request`.
+            time_limit, store, optimizations, loggers: see `Request`.
         view: told of each cell that starts, goes on and ends; see `mmfuse.bench.runner.View`.
 
     Returns:
@@ -499,6 +508,7 @@ def run_grid(
             time_limit=time_limit,
             store=store,
             optimizations=optimizations,
+            loggers=loggers,
         )
     )
     session.prepare()

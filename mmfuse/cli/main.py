@@ -84,6 +84,7 @@ def train(
         ),
     ] = None,
     damaged: options.Damaged = "error",
+    logger: options.Loggers = None,
     json: AsJson = False,
 ) -> None:
     """Train and test one model, and keep it."""
@@ -104,6 +105,7 @@ def train(
         annotations=annotations,
         threads=threads,
         damaged=damaged,
+        loggers=logger or [],
         json=json,
     )
     raise typer.Exit(carry_out(request))

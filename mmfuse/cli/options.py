@@ -166,6 +166,15 @@ Switches = Annotated[
         autocompletion=completion.switches,
     ),
 ]
+Loggers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--logger",
+        metavar="csv|mlflow|tensorboard|wandb",
+        help="Write loss, rates, accuracies, settings and a picture of what is read. May be repeated.",
+        autocompletion=completion.one_of("csv", "mlflow", "tensorboard", "wandb"),
+    ),
+]
 Calibrate = Annotated[
     bool, typer.Option("--calibrate", help="Measure this device first; --dry-run then tells times from it.")
 ]

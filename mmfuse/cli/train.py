@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from mmfuse.bench.grid import dataset_names
 from mmfuse.bench.grid_keys import GridPair, Precision
 from mmfuse.bench.job import Job, Outcome
+from mmfuse.bench.logger_names import refuse_loggers
 from mmfuse.bench.prompt_files import read_prompts
 from mmfuse.cli.common import DONE, FAILED, complain, notes, out, print_json
 from mmfuse.cli.live import TrainingBar, TrainingLines
@@ -58,6 +59,7 @@ class TrainRequest:
     annotations: Path | None = None
     threads: int | None = None
     damaged: Literal["error", "keep"] = "error"
+    loggers: Sequence[str] = ()
     json: bool = False
 
 
@@ -71,6 +73,7 @@ def train(request: TrainRequest) -> int:
     if request.threads is not None and request.threads < 1:
         raise MmfuseError(f"--threads counts from 1; got {request.threads}")
     _refuse_taken(request.out)
+    refuse_loggers(request.loggers)
     root = request.data_root or default_data_root()
     from mmfuse.bench.clip_cache import has_store
     from mmfuse.bench.preflight import prepare
@@ -85,6 +88,8 @@ def train(request: TrainRequest) -> int:
         known=planned.inputs,
         command=shlex.join(["mmfuse", *sys.argv[1:]]),
         keep_checkpoint=True,
+        loggers=tuple(dict.fromkeys(request.loggers)),
+        log_folder=str((request.out / "logs").absolute()) if request.loggers else None,
         store="auto" if has_store(cell, data_root=root, annotations=lists) else None,
     )
     with undisturbed():

@@ -33,6 +33,7 @@ def run(
     time_limit: options.TimeLimit = None,
     store: options.Store = "auto",
     speed: options.Switches = None,
+    logger: options.Loggers = None,
     calibrate: options.Calibrate = False,
     json: AsJson = False,
 ) -> None:
@@ -57,6 +58,7 @@ def run(
         time_limit=time_limit,
         store=store,
         optimizations=Optimizations.parse(speed or []),
+        loggers=logger or [],
     )
     session, output = Session(request), running.Output(json=json)
     if calibrate:

@@ -137,11 +137,33 @@ def test_a_loss_that_is_not_a_number_fails_the_cell_by_name(clips: dict[str, str
 def test_loggers_write_where_they_are_told_and_change_no_number(
     clips: dict[str, str], towers: dict[str, str], tmp_path: Path
 ) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     cell = make_cell(clips, towers, train={"epochs": 6})
-    logged = run(cell, loggers=("csv",), log_folder=str(tmp_path / "logs"))
+    logged = run(cell, loggers=("csv", "tensorboard"), log_folder=str(tmp_path / "logs"))
+    bare = run(cell)
+    assert logged.files["predictions"] == bare.files["predictions"]
+    for part in ("identity", "metrics", "parameters", "inputs", "recipes", "notes", "config_hash"):
+        assert getattr(logged.record, part) == getattr(bare.record, part)
     [file] = (tmp_path / "logs").rglob("metrics.csv")
-    assert "train/loss" in file.read_text()
-    assert logged.files["predictions"] == run(cell).files["predictions"]
+    assert {"train/loss", "test/top1"} <= set(file.read_text().splitlines()[0].split(","))
+    assert (file.parent / "clips.png").read_bytes().startswith(b"\x89PNG")
+    assert "cell/pair.name" in (file.parent / "hparams.yaml").read_text()
+    events = next((tmp_path / "logs").rglob("events.*"))
+    read = accumulator.EventAccumulator(str(events.parent)).Reload()
+    assert any(name.startswith("lr-") for name in read.Tags()["scalars"])
+    assert read.Scalars("test/top1")[-1].value == pytest.approx(logged.record.metrics.top1)
+    assert read.Tags()["images"] == ["clips"]
+
+
+def test_a_logger_that_fails_fails_no_cell_and_is_told_of_once(
+    clips: dict[str, str], towers: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "logs").write_text("a file in the place of the folder")
+    cell = make_cell(clips, towers, train={"epochs": 6})
+    record = run(cell, loggers=("csv",), log_folder=str(tmp_path / "logs")).record
+    assert record.state == "done"
+    [note] = record.notes
+    assert note.startswith("the logger 'csv' failed and was left alone (FileExistsError: ")
 
 
 def test_a_video_that_went_bad_is_named(towers: dict[str, str], tmp_path: Path) -> None:
