@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 SETTINGS = ("train", "clip", "fusion", "encoders", "image", "text")
 # What Ctrl-C and SIGTERM become inside Lightning.
 STOPPED = ("KeyboardInterrupt", "SystemExit", "SIGTERMException")
+LOGS = "logs"
 TOP = ("split", "seed", "precision")
 
 
@@ -89,7 +91,7 @@ def train(request: TrainRequest) -> int:
         command=shlex.join(["mmfuse", *sys.argv[1:]]),
         keep_checkpoint=True,
         loggers=tuple(dict.fromkeys(request.loggers)),
-        log_folder=str((request.out / "logs").absolute()) if request.loggers else None,
+        log_folder=str((request.out / LOGS).absolute()) if request.loggers else None,
         store="auto" if has_store(cell, data_root=root, annotations=lists) else None,
     )
     with undisturbed():
@@ -228,6 +230,7 @@ def _conclude(request: TrainRequest, job: Job, outcome: Outcome, *, made: bool) 
     if record.error is not None:
         if record.error.kind == "MmfuseError":
             if made:  # nothing is left of a request that is refused
+                shutil.rmtree(folder / LOGS, ignore_errors=True)
                 with suppress(OSError):
                     folder.rmdir()
             return complain("mmfuse", record.error.message)
