@@ -104,7 +104,7 @@ class GuardedLogger(Logger):
     def close(self) -> None:
         """End the run, so that the next cell of this process begins another one."""
         if self._made is not None and self.kind == "wandb":
-            self._try(lambda logger: logger.experiment.finish(quiet=True))
+            self._try(lambda logger: logger.experiment.finish())
 
 
 def _as_file(logger: Any, name: str, picture: Image.Image) -> None:

@@ -29,9 +29,9 @@ MOST_FRAMES = 512
 """Frames of a clip that are kept; of longer ones evenly spread ones."""
 LOOKED_FOR = 16
 """Q, frames of a clip that are looked for in another one."""
-SAME_FRAME = 0.75
+SAME_FRAME = 0.5
 """Most that the blocks of two equal frames differ, in standard deviations of a frame's blocks."""
-MOVEMENT = 2 * SAME_FRAME
+MOVEMENT = 1.5
 """Least that a frame with movement differs from its clip's median."""
 CANDIDATE = 0.25
 """Mean squared difference of coarse thumbnails, up to which two clips are compared closely."""
