@@ -148,8 +148,10 @@ class _Clip:
         levels = _levelled(thumbnails)
         self._levels = levels.astype(np.float16)  # a large data set has millions of frames
         moving = _difference(levels, np.median(levels, axis=0, keepdims=True)) > MOVEMENT
-        # A clip in which nothing moves is compared as a whole.
-        places = np.flatnonzero(moving) if moving.sum() >= FEWEST_FRAMES else np.arange(len(levels))
+        self.still = int(moving.sum()) < FEWEST_FRAMES
+        """Whether nothing moves: it is then compared as a whole, with other such clips alone. Else an empty room would
+        be found in every clip that was filmed in it."""
+        places = np.arange(len(levels)) if self.still else np.flatnonzero(moving)
         self._looked_for = places[np.unique(segment_centres(len(places), LOOKED_FOR))]
 
     def __len__(self) -> int:
@@ -208,6 +210,8 @@ def _candidates(clips: Sequence[_Clip]) -> Iterator[tuple[int, int, bool]]:
 
 def _shared_frames(one: _Clip, other: _Clip, *, mirrored: bool) -> int:
     """How many frames of the shorter clip are found in the longer one in the order of time; 0 where too few are."""
+    if one.still != other.still:
+        return 0
     short, long = (one, other) if len(one) <= len(other) else (other, one)
     looked_for, among = short.looked_for(mirrored=mirrored), long.levels()
     nearest = ((among**2).sum(axis=1)[None] - 2 * looked_for @ among.T).argmin(axis=1)
