@@ -42,6 +42,10 @@ def check(
     decode: Annotated[
         bool, typer.Option("--decode", help="Decode every frame. A check that was interrupted is resumed.")
     ] = False,
+    leaks: Annotated[
+        bool,
+        typer.Option("--leaks", help="Look for training and test clips that show the same frames, which decodes all."),
+    ] = False,
     workers: options.Processes = None,
     json: AsJson = False,
 ) -> None:
@@ -49,7 +53,14 @@ def check(
     from mmfuse.cli import datasets
 
     good = datasets.check(
-        dataset, root=root, annotations=annotations, split=split, decode=decode, workers=workers, json=json
+        dataset,
+        root=root,
+        annotations=annotations,
+        split=split,
+        decode=decode,
+        workers=workers,
+        json=json,
+        leaks=leaks,
     )
     raise typer.Exit(0 if good else 1)
 

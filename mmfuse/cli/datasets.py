@@ -14,8 +14,10 @@ from mmfuse.data.catalogue import check as checking
 from mmfuse.data.catalogue.archives import unpack as unpack_archive
 from mmfuse.data.catalogue.cards import Source, card_names, load_card
 from mmfuse.data.catalogue.custom import named
+from mmfuse.data.catalogue.divide import told_of_leaks
 from mmfuse.data.catalogue.load import Catalogue, load_catalogue, published
 from mmfuse.data.catalogue.locate import dataset_folder
+from mmfuse.data.catalogue.same_frames import find_same_frames
 from mmfuse.data.few_shot import Shots
 from mmfuse.data.protocols import ListFile, Protocol, find_list, load_protocol
 from mmfuse.data.published_lists import training_clips
@@ -60,8 +62,12 @@ def check(
     decode: bool,
     workers: int | None,
     json: bool,
+    leaks: bool = False,
 ) -> bool:
-    """Print the findings; returns whether the data set is whole and sound."""
+    """Print the findings; returns whether the data set is whole and sound.
+
+    With `leaks`, clips of training and test that show the same frames are among the warnings.
+    """
     catalogue, place = _placed(dataset, root=root, annotations=annotations, split=split)
     with progress_bar(f"{'decoding' if decode else 'opening'} {catalogue.card.title}") as report:
         findings = checking.check(
@@ -72,6 +78,12 @@ def check(
             journal=checking.journal_for(catalogue, place) if decode else None,
             report=report,
         )
+    if leaks:
+        with progress_bar(f"comparing the frames of {catalogue.card.title}") as report:
+            paths = [str(place / path) for path in catalogue.table["path"]]
+            # What cannot be read is among the findings already.
+            same = find_same_frames(paths, damaged="keep", workers=workers or usable_cores(), report=report).same
+        findings.warnings += told_of_leaks(same, catalogue.table)
     if json:
         print_json(findings.as_json())
     else:

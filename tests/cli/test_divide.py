@@ -107,6 +107,21 @@ def test_a_list_is_divided_beside_or_elsewhere_and_never_written_over(call: Call
     ]
 
 
+def test_leaks_of_lists_made_by_hand_are_named(call: Call, clips: Path) -> None:
+    for part, kept in (("train", "[ab]*"), ("test", "cy*")):
+        for path in sorted(clips.glob(f"*/{kept}")):
+            (clips / "by hand" / part / path.parent.name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, clips / "by hand" / part / path.parent.name / path.name)
+    words = ["data", "check", clips / "by hand", "--leaks", "--json"]
+    assert json.loads(call(*words)[1])["warnings"] == []
+    leak = clips / "by hand" / "test" / "été" / "new.mp4"
+    leak.write_bytes((clips / "jump rope" / "ann_01.mp4").read_bytes() + bytes(8))  # no copy byte for byte
+    both, labels = json.loads(call(*words)[1])["warnings"]
+    assert "1 pair of training and test clips with the same frames, such as" in both
+    assert "test/été/new.mp4" in both
+    assert labels.startswith("1 pair of clips with the same frames have two labels, such as ")
+
+
 def _one_clip(root: Path) -> None:
     for path in list((root / "été").iterdir())[1:]:
         path.unlink()

@@ -126,6 +126,27 @@ def _told_of_same(same: Iterable[Same], clips: pd.DataFrame, sources: Sequence[s
     return notes
 
 
+def told_of_leaks(same: Sequence[Same], clips: pd.DataFrame) -> list[str]:
+    """What the same frames tell of clips that are divided already: copies in both lists, and copies with two labels.
+
+    Args:
+        same: pairs of rows.
+        clips: rows with `clip`, `class` and `part`.
+    """
+    names, classes, parts = (clips[column].tolist() for column in ("clip", "class", "part"))
+    both = [pair for pair in same if parts[pair.first] != parts[pair.second]]
+    labels = [pair for pair in same if classes[pair.first] != classes[pair.second]]
+    notes = []
+    if both:
+        notes.append(
+            f"{_pairs(both)} of training and test clips with the same frames, such as {_shown(both, names)}: the test "
+            "is easier than on new clips"
+        )
+    if labels:
+        notes.append(f"{_pairs(labels)} of clips with the same frames have two labels, such as {_shown(labels, names)}")
+    return notes
+
+
 def _pairs(same: Sequence[Same]) -> str:
     return f"{len(same):,} pair{'s' * (len(same) != 1)}"
 
