@@ -90,7 +90,8 @@ def best(request: BestRequest) -> int:
         _remove_what_is_new(request.out, before)
         raise
     except KeyboardInterrupt:
-        told = f"stopped; {work.kept} trials are kept in {request.out}, and the same command goes on from there"
+        trials = f"{work.kept} trial{'s are' if work.kept != 1 else ' is'}"
+        told = f"stopped; {trials} kept in {request.out}, and the same command goes on from there"
         complain("mmfuse", told)
         return INTERRUPTED
 
@@ -272,7 +273,7 @@ class Work:
         def left() -> str:
             if self._budget.trials is not None:
                 rest = self._budget.trials * len(self._spaces) - len(journal.trials)
-                return f"{rest} trials left"
+                return f"{rest} trial{'s' * (rest != 1)} left"
             return f"{duration(max(0.0, seconds_left()))} left for trials"
 
         if console.is_terminal:

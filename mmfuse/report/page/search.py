@@ -77,6 +77,7 @@ def build_search_page(told: Mapping[str, Any], *, record: Record, evidence: Evid
         command=Markup.escape(command_of(command) or command),
         predict=Markup.escape(told["predict"]),
         budget=_budget(told["budget"]),
+        tried=next(len(one["trials"]) for one in told["candidates"] if one["pair"] == told["pair"]),
         trials=sum(len(one["trials"]) for one in told["candidates"]),
     )
 
@@ -105,7 +106,7 @@ def settings_in_words(settings: Mapping[str, Mapping[str, Any]]) -> str:
 def _budget(budget: Mapping[str, Any]) -> str:
     if budget.get("trials") is not None:
         return f"{budget['trials']} trials a pair"
-    return f"{budget['seconds'] / 60:.0f} minutes for all pairs, shared out equally"
+    return f"{budget['seconds'] / 60:g} minutes for all pairs, shared out equally"
 
 
 def _hard_classes(evidence: Evidence, pair: str, shots: Any) -> list[tuple[str, float, int]]:
