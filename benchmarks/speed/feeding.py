@@ -18,17 +18,15 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from benchmarks.speed.decode import encoded
-from mmfuse import FewShotVideoDataModule
-from mmfuse.data.loader import Feeding
-
+# Libraries are imported where they are used: each process that decodes imports this file first.
 FRAMES, SIZE, WIDTH = 8, 224, 3
 H264 = "H.264 MP4 320x240, 180 frames"
 
@@ -61,6 +59,8 @@ def main() -> None:
 
 def make_clips(folder: Path, count: int) -> dict[str, str]:
     """A data set of so many test clips, which differ in what stands behind the video."""
+    from benchmarks.speed.decode import encoded
+
     video = encoded(folder / "drawn", only=H264)[H264].read_bytes()
     for part, number in [("test", number) for number in range(count)] + [("train", 0), ("train", 1)]:
         path = folder / "data" / part / ("a", "b")[number % 2] / f"{part}_{number}.mp4"
@@ -71,6 +71,10 @@ def make_clips(folder: Path, count: int) -> dict[str, str]:
 
 def features(clips: dict[str, str], folder: Path, processes: int, block_ms: float) -> tuple[float, float]:
     """Seconds to compute the features of all test clips, and the share of them that the tower waited for data."""
+    import torch
+
+    from mmfuse import FewShotVideoDataModule
+    from mmfuse.data.loader import Feeding
 
     def tower(video: Tensor) -> Tensor:
         time.sleep(block_ms / 1000)
