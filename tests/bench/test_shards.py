@@ -106,7 +106,7 @@ def test_parts_in_folders_of_their_own_are_merged_by_copying_and_what_they_read_
         part.folder.prepare()
         part.folder.write_manifest(part._manifest(part.possible_entries()))
         for entry in part.entries():
-            known = entry.planned.inputs.model_copy(update={"test_clips": digest})
+            known = entry.planned.inputs.model_copy(update={"videos": digest})
             outcome = fakes.done(entry.cell, inputs=known)
             part.folder.write(outcome.record, outcome.files)
     for parts_copied, conflict in (((1, 2), False), ((3,), True)):
@@ -114,7 +114,7 @@ def test_parts_in_folders_of_their_own_are_merged_by_copying_and_what_they_read_
             shutil.copytree(tmp_path / str(number), tmp_path / "all", dirs_exist_ok=True)
         entries = read_entries(ResultsFolder(tmp_path / "all"))
         assert [sentence.split(" differ")[0] for sentence in conflicts(entries)] == (
-            ["the test clips of ucf101, split 1"] if conflict else []
+            ["the videos of ucf101, split 1"] if conflict else []
         )
     assert [entry.state for entry in entries] == ["done"] * 3
 
