@@ -15,10 +15,10 @@ from mmfuse.records.cell import flattened
 from mmfuse.records.folder import ResultsFolder
 from mmfuse.records.record import Record
 from mmfuse.records.status import Entry
+from mmfuse.report.export.evaleval_schema import check_document
 from mmfuse.report.export.source import Context, Exported, Line, RowOf, rows_of, slug
-from mmfuse.utils.files import parse_json, sha256_of_json
+from mmfuse.utils.files import sha256_of_json
 from mmfuse.utils.portable import last_part, portable_command
-from mmfuse.utils.resources import assets_folder
 
 SCHEMA_VERSION = "0.3.0"
 CONFIDENCE = 0.95
@@ -34,7 +34,7 @@ def export_evaleval(entries: list[Entry], folder: ResultsFolder, context: Contex
     """The files of a results folder, checked against the schema.
 
     Raises:
-        MmfuseError: nobody is named as who ran it, jsonschema is not installed, or there is no finished cell.
+        MmfuseError: nobody is named as who ran it, or there is no finished cell.
     """
     if not context.organization:
         raise MmfuseError("the schema of Every Eval Ever asks for who ran the evaluation: --organization NAME")
@@ -44,7 +44,7 @@ def export_evaleval(entries: list[Entry], folder: ResultsFolder, context: Contex
         left_out += row.left_out
         if row.done:
             document = _document(row, context, context.organization)
-            _validate(document)
+            check_document(document)
             files[_place(document, row)] = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     if not files:
         raise MmfuseError(f"{folder.path} holds no finished cell to export; run its grid again")
@@ -222,20 +222,3 @@ def _place(document: dict[str, Any], row: RowOf) -> str:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _validate(document: dict[str, Any]) -> None:
-    """Compare a document with the schema as it was published.
-
-    Raises:
-        MmfuseError: jsonschema is not installed, or the document does not fit.
-    """
-    try:
-        import jsonschema
-    except ImportError:
-        raise MmfuseError("--to evaleval needs jsonschema: pip install 'mmfuse[share]'") from None
-    schema = parse_json((assets_folder() / "every-eval-ever" / "eval.schema.json").read_bytes())
-    fault = next(iter(jsonschema.Draft7Validator(schema).iter_errors(document)), None)
-    if fault is not None:
-        place = ".".join(map(str, fault.absolute_path))
-        raise MmfuseError(f"the results do not fit the schema of Every Eval Ever at {place}: {fault.message:.200}")

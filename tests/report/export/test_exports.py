@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import re
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import mlcroissant
 import pytest
 import yaml
@@ -21,11 +23,11 @@ from mmfuse.records.folder import ResultsFolder
 from mmfuse.report.export.croissant import COLUMNS, CSV_NAME, METADATA, Described, export_croissant
 from mmfuse.report.export.eval_results import export_eval_results, parse_benchmarks
 from mmfuse.report.export.evaleval import export_evaleval
+from mmfuse.report.export.evaleval_schema import check_document
 from mmfuse.report.export.source import Context, Facts, entries_of
 from mmfuse.report.groups import groups
 from mmfuse.report.tables.accuracy import Comparison
 from mmfuse.report.tables.tidy import tidy
-from mmfuse.utils.resources import assets_folder
 from tests.report.made import build, results
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
@@ -70,12 +72,34 @@ def documents(folder: Path) -> dict[str, Any]:
 # -- Every Eval Ever ---------------------------------------------------------------------------------------------------
 
 
-def test_documents_fit_the_published_schema(documents: dict[str, Any]) -> None:
-    schema = json.loads((assets_folder() / "every-eval-ever" / "eval.schema.json").read_text())
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        (lambda it: it.pop("eval_library"), "eval_library: Field required"),
+        (
+            lambda it: it["source_metadata"].update(evaluator_relationship="us"),
+            "source_metadata.evaluator_relationship",
+        ),
+        (lambda it: it["model_info"]["additional_details"].pop("deployment_type"), "model_info lacks deployment_type"),
+        (lambda it: it["model_info"].update(id="no-owner"), "model_info.id"),
+        (lambda it: it["evaluation_results"][0]["score_details"].update(score=float("nan")), "score_details.score"),
+        (
+            lambda it: it["evaluation_results"][0]["score_details"]["details"].update(draws=3),
+            "score_details.details.draws",
+        ),
+        (lambda it: it["evaluation_results"][0].update(notes="x"), "evaluation_results.0.notes"),
+    ],
+)
+def test_documents_fit_the_schema_and_others_do_not(
+    documents: dict[str, Any], change: Callable[[dict[str, Any]], Any], place: str
+) -> None:
     assert set(documents) == set(PAIRS)
     for document in documents.values():
-        jsonschema.validate(document, schema, jsonschema.Draft7Validator)
-        assert document["schema_version"] == schema["version"]
+        check_document(document)
+    other = copy.deepcopy(next(iter(documents.values())))
+    change(other)
+    with pytest.raises(MmfuseError, match=re.escape(place)):
+        check_document(other)
 
 
 def test_means_and_intervals_are_those_of_the_tables(documents: dict[str, Any], folder: Path) -> None:
@@ -249,15 +273,9 @@ def test_a_wrong_request_is_one_line_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    ("package", "words"), [("jsonschema", ("evaleval", "--organization", "x")), ("mlcroissant", ("croissant",))]
-)
-def test_a_package_that_is_missing_is_named(
-    package: str, words: tuple[str, ...], call: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    what = "tiny" if package == "mlcroissant" else folder
-    code, _, err = call(what, "--to", *words, "--out", tmp_path / "out")
+def test_a_package_that_is_missing_is_named(call: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlcroissant", None)
+    code, _, err = call("tiny", "--to", "croissant", "--out", tmp_path / "out")
     assert code == 2
-    assert f"needs {package}: pip install 'mmfuse[share]'" in err
+    assert "needs mlcroissant: pip install 'mmfuse[share]'" in err
     assert not (tmp_path / "out").exists()
