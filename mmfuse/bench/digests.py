@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmfuse.data.catalogue.cards import load_card
-from mmfuse.data.catalogue.custom import CLASSES_FILE
+from mmfuse.data.catalogue.custom import CLASSES_FILE, lists_in
 from mmfuse.encoders.pooling import FILES as POOLING
 from mmfuse.encoders.preprocessing import FILES as PREPROCESSING
 from mmfuse.encoders.preprocessing import Preprocessing, read_preprocessing
@@ -64,10 +64,13 @@ def dataset_digest(dataset: Source) -> str | None:
         return _card_digest(*_versioned(cards_folder() / f"{dataset.name}.yaml"))
     classes = _path_below(dataset.root, CLASSES_FILE)  # the words of the prompts and the order of the labels
     named = [_file_digest(*_versioned(classes))] if dataset.root and not dataset.classes and classes.is_file() else []
-    if dataset.train is None:
+    found = [name for name in (dataset.train, dataset.test) if name is not None]
+    if not found and dataset.root:
+        found = list(lists_in(user_path(dataset.root)).values())  # which readers prefer to folders
+    if not found:
         names = _names_digest(Path(dataset.root or "."))
         return sha256_of_json([names, *named]) if names and named else names
-    lists = [_path_below(dataset.root, name) for name in (dataset.train, dataset.test) if name is not None]
+    lists = [_path_below(dataset.root, name) for name in found]
     if not all(path.is_file() for path in lists):
         return None
     return sha256_of_json([_file_digest(*_versioned(path)) for path in lists] + named)

@@ -93,6 +93,9 @@ def listed(tmp_path: Path) -> Path:
 @pytest.mark.usefixtures("cache")
 @pytest.mark.parametrize("lists", [{}, {"train": "train.csv", "test": "test.csv"}], ids=["folders", "lists"])
 def test_a_video_replaced_under_its_name_is_another_input(listed: Path, lists: dict[str, str]) -> None:
+    if not lists:
+        for part in ("train", "test"):
+            (listed / f"{part}.csv").unlink()
     asked = cell({"name": "own", "root": str(listed), **lists}, "tiny-dinov2")
     before = known_inputs(asked)
     assert before.videos is not None
@@ -109,10 +112,24 @@ def test_a_video_replaced_under_its_name_is_another_input(listed: Path, lists: d
 
 
 @pytest.mark.usefixtures("cache")
+def test_lists_that_are_found_in_the_folder_are_inputs(listed: Path) -> None:
+    """A folder with lists is read by them, whatever folders lie beside: so it is they that must not change."""
+    bare = cell({"name": "own", "root": str(listed)}, "tiny-dinov2")
+    named = cell({"name": "own", "root": str(listed), "train": "train.csv", "test": "test.csv"}, "tiny-dinov2")
+    before = known_inputs(bare)
+    assert before == known_inputs(named)
+    lines = (listed / "train.csv").read_text().splitlines()
+    (listed / "train.csv").write_text("\n".join([lines[0], lines[2], lines[1]]))
+    assert before.changes(known_inputs(bare)) == ["dataset"]
+    assert known_inputs(bare) == known_inputs(named)
+
+
+@pytest.mark.usefixtures("cache")
 def test_a_copy_of_the_data_on_another_machine_is_the_same_input(listed: Path, tmp_path: Path) -> None:
     there = tmp_path / "there"
     for part in ("train", "test"):
         shutil.copytree(listed / part, there / part)
+        shutil.copy(listed / f"{part}.csv", there)
     here, copied = (cell({"name": "own", "root": str(root)}, "tiny-dinov2") for root in (listed, there))
     assert known_inputs(here) == known_inputs(copied)
 
