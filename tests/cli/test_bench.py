@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from mmfuse.bench import session
+from mmfuse.bench import logger_names
 from mmfuse.cli import bench, main, verbs
 from mmfuse.records.locks import Claims
 from tests.report.made import build, results
@@ -239,7 +239,7 @@ def test_status_names_equal_errors_once_and_shows_every_row_to_a_pipe(
 def test_a_logger_without_its_package_is_named_before_anything_runs(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, logger: str
 ) -> None:
-    monkeypatch.setattr(session, "find_spec", lambda name: None)
+    monkeypatch.setattr(logger_names, "find_spec", lambda name: None)
     grid = tmp_path / "logged.yaml"
     grid.write_text(
         f"name: logged\ndatasets: [tiny]\nshots: [2]\npairs: [frozen+frozen]\nrun: {{loggers: [csv, {logger}]}}\n"
