@@ -139,7 +139,7 @@ def split(
 @app.command()
 def show(
     dataset: NameOrFolder,
-    out: Annotated[Path, typer.Option(help="The picture to write, in PNG.")] = Path("sheet.png"),
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The picture to write, in PNG.")] = Path("sheet.png"),
     shots: Annotated[str, typer.Option(help="Training clips a class, or all.")] = "1",
     draw: Annotated[int, typer.Option(help="Which draw, counted from 0.", min=0)] = 0,
     test: Annotated[bool, typer.Option("--test", help="Test clips, at the places that a test looks at.")] = False,

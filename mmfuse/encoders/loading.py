@@ -56,8 +56,8 @@ def load_text_tower(name: str) -> TextTower:
         with quiet():
             # SigLIP's own class needs SentencePiece; what it does besides, the tower does to its texts itself.
             plain = _is_siglips(folder) and (folder / "tokenizer.json").is_file()
-            reader = transformers.PreTrainedTokenizerFast if plain else transformers.AutoTokenizer
-            tokenizer = reader.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            tokenizer_class = transformers.PreTrainedTokenizerFast if plain else transformers.AutoTokenizer
+            tokenizer = tokenizer_class.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # broken files raise whatever their reader raises
         raise MmfuseError(f"text tower {name!r}: its tokenizer cannot be read: {one_line(error)}") from error
     if len(tokenizer) > model.config.vocab_size:

@@ -92,6 +92,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "aim": {"ratio": 0.25, "scale": 0.5, "layers": None},
     "lora": {"rank": 8, "alpha": 16, "dropout": 0.0, "targets": ["q", "v"], "layers": None},
     "dora": {"rank": 8, "alpha": 16, "dropout": 0.0, "targets": ["q", "v"], "layers": None},
+    "pissa": {"rank": 8, "alpha": 8, "dropout": 0.0, "targets": ["q", "v"], "layers": None},
+    "olora": {"rank": 8, "alpha": 8, "dropout": 0.0, "targets": ["q", "v"], "layers": None},
     "vera": {"rank": 256, "initial": 0.1, "dropout": 0.0, "targets": ["q", "v"], "layers": None},
     "loha": {"rank": 8, "alpha": 8, "targets": ["q", "v"], "layers": None},
     "lokr": {"rank": 8, "alpha": 8, "targets": ["q", "v"], "layers": None},

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from torch import Tensor
 
 from mmfuse.bench.compiling import compiling
 
 
-def test_each_cell_compiles_from_the_start_and_says_where_torch_gave_up(monkeypatch: pytest.MonkeyPatch) -> None:
+# Not by monkeypatch, which deletes attributes of modules that are no entries of their dictionary, and these with them.
+@torch._dynamo.config.patch(recompile_limit=2)
+def test_each_cell_compiles_from_the_start_and_says_where_torch_gave_up() -> None:
     compiled: list[torch.Size] = []
 
     def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> torch.fx.GraphModule:
@@ -19,7 +20,6 @@ def test_each_cell_compiles_from_the_start_and_says_where_torch_gave_up(monkeypa
     def double(tensor: Tensor) -> Tensor:
         return 2 * tensor
 
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)
     run = torch.compile(double, backend=backend, dynamic=False)
     with compiling(True) as told:
         for size in (1, 2):

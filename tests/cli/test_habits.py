@@ -71,7 +71,7 @@ def test_no_number_is_cut_in_a_narrow_terminal(call, told: Path, monkeypatch: py
 @pytest.mark.parametrize("what", ["grids", "methods", "datasets", "encoders"])
 def test_lists_stay_whole_in_a_narrow_terminal(call, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = json.loads(call(bench, "list", what, "--json"))
-    listed = [value for row in rows for value in row.values() if value]
+    listed = [value for row in rows for value in row.values() if value and value is not True]  # which is told as yes
     words = {word for value in listed for part in np.atleast_1d(value) for word in str(part).split()}
     monkeypatch.setenv("COLUMNS", "50")
     narrow = call(bench, "list", what)

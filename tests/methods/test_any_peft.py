@@ -16,7 +16,7 @@ from peft.tuners.tuners_utils import BaseTuner
 from mmfuse.errors import MmfuseError
 from mmfuse.methods import attach
 from mmfuse.methods.any_peft import REFUSED
-from mmfuse.model.checkpoint import DESCRIPTION
+from mmfuse.model.description import DESCRIPTION, digest_of_arguments
 from mmfuse.model.recognizer import ActionRecognizer
 from tests.methods.sweep import build_tower, disturb, inputs, trained
 
@@ -76,7 +76,9 @@ def test_every_type_of_peft_works_on_both_towers_or_says_why_not(
     model.save_trained(tmp_path)
     described = json.loads((tmp_path / DESCRIPTION).read_text())
     # Whatever is made of the seed, or of the weights by another processor, is to come from the checkpoint.
-    (tmp_path / DESCRIPTION).write_text(json.dumps(described | {"arguments": described["arguments"] | {"seed": 99}}))
+    arguments = described["arguments"] | {"seed": 99}
+    changed = {"arguments": arguments, "arguments_sha256": digest_of_arguments(arguments)}
+    (tmp_path / DESCRIPTION).write_text(json.dumps(described | changed))
     with torch.no_grad():
         assert torch.equal(ActionRecognizer.from_checkpoint(tmp_path)(clips), model(clips))
 

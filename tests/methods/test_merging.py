@@ -14,7 +14,7 @@ from mmfuse.methods.merging import Mergeable
 from tests.changes import WAYS, Way
 from tests.methods.sweep import Adapted, adapt, build_tower, combinations, disturb, inputs, trained
 
-MERGEABLE = ["ssf", "ia3", "lora", "dora", "vera", "loha", "lokr", "oft", "boft"]
+MERGEABLE = ["ssf", "ia3", "lora", "dora", "pissa", "olora", "vera", "loha", "lokr", "oft", "boft"]
 CASES = [case for case in combinations() if case.values[0] in MERGEABLE]
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 

@@ -134,7 +134,7 @@ def test_no_results_are_one_clear_error(
 ) -> None:
     nothing, empty = tmp_path / "nothing", tmp_path / "empty"
     ResultsFolder(empty).prepare()
-    for folder, text in ((nothing, "holds no results; run a grid first"), (empty, "holds no cells")):
+    for folder, text in ((nothing, f"there is no folder {nothing}; run a grid first: "), (empty, "holds no cells")):
         out = tmp_path / "report.html"
         code, _, told = call(capsys, monkeypatch, "report", "--results", str(folder), "--out", str(out))
         assert code == 2
