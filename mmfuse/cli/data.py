@@ -140,22 +140,27 @@ def split(
 def show(
     dataset: NameOrFolder,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The picture to write, in PNG.")] = Path("sheet.png"),
-    shots: Annotated[str, typer.Option(help="Training clips a class, or all.")] = "1",
-    draw: Annotated[int, typer.Option(help="Which draw, counted from 0.", min=0)] = 0,
+    shots: Annotated[str, typer.Option(metavar="K|all", help="Training clips a class, or all.")] = "1",
+    draw: Annotated[int, typer.Option(metavar="N", help="Which draw, counted from 0.", min=0)] = 0,
     test: Annotated[bool, typer.Option("--test", help="Test clips, at the places that a test looks at.")] = False,
     clip: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Show this clip of the draw. May be repeated.")
     ] = None,
-    clips: Annotated[int, typer.Option(min=1, help="How many clips, of all classes in turn.")] = 12,
-    views: Annotated[int, typer.Option(min=1, help="How many epochs of a training are shown of each clip.")] = 1,
+    clips: Annotated[int, typer.Option(metavar="N", min=1, help="How many clips, of all classes in turn.")] = 12,
+    views: Annotated[
+        int, typer.Option(metavar="N", min=1, help="How many epochs of a training are shown of each clip.")
+    ] = 1,
     test_views: Annotated[str, typer.Option(metavar="CLIPSxCROPS", help="Views of a test video, such as 4x3.")] = "1x1",
     frames: Annotated[
-        int | None, typer.Option(min=1, help="Frames of a clip; by default those of the data set.")
+        int | None, typer.Option(metavar="N", min=1, help="Frames of a clip; by default those of the data set.")
     ] = None,
     size: Annotated[
-        int | None, typer.Option(min=1, help="Side of the squares in pixels; by default that of the data set.")
+        int | None,
+        typer.Option(metavar="N", min=1, help="Side of the squares in pixels; by default that of the data set."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of frames, crops and mirrors, where views are not counted.")] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Of frames, crops and mirrors, where views are not counted.")
+    ] = 0,
     split: options.Split = 1,
     root: options.Root = None,
     annotations: options.ListsBelowRoot = None,

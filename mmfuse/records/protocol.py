@@ -123,6 +123,8 @@ RECIPES: dict[str, dict[str, float]] = {
     "aim": {"lr": 0.003, "weight_decay": 0.0, "warmup": 0.1},
     "lora": {"lr": 0.001, "weight_decay": 0.0, "warmup": 0.1},
     "dora": {"lr": 0.001, "weight_decay": 0.0, "warmup": 0.1},
+    "pissa": {"lr": 0.001, "weight_decay": 0.0, "warmup": 0.1},
+    "olora": {"lr": 0.001, "weight_decay": 0.0, "warmup": 0.1},
     "vera": {"lr": 0.01, "weight_decay": 0.0, "warmup": 0.1},
     "loha": {"lr": 0.001, "weight_decay": 0.0, "warmup": 0.1},
     "lokr": {"lr": 0.001, "weight_decay": 0.0, "warmup": 0.1},
