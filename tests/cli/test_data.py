@@ -172,7 +172,7 @@ def test_a_deep_check_is_noted_for_the_next_time(
 
 
 HELD = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from mmfuse.cli import main
 from mmfuse.data.catalogue import check
@@ -185,6 +185,7 @@ def held(path, *, decode):
     return examine(path, decode=decode)
 
 check.examine = held
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background would ignore it
 main.main()
 """
 
