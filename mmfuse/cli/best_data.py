@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +11,7 @@ from mmfuse.cli.datasets import named
 from mmfuse.data.catalogue.cards import card_names
 from mmfuse.data.catalogue.divide import divide
 from mmfuse.data.catalogue.undivided import is_divided, read_undivided
+from mmfuse.data.catalogue.written import list_text
 from mmfuse.errors import MmfuseError, unknown
 from mmfuse.utils.files import user_path, write_atomically
 from mmfuse.utils.processes import usable_cores
@@ -93,11 +92,7 @@ class Clips:
             )
         for part, path in lists.items():
             rows = getattr(division, part)
-            text = io.StringIO()
-            writer = csv.writer(text, lineterminator="\n")
-            writer.writerow(["path", "label", "group"])
-            writer.writerows(rows[["clip", "class", "group"]].itertuples(index=False, name=None))
-            write_atomically(path, text.getvalue())
+            write_atomically(path, list_text(rows[["clip", "class", "group"]].itertuples(index=False, name=None)))
         told = (
             f"{len(division.train):,} clips to train on and {len(division.test):,} to test on, of {division.groups:,} "
             f"sources, no source on both sides (lists in {folder})"

@@ -151,13 +151,8 @@ def show(
         int, typer.Option(metavar="N", min=1, help="How many epochs of a training are shown of each clip.")
     ] = 1,
     test_views: Annotated[str, typer.Option(metavar="CLIPSxCROPS", help="Views of a test video, such as 4x3.")] = "1x1",
-    frames: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Frames of a clip; by default those of the data set.")
-    ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Side of the squares in pixels; by default that of the data set."),
-    ] = None,
+    frames: options.Frames = None,
+    size: options.Size = None,
     seed: Annotated[
         int, typer.Option(metavar="N", min=0, help="Of frames, crops and mirrors, where views are not counted.")
     ] = 0,
@@ -243,13 +238,8 @@ def cache(
     split: options.Split = 1,
     shots: options.Shots = "all",
     draws: Annotated[str, typer.Option(metavar="N,N…", help="Draws to keep, such as 0,1,2.")] = "0",
-    frames: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Frames of a clip; by default those of the data set.")
-    ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Side of the squares in pixels; by default that of the data set."),
-    ] = None,
+    frames: options.Frames = None,
+    size: options.Size = None,
     workers: options.Processes = None,
     damaged: options.Damaged = "error",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print how much of the disk is needed, and stop.")] = False,

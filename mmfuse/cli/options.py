@@ -74,6 +74,13 @@ Damaged = Annotated[
     Literal["error", "keep"],
     typer.Option(metavar="error|keep", help="Damaged videos: stop at them, or keep the frames that can be read."),
 ]
+Frames = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Frames of a clip; by default those of the data set.")
+]
+Size = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Side of the squares in pixels; by default that of the data set."),
+]
 Processes = Annotated[
     int | None, typer.Option("--workers", metavar="N", min=1, help="How many processes work; by default one a core.")
 ]

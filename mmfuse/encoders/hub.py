@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
-from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.utils import get_session
 
 from mmfuse.encoders import unsupported
 from mmfuse.encoders.pooling import FILES as POOLING
@@ -23,6 +21,7 @@ from mmfuse.encoders.pooling import read_pooling
 from mmfuse.encoders.supported import CHECKPOINTS, TEXT_CHECKPOINTS
 from mmfuse.errors import MmfuseError, one_line
 from mmfuse.utils.files import parse_json, user_path
+from mmfuse.utils.hub import why_unreachable
 from mmfuse.utils.resources import assets_folder
 
 EMBEDDED = {"tiny-dinov2": "image", "tiny-clip-text": "text"}
@@ -34,7 +33,6 @@ VOCABULARY_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "adde
 NO_TOKENIZER = "has no tokenizer, neither tokenizer.json nor vocab.json with merges.txt"
 SMALL = 2**24
 """Weights that a configuration may always ask for: a model of so many is built in seconds, and what it lacks named."""
-REACHED_WITHIN = 10  # seconds for the hub's first answer
 
 
 def check_available(name: str, kind: str) -> None:
@@ -265,12 +263,8 @@ def _hub_errors(name: str, kind: str) -> Iterator[None]:
 
 def _ask_hub(name: str, kind: str) -> None:
     """One request with a time limit: the library itself would try again for half a minute or more."""
-    if constants.HF_HUB_OFFLINE:
-        raise _unreachable(name, kind, "HF_HUB_OFFLINE is set")
-    try:
-        get_session().head(constants.ENDPOINT, timeout=REACHED_WITHIN)
-    except Exception as error:  # the kind depends on which HTTP library the hub's client is built on
-        raise _unreachable(name, kind, error) from error
+    if (reason := why_unreachable()) is not None:
+        raise _unreachable(name, kind, reason)
 
 
 def _unreachable(name: str, kind: str, reason: object) -> MmfuseError:

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -85,13 +85,25 @@ def write_division(
             shutil.rmtree(beside)
 
 
-def _list(rows: pd.DataFrame, folder: Path) -> str:
+def list_text(rows: Iterable[tuple[str, str, str]]) -> str:
+    """A list of clips as `custom.read_list` reads it.
+
+    Args:
+        rows: path, label and group of each clip.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "label", "group"])
-    for clip, path, label, group in zip(rows["clip"], rows["path"], rows["class"], rows["group"], strict=True):
-        writer.writerow([clip if Path(clip).is_absolute() else _path_from(folder, Path(path)), label, group])
+    writer.writerows(rows)
     return text.getvalue()
+
+
+def _list(rows: pd.DataFrame, folder: Path) -> str:
+    found = zip(rows["clip"], rows["path"], rows["class"], rows["group"], strict=True)
+    return list_text(
+        (clip if Path(clip).is_absolute() else _path_from(folder, Path(path)), label, group)
+        for clip, path, label, group in found
+    )
 
 
 def _path_from(folder: Path, path: Path) -> str:

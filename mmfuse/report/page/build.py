@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mmfuse.errors import MmfuseError
@@ -20,7 +16,7 @@ from mmfuse.records.status import MARKS, Entry, counts
 from mmfuse.report.groups import Group, finished, groups
 from mmfuse.report.page import provenance
 from mmfuse.report.page.payload import CELL_COLUMNS, ClassPayload, cells
-from mmfuse.report.page.provenance import without_folders
+from mmfuse.report.page.rendering import page_environment, policy, shipped
 from mmfuse.report.page.summary import Summary, over_data_sets
 from mmfuse.report.page.thumbnails import ReadFrames, Strip, strip
 from mmfuse.report.per_class import Evidence, HardClip, Watch, gather
@@ -36,7 +32,6 @@ from mmfuse.report.tables.table import Table, Value
 
 PANELS = 3
 """Panels of gains side by side."""
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
@@ -162,22 +157,14 @@ def _render(
     def behind(cells: Iterable[Entry]) -> str:
         return " ".join(str(numbers[id(entry.origin or entry)]) for entry in cells)
 
-    # Autoescape is on for every template: whatever is not Markup is text.
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        finalize=_without_folders,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style, script = (_shipped(name) for name in ("report.css", "report.js"))
+    environment = page_environment()
+    style, script = (shipped(name) for name in ("report.css", "report.js"))
     records = finished(entries)
     forest = Forest([section.summary.answer for section in sections])
     overall = Overall([section.comparison for section in sections if section.group.main])
     cautions = dict.fromkeys(caution for section in sections for caution in section.summary.cautions())
     return environment.get_template("report.html").render(
-        policy=_policy(style=style, script=script),
+        policy=policy(style=style, script=script),
         style=style,
         script=script,
         data=embedded(data),
@@ -203,30 +190,6 @@ def _render(
         fingerprints=provenance.fingerprints(entries),
         troubles=provenance.troubles(entries),
         left_out=left_out,
-    )
-
-
-def _without_folders(value: object) -> object:
-    """What an expression of a template puts on the page: what is not Markup, without the folders of this machine."""
-    return without_folders(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _shipped(name: str) -> Markup:
-    return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
-
-
-def _policy(*, style: str, script: str) -> Markup:
-    """A content security policy under which only the page's own style and script count, and nothing is fetched.
-
-    Should a name from the data ever get through as markup, a browser would still run nothing of it.
-    """
-
-    def digest(text: str) -> str:
-        return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-    return Markup(
-        f"default-src 'none'; script-src 'sha256-{digest(script)}'; style-src 'sha256-{digest(style)}'; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
     )
 
 

@@ -5,18 +5,15 @@ One HTML file that holds everything, asks nothing of any network and runs no scr
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mmfuse.records.record import Record
-from mmfuse.report.page.build import TEMPLATES
-from mmfuse.report.page.provenance import command_of, without_folders
+from mmfuse.report.page.provenance import command_of
+from mmfuse.report.page.rendering import page_environment, policy, shipped
 from mmfuse.report.per_class import Evidence
 
 HARD = 8
@@ -44,21 +41,14 @@ def build_search_page(told: Mapping[str, Any], *, record: Record, evidence: Evid
         evidence: its predictions, counted.
         command: that does all this again.
     """
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        finalize=_without_folders,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters |= {"percent": percent, "settings": settings_in_words}
-    style = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))
+    style = shipped("report.css")
     pair, shots = record.cell.pair.name, record.cell.shots
     names = evidence.class_names
     lowest, highest = _scale(told["candidates"])
     return environment.get_template("search.html").render(
-        policy=_policy(style),
+        policy=policy(style=style),
         style=style,
         told=told,
         record=record,
@@ -145,14 +135,3 @@ def _dots(one: Mapping[str, Any], low: float, high: float) -> list[Dot]:
         title = f"{percent(trial['top1'], trial['error'])}: {settings_in_words(trial['settings'])}"
         dots.append(Dot(_place(trial["top1"], low, high), kind, title))
     return sorted(dots, key=lambda dot: dot.kind == "chosen")
-
-
-def _without_folders(value: object) -> object:
-    return without_folders(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _policy(style: str) -> Markup:
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return Markup(
-        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
-    )
