@@ -343,6 +343,23 @@ class FewShotVideoDataModule(L.LightningDataModule):
             self.prepare_data()
             self.setup()
 
+    def clip_batches(
+        self, clips: pd.DataFrame, source: FrameSource, *, training: bool, views: int | None, test_views: Views
+    ) -> ClipBatches:
+        """Clips as this module looks at them; the arguments are those of `ClipBatches`."""
+        return ClipBatches(
+            clips,
+            source=source,
+            frames=self.frames,
+            size=self.size,
+            training=training,
+            candidates=self.card.candidates,
+            flip=self.flip,
+            seed=self.seed,
+            views=views,
+            test_views=test_views,
+        )
+
     def _loader(
         self,
         clips: pd.DataFrame,
@@ -352,18 +369,7 @@ class FewShotVideoDataModule(L.LightningDataModule):
         test_views: Views = ONE_VIEW,
         phase: str = "train",
     ) -> DataLoader[Batch]:
-        batches = ClipBatches(
-            clips,
-            source=source,
-            frames=self.frames,
-            size=self.size,
-            training=training,
-            candidates=self.card.candidates,
-            flip=self.flip,
-            seed=self.seed,
-            views=self.views,
-            test_views=test_views,
-        )
+        batches = self.clip_batches(clips, source, training=training, views=self.views, test_views=test_views)
         several = torch.distributed.is_available() and torch.distributed.is_initialized()
         order = EpochBatches(
             len(clips),

@@ -13,7 +13,7 @@ from matplotlib import font_manager
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from mmfuse.data.batches import ClipBatches, Request
+from mmfuse.data.batches import Request
 from mmfuse.data.datamodule import FewShotVideoDataModule
 from mmfuse.data.frames.sampling import Chooser, Indices
 from mmfuse.data.frames.sources import DecodedFrames, Frames
@@ -74,17 +74,8 @@ def shown_clips(
     sampling = data.sampling
     damaged = data.hparams["data"]["damaged"]
     source = _Noting(DecodedFrames(short_side=sampling["short_side"], damaged=damaged))
-    batches = ClipBatches(
-        clips.reset_index(drop=True),
-        source=source,
-        frames=data.frames,
-        size=data.size,
-        training=training,
-        candidates=data.card.candidates,
-        flip=data.flip,
-        seed=data.seed,
-        views=data.views,
-        test_views=data.test_views,
+    batches = data.clip_batches(
+        clips.reset_index(drop=True), source, training=training, views=views, test_views=data.test_views
     )
     shown = []
     for row, (clip, name, path) in enumerate(zip(clips["clip"], clips["class"], clips["path"], strict=True)):
