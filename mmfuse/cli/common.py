@@ -17,6 +17,7 @@ import typer.core
 from rich.console import Console
 
 from mmfuse.errors import MmfuseError, MmfuseWarning
+from mmfuse.utils.interrupts import never_lost
 from mmfuse.utils.resources import grids_folder
 from mmfuse.utils.streams import prepare_streams, silence_stdout
 from mmfuse.utils.terminal import UNSAFE, SafeConsole, visible
@@ -55,7 +56,7 @@ def run_app(app: typer.Typer, name: str) -> NoReturn:
     """Run a command; a wrong request gets one line on stderr and exit code 2, never a traceback."""
     prepare_streams()
     try:
-        with _told_warnings(name):
+        with _told_warnings(name), never_lost():
             code = app(prog_name=name, standalone_mode=False)
         sys.stdout.flush()
     except (typer.Abort, KeyboardInterrupt):
